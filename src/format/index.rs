@@ -1,0 +1,162 @@
+//! The index at the end of an object's payload: which piece of which file version is where, and what was removed.
+
+use super::name::FileName;
+use crate::id::{BackendId, Digest, ObjectId, VersionId};
+use serde::{Deserialize, Serialize};
+
+/// An index holds at most this many pieces.
+pub const MAX_INDEX_PIECES: usize = 65_536;
+/// An index is at most this many bytes.
+pub const MAX_INDEX_BYTES: u64 = 16 * 1024 * 1024;
+
+/// What an object holds: an object lists itself, as a zip file does.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Index {
+    /// The pieces in the payload, in the order of their offsets; empty in a removal object.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pieces: Vec<Piece>,
+    /// What a removal object removes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub removal: Option<Removal>,
+}
+
+/// One file version's bytes in one object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Piece {
+    /// The file version.
+    pub version: VersionId,
+    /// The file's name.
+    pub name: FileName,
+    /// Which piece of the version this is, from 0.
+    pub ordinal: u32,
+    /// Where its bytes begin in the payload.
+    pub offset: u64,
+    /// How many bytes it has.
+    pub bytes: u64,
+    /// On the last piece of a version: what the whole of it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<Whole>,
+}
+
+/// What a whole file version is; said once, with its last piece.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Whole {
+    /// Its length in bytes.
+    pub total_bytes: u64,
+    /// The BLAKE3 hash of its bytes.
+    pub blake3: Digest,
+    /// When the file was last changed, in nanoseconds since 1970-01-01T00:00:00Z.
+    pub mtime_ns: i64,
+    /// The permission bits of its mode.
+    pub mode: u32,
+    /// 1 + the highest generation known for the name when it was put.
+    pub generation: u64,
+    /// The versions of the name that it replaced, newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parents: Vec<VersionId>,
+}
+
+/// What a removal object says is gone.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Removal {
+    /// File versions that are no more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub versions: Vec<RemovedVersion>,
+    /// Objects that hold nothing any more and whose shards are to be deleted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub objects: Vec<RemovedObject>,
+}
+
+/// A file version that is no more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RemovedVersion {
+    /// The version.
+    pub version: VersionId,
+    /// The name it had.
+    pub name: FileName,
+    /// Its generation, so that later versions still count on.
+    pub generation: u64,
+}
+
+/// An object whose shards are to be deleted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RemovedObject {
+    /// The object.
+    pub object: ObjectId,
+    /// Where its shards were; the removal lives until each is confirmed gone.
+    pub shards: Vec<RemovedShard>,
+}
+
+/// Where a shard of a removed object was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RemovedShard {
+    /// Which shard.
+    pub index: u8,
+    /// On which backend.
+    pub backend: BackendId,
+}
+
+/// Why bytes are not an index.
+#[derive(Debug, thiserror::Error)]
+pub enum IndexError {
+    /// Over [`MAX_INDEX_BYTES`].
+    #[error("an index has at most {MAX_INDEX_BYTES} bytes, this one {bytes}")]
+    TooLarge {
+        /// Its length.
+        bytes: u64,
+    },
+    /// Over [`MAX_INDEX_PIECES`].
+    #[error("an index has at most {MAX_INDEX_PIECES} pieces, this one {pieces}")]
+    TooManyPieces {
+        /// How many.
+        pieces: usize,
+    },
+    /// Not the JSON it should be.
+    #[error("the index is not what the format says")]
+    Json(#[from] serde_json::Error),
+    /// A piece that is not within the payload.
+    #[error("piece {ordinal} of version {version} is not inside the payload")]
+    Outside {
+        /// The version.
+        version: VersionId,
+        /// The piece.
+        ordinal: u32,
+    },
+}
+
+impl Index {
+    /// The bytes that are stored.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, IndexError> {
+        if self.pieces.len() > MAX_INDEX_PIECES {
+            return Err(IndexError::TooManyPieces { pieces: self.pieces.len() });
+        }
+        let bytes = serde_json::to_vec(self)?;
+        if bytes.len() as u64 > MAX_INDEX_BYTES {
+            return Err(IndexError::TooLarge { bytes: bytes.len() as u64 });
+        }
+        Ok(bytes)
+    }
+
+    /// Reads stored bytes; `content_bytes` is where the index begins, and every piece must end before it.
+    pub fn from_bytes(bytes: &[u8], content_bytes: u64) -> Result<Self, IndexError> {
+        if bytes.len() as u64 > MAX_INDEX_BYTES {
+            return Err(IndexError::TooLarge { bytes: bytes.len() as u64 });
+        }
+        let index: Self = serde_json::from_slice(bytes)?;
+        if index.pieces.len() > MAX_INDEX_PIECES {
+            return Err(IndexError::TooManyPieces { pieces: index.pieces.len() });
+        }
+        let outside = |piece: &&Piece| piece.offset.checked_add(piece.bytes).is_none_or(|end| end > content_bytes);
+        if let Some(piece) = index.pieces.iter().find(outside) {
+            return Err(IndexError::Outside { version: piece.version, ordinal: piece.ordinal });
+        }
+        Ok(index)
+    }
+}

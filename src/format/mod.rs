@@ -1,0 +1,4 @@
+//! The shard file and its manifest.
+
+pub mod index;
+pub mod name;

@@ -1,0 +1,360 @@
+//! The nouns everything else is said in: identifiers, digests, geometry and redundancy levels.
+//!
+//! Knows nothing of files, hashing, randomness or time: an id is made from bytes that the caller
+//! brings. A [`Geometry`] that exists is valid.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+
+/// The largest number of shards an object may have; a shard index fits in a byte.
+pub const MAX_TOTAL_SHARDS: usize = 255;
+/// The block size while the stripe stays within [`MAX_STRIPE_BYTES`], in bytes.
+pub const MAX_BLOCK_BYTES: u32 = 256 * 1024;
+/// All n blocks of one stripe together are at most this many bytes, so that a few stripes in
+/// flight stay within the memory promise at every geometry.
+pub const MAX_STRIPE_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Why text or numbers are not an id or a geometry.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The text is not exactly the hexadecimal digits of the type.
+    #[error("{text:?} is not {expected_digits} hexadecimal digits")]
+    NotHex {
+        /// What was given.
+        text: String,
+        /// How many digits the type has.
+        expected_digits: usize,
+    },
+    /// The counts do not satisfy 1 ≤ data < total ≤ 255.
+    #[error("{data_shards}/{total_shards} is no geometry: it takes 1 ≤ K < N ≤ 255")]
+    Geometry {
+        /// k.
+        data_shards: usize,
+        /// n.
+        total_shards: usize,
+    },
+    /// The text names no level and is not `K/N`.
+    #[error("{text:?} is neither a level (minimal, personal, federation, paranoid) nor K/N")]
+    Level {
+        /// What was given.
+        text: String,
+    },
+}
+
+macro_rules! byte_id {
+    ($(#[$doc:meta])* $name:ident, $bytes:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub [u8; $bytes]);
+
+        impl $name {
+            /// How many bytes it has.
+            pub const BYTES: usize = $bytes;
+
+            /// The bytes.
+            pub fn as_bytes(&self) -> &[u8; $bytes] {
+                &self.0
+            }
+
+            /// From a slice of exactly [`Self::BYTES`] bytes.
+            pub fn from_slice(bytes: &[u8]) -> Option<Self> {
+                bytes.try_into().ok().map(Self)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&hex::encode(self.0))
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = Error;
+
+            fn from_str(text: &str) -> Result<Self, Error> {
+                let mut bytes = [0; $bytes];
+                let lower = !text.bytes().any(|byte| byte.is_ascii_uppercase());
+                if !lower || hex::decode_to_slice(text, &mut bytes).is_err() {
+                    return Err(Error::NotHex { text: text.to_owned(), expected_digits: $bytes * 2 });
+                }
+                Ok(Self(bytes))
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+byte_id!(
+    /// A BLAKE3 digest, 32 bytes; lower-case hex as text.
+    Digest, 32
+);
+byte_id!(
+    /// What an object is called: 16 random bytes, never used twice.
+    ObjectId, 16
+);
+byte_id!(
+    /// What a file version is called: 16 random bytes.
+    VersionId, 16
+);
+byte_id!(
+    /// What a backend is called in its mark, in the catalog and in removal records: 16 random bytes.
+    BackendId, 16
+);
+byte_id!(
+    /// The hash of a store's first signer key, which pins who may sign its manifests.
+    StoreId, 32
+);
+byte_id!(
+    /// One process at work on a store, named by its lock file: 16 random bytes.
+    ProcessId, 16
+);
+
+/// One shard of one object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ShardId {
+    /// The object.
+    pub object: ObjectId,
+    /// Which shard, 0-based: data shards first, then parity.
+    pub index: u8,
+}
+
+impl fmt::Display for ShardId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.object, self.index)
+    }
+}
+
+impl FromStr for ShardId {
+    type Err = Error;
+
+    /// Reads what `Display` writes; nothing else, so that a shard has one name.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let wrong = || Error::NotHex { text: text.to_owned(), expected_digits: ObjectId::BYTES * 2 };
+        let (object, index) = text.split_once('.').ok_or_else(wrong)?;
+        let index: u8 = index.parse().map_err(|_| wrong())?;
+        let shard = Self { object: object.parse()?, index };
+        if shard.to_string() == text { Ok(shard) } else { Err(wrong()) }
+    }
+}
+
+/// How many data shards (k) and shards in all (n) an object has: 1 ≤ k < n ≤ 255.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "RawGeometry", into = "RawGeometry")]
+pub struct Geometry {
+    data_shards: u8,
+    total_shards: u8,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawGeometry {
+    data_shards: u8,
+    total_shards: u8,
+}
+
+impl TryFrom<RawGeometry> for Geometry {
+    type Error = Error;
+
+    fn try_from(raw: RawGeometry) -> Result<Self, Error> {
+        Self::new(usize::from(raw.data_shards), usize::from(raw.total_shards))
+    }
+}
+
+impl From<Geometry> for RawGeometry {
+    fn from(geometry: Geometry) -> Self {
+        Self { data_shards: geometry.data_shards, total_shards: geometry.total_shards }
+    }
+}
+
+impl Geometry {
+    /// k data shards of n shards in all; an error unless 1 ≤ k < n ≤ 255.
+    pub fn new(data_shards: usize, total_shards: usize) -> Result<Self, Error> {
+        if data_shards < 1 || data_shards >= total_shards || total_shards > MAX_TOTAL_SHARDS {
+            return Err(Error::Geometry { data_shards, total_shards });
+        }
+        Ok(Self { data_shards: data_shards as u8, total_shards: total_shards as u8 })
+    }
+
+    /// k: any this many shards give the object back.
+    pub fn data_shards(self) -> usize {
+        usize::from(self.data_shards)
+    }
+
+    /// n: the shards there are when nothing is lost.
+    pub fn total_shards(self) -> usize {
+        usize::from(self.total_shards)
+    }
+
+    /// n−k: how many shards may be lost.
+    pub fn parity_shards(self) -> usize {
+        self.total_shards() - self.data_shards()
+    }
+
+    /// The shard indexes, 0..n.
+    pub fn shard_indexes(self) -> impl Iterator<Item = u8> + Clone {
+        0..self.total_shards
+    }
+
+    /// How many shards must be durable before a put counts: k + ⌈(n−k)/2⌉.
+    pub fn write_quorum(self) -> usize {
+        self.data_shards() + self.parity_shards().div_ceil(2)
+    }
+
+    /// The block size new objects use: [`MAX_BLOCK_BYTES`], halved until n blocks fit in
+    /// [`MAX_STRIPE_BYTES`].
+    pub fn block_bytes(self) -> u32 {
+        let mut block_bytes = MAX_BLOCK_BYTES;
+        while u64::from(block_bytes) * u64::from(self.total_shards) > MAX_STRIPE_BYTES {
+            block_bytes /= 2;
+        }
+        block_bytes
+    }
+}
+
+impl fmt::Display for Geometry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.data_shards, self.total_shards)
+    }
+}
+
+/// How much may be lost: a name for a geometry, or a geometry of one's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RedundancyLevel {
+    /// 2 of 3: any one shard may be lost.
+    Minimal,
+    /// 3 of 5: any two.
+    Personal,
+    /// 5 of 9: any four.
+    Federation,
+    /// 7 of 15: any eight.
+    Paranoid,
+    /// Any other k of n.
+    Custom(Geometry),
+}
+
+impl RedundancyLevel {
+    /// The four named levels, from the least to the most redundant.
+    pub const NAMED: [Self; 4] = [Self::Minimal, Self::Personal, Self::Federation, Self::Paranoid];
+
+    /// Its k and n.
+    pub fn geometry(self) -> Geometry {
+        let (data_shards, total_shards) = match self {
+            Self::Minimal => (2, 3),
+            Self::Personal => (3, 5),
+            Self::Federation => (5, 9),
+            Self::Paranoid => (7, 15),
+            Self::Custom(geometry) => return geometry,
+        };
+        Geometry { data_shards, total_shards }
+    }
+
+    /// The level that has this geometry; a custom one where none of the four does.
+    pub fn of(geometry: Geometry) -> Self {
+        let named = Self::NAMED.into_iter().find(|level| level.geometry() == geometry);
+        named.unwrap_or(Self::Custom(geometry))
+    }
+}
+
+impl From<RedundancyLevel> for Geometry {
+    fn from(level: RedundancyLevel) -> Self {
+        level.geometry()
+    }
+}
+
+impl fmt::Display for RedundancyLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Minimal => f.write_str("minimal"),
+            Self::Personal => f.write_str("personal"),
+            Self::Federation => f.write_str("federation"),
+            Self::Paranoid => f.write_str("paranoid"),
+            Self::Custom(geometry) => geometry.fmt(f),
+        }
+    }
+}
+
+impl FromStr for RedundancyLevel {
+    type Err = Error;
+
+    /// A level's name in any case, or `K/N`.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let lower = text.to_ascii_lowercase();
+        if let Some(level) = Self::NAMED.into_iter().find(|level| level.to_string() == lower) {
+            return Ok(level);
+        }
+        let (data, total) = text.split_once('/').ok_or(Error::Level { text: text.to_owned() })?;
+        match (data.parse(), total.parse()) {
+            (Ok(data), Ok(total)) => Geometry::new(data, total).map(Self::of),
+            _ => Err(Error::Level { text: text.to_owned() }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn geometry_exists_only_when_valid() {
+        for (data, total) in [(0, 3), (3, 3), (4, 3), (1, 256), (0, 0), (usize::MAX, 2)] {
+            assert!(Geometry::new(data, total).is_err(), "{data}/{total}");
+        }
+        assert!(Geometry::new(1, 2).is_ok() && Geometry::new(254, 255).is_ok());
+        assert!(serde_json::from_str::<Geometry>(r#"{"data_shards":3,"total_shards":3}"#).is_err());
+    }
+
+    #[test]
+    fn levels_have_the_geometry_and_quorum_they_promise() {
+        let expected = [("2/3", 3), ("3/5", 4), ("5/9", 7), ("7/15", 11)];
+        for (level, (geometry, quorum)) in RedundancyLevel::NAMED.into_iter().zip(expected) {
+            assert_eq!(level.geometry().to_string(), geometry);
+            assert_eq!(level.geometry().write_quorum(), quorum);
+            assert_eq!(geometry.parse(), Ok(level));
+            assert_eq!(level.to_string().parse(), Ok(level));
+        }
+    }
+
+    #[test]
+    fn a_stripe_never_exceeds_its_limit() {
+        for total in 2..=255 {
+            let geometry = Geometry::new(1, total).expect("valid");
+            assert!(u64::from(geometry.block_bytes()) * total as u64 <= MAX_STRIPE_BYTES);
+            assert!(geometry.block_bytes() >= 16 * 1024);
+        }
+    }
+
+    #[test]
+    fn a_shard_has_exactly_one_name() {
+        let name = "000102030405060708090a0b0c0d0e0f.7";
+        assert_eq!(name.parse::<ShardId>().expect("a name").to_string(), name);
+        for wrong in [
+            "000102030405060708090A0b0c0d0e0f.7",
+            "000102030405060708090a0b0c0d0e0f.07",
+            "00.7",
+            "",
+            "000102030405060708090a0b0c0d0e0f.256",
+            "000102030405060708090a0b0c0d0e0f.+7",
+        ] {
+            assert!(wrong.parse::<ShardId>().is_err(), "{wrong}");
+        }
+    }
+}
