@@ -1,1 +1,97 @@
-//! (to be described)
+//! Keys: the master key of a store and what is derived from it.
+//!
+//! *What it is.* One [`MasterKey`] a store, 256 random bits; from it, one subkey for each purpose by BLAKE3's derive-key
+//! mode; the Ed25519 [`Signer`] that signs every manifest; the [`StoreId`] that pins that signer.
+//!
+//! *What it knows.* Bytes and purposes.
+//!
+//! *What it does not know.* Files, randomness, manifests. Key bytes are brought by the caller and wiped when dropped.
+//!
+//! *Invariants.* No key serves two purposes. A secret is never shown by `Debug` and never part of an error.
+
+mod key_file;
+mod signer;
+
+pub use key_file::{KEY_FILE_SCHEMA, KeyFileError, MAX_KEY_FILE_BYTES};
+pub use signer::{PublicKey, Signature, Signer};
+
+use crate::id::{Digest, StoreId};
+use std::fmt;
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+/// Derive-key contexts: each purpose has its own, and none is ever used for anything else.
+mod context {
+    pub(super) const SIGNER: &str = "shard v1 2026-11-21 manifest signer";
+    pub(super) const KEY_ID: &str = "shard v1 2026-11-21 key id";
+    pub(super) const KEY_CHECK: &str = "shard v1 2026-11-21 key check";
+    pub(super) const STORE_ID: &str = "shard v1 2026-11-21 store id";
+}
+
+/// The secret a store is built on: 256 random bits.
+#[derive(Zeroize, ZeroizeOnDrop)]
+pub struct MasterKey {
+    bytes: [u8; 32],
+}
+
+impl MasterKey {
+    /// From 32 random bytes, which the caller draws and then forgets.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self { bytes }
+    }
+
+    /// What signs this store's manifests.
+    pub fn signer(&self) -> Signer {
+        let mut seed = blake3::derive_key(context::SIGNER, &self.bytes);
+        let signer = Signer::from_seed(&seed);
+        seed.zeroize();
+        signer
+    }
+
+    /// Which key this is, without telling it: stands in each manifest.
+    pub fn key_id(&self) -> Digest {
+        Digest(blake3::derive_key(context::KEY_ID, &self.bytes))
+    }
+
+    /// The id of the store whose first key this is.
+    pub fn store_id(&self) -> StoreId {
+        self.signer().public_key().store_id()
+    }
+
+    /// Tells a mistyped or damaged key from the right one, in the key file.
+    fn check_value(&self) -> Digest {
+        Digest(blake3::derive_key(context::KEY_CHECK, &self.bytes))
+    }
+}
+
+impl fmt::Debug for MasterKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MasterKey(secret)")
+    }
+}
+
+impl PublicKey {
+    /// The id of the store whose first signer key this is.
+    pub fn store_id(&self) -> StoreId {
+        StoreId(blake3::derive_key(context::STORE_ID, &self.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_purpose_gets_a_key_of_its_own() {
+        let key = MasterKey::from_bytes([7; 32]);
+        let derived = [key.key_id().0, key.check_value().0, key.store_id().0, key.signer().public_key().0];
+        for (i, one) in derived.iter().enumerate() {
+            assert!(derived[i + 1..].iter().all(|other| other != one));
+            assert_ne!(one, &[7; 32]);
+        }
+    }
+
+    #[test]
+    fn a_master_key_is_not_shown() {
+        assert_eq!(format!("{:?}", MasterKey::from_bytes([7; 32])), "MasterKey(secret)");
+    }
+}

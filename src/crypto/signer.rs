@@ -1,0 +1,108 @@
+//! Ed25519 (RFC 8032): what signs manifests and what checks them.
+
+use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Stands before the signed bytes, so that a signature over a manifest is a signature over nothing else.
+const MANIFEST_PREFIX: &[u8] = b"shard manifest v1\n";
+
+/// An Ed25519 public key; lower-case hex as text.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct PublicKey(pub [u8; 32]);
+
+/// An Ed25519 signature.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Signature(pub [u8; 64]);
+
+/// Signs manifests.
+pub struct Signer {
+    key_pair: Ed25519KeyPair,
+    public_key: PublicKey,
+}
+
+impl Signer {
+    /// The signer that this seed gives, always the same.
+    pub(super) fn from_seed(seed: &[u8; 32]) -> Self {
+        let key_pair = Ed25519KeyPair::from_seed_unchecked(seed).expect("every 32 bytes are an Ed25519 seed");
+        let public_key = key_pair.public_key().as_ref().try_into().expect("an Ed25519 public key has 32 bytes");
+        Self { key_pair, public_key: PublicKey(public_key) }
+    }
+
+    /// What checks its signatures.
+    pub fn public_key(&self) -> PublicKey {
+        self.public_key
+    }
+
+    /// Signs the exact bytes of a manifest's public part.
+    pub fn sign_manifest(&self, public_part: &[u8]) -> Signature {
+        let signature = self.key_pair.sign(&[MANIFEST_PREFIX, public_part].concat());
+        Signature(signature.as_ref().try_into().expect("an Ed25519 signature has 64 bytes"))
+    }
+}
+
+impl fmt::Debug for Signer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Signer").field("public_key", &self.public_key).finish_non_exhaustive()
+    }
+}
+
+impl PublicKey {
+    /// Whether the signature is this key's over these exact bytes of a public part.
+    pub fn verifies_manifest(&self, public_part: &[u8], signature: &Signature) -> bool {
+        let message = [MANIFEST_PREFIX, public_part].concat();
+        UnparsedPublicKey::new(&ED25519, &self.0).verify(&message, &signature.0).is_ok()
+    }
+}
+
+impl fmt::Debug for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PublicKey({})", hex::encode(self.0))
+    }
+}
+
+impl fmt::Debug for Signature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Signature({})", hex::encode(self.0))
+    }
+}
+
+impl Serialize for PublicKey {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&hex::encode(self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for PublicKey {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        crate::id::Digest::deserialize(deserializer).map(|digest| Self(digest.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signature_covers_every_bit_and_only_its_own_key() {
+        let signer = Signer::from_seed(&[1; 32]);
+        let signature = signer.sign_manifest(b"public part");
+        assert!(signer.public_key().verifies_manifest(b"public part", &signature));
+        assert!(!Signer::from_seed(&[2; 32]).public_key().verifies_manifest(b"public part", &signature));
+        assert!(!signer.public_key().verifies_manifest(b"public parT", &signature));
+        for bit in 0..512 {
+            let mut flipped = signature;
+            flipped.0[bit / 8] ^= 1 << (bit % 8);
+            assert!(!signer.public_key().verifies_manifest(b"public part", &flipped), "bit {bit}");
+        }
+    }
+
+    /// RFC 8032 §7.1, test 1: the public key that the secret seed gives.
+    #[test]
+    fn the_seed_gives_the_public_key_of_rfc_8032() {
+        let seed = hex::decode("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60").expect("hex");
+        let signer = Signer::from_seed(seed.as_slice().try_into().expect("32 bytes"));
+        let expected = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
+        assert_eq!(hex::encode(signer.public_key().0), expected);
+    }
+}
