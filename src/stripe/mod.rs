@@ -1,1 +1,59 @@
-//! (to be described)
+//! A stripe of payload becomes n blocks and their leaves, and comes back from any k of them.
+//!
+//! *What it is.* The pure middle of everything: [`Layout`] (where payload bytes lie in stripes and blocks),
+//! [`StripeEncoder`] (seal, encode, hash, check), [`StripeDecoder`] (reconstruct, open, check padding), and
+//! [`ShardSet`], the same for bytes that are in memory whole.
+//!
+//! *What it knows.* Geometry, coding, leaves, seals.
+//!
+//! *What it does not know.* Where blocks come from or go to; files, backends, manifests, time.
+//!
+//! *Invariants.* An encoded stripe has passed a parity check. A stripe is decoded from verified blocks only. Padding is
+//! zero or the stripe is refused.
+//!
+//! ```text
+//!            payload bytes of one stripe                 block i of the stripe goes to shard i
+//!  ┌────────────┬────────────┬──────────┬───┐    ┌─────────┬─────────┬─────────┬─────────┬─────────┐
+//!  │  block 0   │  block 1   │ block 2  │pad│ ─▶ │ block 0 │ block 1 │ block 2 │ block 3 │ block 4 │
+//!  └────────────┴────────────┴──────────┴───┘    └────┬────┴────┬────┴────┬────┴────┬────┴────┬────┘
+//!                k data blocks                       leaf      leaf      leaf      leaf      leaf
+//! ```
+
+mod buffer;
+mod decoder;
+mod encoder;
+mod layout;
+
+pub use buffer::{Buffer, BufferPool};
+pub use decoder::{DecodeError, StripeDecoder, StripePayload};
+pub use encoder::{Check, EncodeError, EncodedStripe, FilledStripe, StripeEncoder};
+pub use layout::{Layout, LayoutError, MAX_CONTENT_BYTES, MAX_LEAVES, StripeShape};
+
+use serde::{Deserialize, Serialize};
+
+/// Room that every object keeps for its index beside [`MAX_CONTENT_BYTES`], in bytes.
+pub const MAX_INDEX_ALLOWANCE: u64 = 16 * 1024 * 1024;
+
+/// How a stripe is sealed before it is encoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Seal {
+    /// Not at all: whoever holds the data shards can read.
+    None,
+}
+
+impl Seal {
+    /// The byte that the object root binds.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::None => 0,
+        }
+    }
+
+    /// How many bytes sealing adds to a stripe.
+    pub fn overhead_bytes(self) -> u32 {
+        match self {
+            Self::None => 0,
+        }
+    }
+}

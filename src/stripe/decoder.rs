@@ -1,0 +1,127 @@
+//! Backward: any k verified blocks of a stripe give its payload, and any block that is missing.
+
+use super::layout::Layout;
+use crate::codec::{self, ErasureCodec};
+use crate::merkle::VerifiedBlock;
+use bytes::Bytes;
+
+/// Why a stripe was not decoded.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeError {
+    /// Bytes after the payload are not zero: the writer broke the format.
+    #[error("the padding of stripe {stripe_index} is not zero")]
+    Padding {
+        /// Which stripe.
+        stripe_index: u64,
+    },
+    /// A block does not have the length this stripe's blocks have.
+    #[error("block {shard_index} of stripe {stripe_index} has {found} bytes, not {expected}")]
+    BlockBytes {
+        /// Which stripe.
+        stripe_index: u64,
+        /// Which block.
+        shard_index: usize,
+        /// Its length.
+        found: usize,
+        /// What it should be.
+        expected: u32,
+    },
+    /// Too few blocks, or not as many places for them as there are shards.
+    #[error(transparent)]
+    Codec(#[from] codec::Error),
+}
+
+/// The payload of one stripe: slices that follow one another.
+#[derive(Debug, Clone)]
+pub struct StripePayload {
+    parts: Vec<Bytes>,
+}
+
+impl StripePayload {
+    /// The slices, none of them empty.
+    pub fn parts(&self) -> &[Bytes] {
+        &self.parts
+    }
+
+    /// Only the bytes from `start` to `end`, counted from the stripe's first.
+    pub fn cut(self, start: u64, end: u64) -> Self {
+        let mut offset = 0;
+        let mut parts = Vec::new();
+        for part in self.parts {
+            let (from, to) = (start.clamp(offset, offset + part.len() as u64), end.clamp(offset, offset + part.len() as u64));
+            if from < to {
+                parts.push(part.slice((from - offset) as usize..(to - offset) as usize));
+            }
+            offset += part.len() as u64;
+        }
+        Self { parts }
+    }
+}
+
+/// Decodes the stripes of one object.
+#[derive(Debug, Clone)]
+pub struct StripeDecoder {
+    codec: ErasureCodec,
+    layout: Layout,
+}
+
+impl StripeDecoder {
+    /// For one object's stripes.
+    pub fn new(layout: Layout) -> Self {
+        Self { codec: ErasureCodec::new(layout.geometry()), layout }
+    }
+
+    /// The payload of a stripe, given n places of which at least k hold a block.
+    pub fn open(&self, stripe_index: u64, blocks: &[Option<VerifiedBlock>]) -> Result<StripePayload, DecodeError> {
+        self.check_lengths(stripe_index, blocks)?;
+        let data_shards = self.layout.geometry().data_shards();
+        let absent: Vec<u8> = (0..data_shards).filter(|i| blocks.get(*i).is_none_or(Option::is_none)).map(|i| i as u8).collect();
+        let mut rebuilt = self.rebuild(stripe_index, blocks, &absent)?.into_iter();
+        let data = blocks.iter().take(data_shards).filter_map(|block| match block {
+            Some(block) => Some(block.bytes().clone()),
+            None => rebuilt.next().map(|(_, bytes)| bytes),
+        });
+        self.strip_padding(stripe_index, data)
+    }
+
+    /// The wanted blocks of a stripe, in the order they are asked for, given at least k others.
+    pub fn rebuild(
+        &self,
+        stripe_index: u64,
+        blocks: &[Option<VerifiedBlock>],
+        wanted: &[u8],
+    ) -> Result<Vec<(u8, Bytes)>, DecodeError> {
+        self.check_lengths(stripe_index, blocks)?;
+        if wanted.is_empty() {
+            return Ok(Vec::new());
+        }
+        let present: Vec<Option<&[u8]>> = blocks.iter().map(|block| block.as_ref().map(|block| block.bytes().as_ref())).collect();
+        let rebuilt = self.codec.reconstruct(&present, wanted)?;
+        Ok(rebuilt.into_iter().map(|(index, block)| (index, Bytes::from(block))).collect())
+    }
+
+    fn check_lengths(&self, stripe_index: u64, blocks: &[Option<VerifiedBlock>]) -> Result<(), DecodeError> {
+        let expected = self.layout.block_bytes(stripe_index);
+        let lengths = blocks.iter().enumerate().filter_map(|(index, block)| Some((index, block.as_ref()?.bytes().len())));
+        match lengths.into_iter().find(|(_, found)| *found != expected as usize) {
+            Some((shard_index, found)) => Err(DecodeError::BlockBytes { stripe_index, shard_index, found, expected }),
+            None => Ok(()),
+        }
+    }
+
+    fn strip_padding(&self, stripe_index: u64, data: impl Iterator<Item = Bytes>) -> Result<StripePayload, DecodeError> {
+        let mut left = self.layout.stripe_payload_bytes(stripe_index);
+        let mut parts = Vec::with_capacity(self.layout.geometry().data_shards());
+        for mut block in data {
+            let padding = block.split_off(block.len().min(usize::try_from(left).unwrap_or(usize::MAX)));
+            if padding.iter().any(|byte| *byte != 0) {
+                return Err(DecodeError::Padding { stripe_index });
+            }
+            left -= block.len() as u64;
+            if !block.is_empty() {
+                parts.push(block);
+            }
+        }
+        Ok(StripePayload { parts })
+    }
+}

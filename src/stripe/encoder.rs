@@ -1,0 +1,143 @@
+//! Forward: payload bytes become the n blocks of a stripe, with their leaves, checked.
+
+use super::buffer::Buffer;
+use super::layout::StripeShape;
+use crate::codec::{self, ErasureCodec};
+use crate::id::{Digest, ObjectId};
+use crate::merkle::{self, BlockPosition};
+use bytes::Bytes;
+
+/// How thoroughly a stripe is checked before it is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Check {
+    /// Its parity is computed again and compared.
+    Parity,
+    /// Also, its payload is compared with the hash taken when it was read.
+    Full,
+}
+
+/// Why a stripe was not encoded.
+#[derive(Debug, thiserror::Error)]
+pub enum EncodeError {
+    /// The payload is empty or over the capacity.
+    #[error("stripe {stripe_index} was given {payload_bytes} bytes; it takes 1 to {capacity}")]
+    PayloadBytes {
+        /// Which stripe.
+        stripe_index: u64,
+        /// What was given.
+        payload_bytes: u64,
+        /// What fits.
+        capacity: u64,
+    },
+    /// Computed again, the parity is another: memory or processor are at fault.
+    #[error("the parity of stripe {stripe_index} does not come out the same twice: this machine's memory is at fault")]
+    Parity {
+        /// Which stripe.
+        stripe_index: u64,
+    },
+    /// The payload is no longer what was read: memory is at fault.
+    #[error("stripe {stripe_index} changed in memory after it was read: this machine's memory is at fault")]
+    Changed {
+        /// Which stripe.
+        stripe_index: u64,
+    },
+    /// The codec refused.
+    #[error(transparent)]
+    Codec(#[from] codec::Error),
+}
+
+/// A buffer with the payload of one stripe at its beginning.
+#[derive(Debug)]
+pub struct FilledStripe {
+    /// Which stripe.
+    pub stripe_index: u64,
+    /// At least n·block bytes; the payload first.
+    pub buffer: Buffer,
+    /// How much of it is payload.
+    pub payload_bytes: u64,
+    /// BLAKE3 of the payload, taken when it was read, where [`Check::Full`] is asked for.
+    pub digest: Option<Digest>,
+}
+
+impl FilledStripe {
+    /// Takes the hash that [`Check::Full`] compares with; to be called as soon as the payload is in the buffer.
+    pub fn note_digest(&mut self) {
+        let payload = &self.buffer.as_ref()[..self.payload_bytes as usize];
+        self.digest = Some(Digest(blake3::hash(payload).into()));
+    }
+}
+
+/// The n blocks of a stripe, in one piece of memory, with their leaves.
+#[derive(Debug, Clone)]
+pub struct EncodedStripe {
+    blocks: Bytes,
+    block_bytes: usize,
+    leaves: Vec<Digest>,
+}
+
+impl EncodedStripe {
+    /// This shard's block, sharing the stripe's memory.
+    pub fn block(&self, shard_index: u8) -> Bytes {
+        let start = usize::from(shard_index) * self.block_bytes;
+        self.blocks.slice(start..start + self.block_bytes)
+    }
+
+    /// The leaf of each block, in the order of the shards.
+    pub fn leaves(&self) -> &[Digest] {
+        &self.leaves
+    }
+}
+
+/// Encodes the stripes of one object.
+#[derive(Debug, Clone)]
+pub struct StripeEncoder {
+    codec: ErasureCodec,
+    shape: StripeShape,
+    object: ObjectId,
+    check: Check,
+}
+
+impl StripeEncoder {
+    /// For one object's stripes.
+    pub fn new(shape: StripeShape, object: ObjectId, check: Check) -> Self {
+        Self { codec: ErasureCodec::new(shape.geometry()), shape, object, check }
+    }
+
+    /// How long a buffer must be: n blocks.
+    pub fn buffer_bytes(shape: StripeShape) -> usize {
+        shape.block_bytes() as usize * shape.geometry().total_shards()
+    }
+
+    /// Encodes one stripe in its own buffer.
+    pub fn encode(&self, mut stripe: FilledStripe) -> Result<EncodedStripe, EncodeError> {
+        let (stripe_index, payload_bytes) = (stripe.stripe_index, stripe.payload_bytes);
+        let capacity = self.shape.capacity();
+        if payload_bytes == 0 || payload_bytes > capacity {
+            return Err(EncodeError::PayloadBytes { stripe_index, payload_bytes, capacity });
+        }
+        let geometry = self.shape.geometry();
+        let block_bytes = self.shape.block_bytes_for(payload_bytes) as usize;
+        let all = &mut stripe.buffer.as_mut_slice()[..block_bytes * geometry.total_shards()];
+        all[payload_bytes as usize..block_bytes * geometry.data_shards()].fill(0);
+        self.codec.encode_in_place(all)?;
+        let leaves = self.leaves(stripe_index, all, block_bytes);
+        // After hashing, so that a bit that flipped in between is seen too.
+        if !self.codec.check_parity_in_place(all)? {
+            return Err(EncodeError::Parity { stripe_index });
+        }
+        if self.check == Check::Full {
+            let digest = Digest(blake3::hash(&all[..payload_bytes as usize]).into());
+            if stripe.digest.is_some_and(|read| read != digest) {
+                return Err(EncodeError::Changed { stripe_index });
+            }
+        }
+        let blocks = stripe.buffer.freeze(block_bytes * geometry.total_shards());
+        Ok(EncodedStripe { blocks, block_bytes, leaves })
+    }
+
+    fn leaves(&self, stripe_index: u64, all: &[u8], block_bytes: usize) -> Vec<Digest> {
+        let position = |shard_index| BlockPosition { object: self.object, shard_index, stripe_index };
+        let indexes = self.shape.geometry().shard_indexes();
+        indexes.zip(all.chunks(block_bytes)).map(|(index, block)| merkle::leaf(position(index), block)).collect()
+    }
+}
