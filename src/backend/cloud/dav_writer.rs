@@ -73,7 +73,7 @@ impl DavWriter {
         self.broken = true;
         if let Some(mut upload) = self.upload.take() {
             // What a delete that fails leaves behind, `clear_unfinished` finds.
-            let _best_effort = self.remote.store.delete(upload.cancel()).await;
+            let _best_effort = self.remote.store.delete(upload.cancel().await).await;
         }
     }
 }
@@ -111,12 +111,11 @@ impl ShardWriter for DavWriter {
 impl Drop for DavWriter {
     fn drop(&mut self) {
         let Some(mut upload) = self.upload.take() else { return };
-        let temporary = upload.cancel().clone();
         let store: Arc<dyn ObjectStore> = Arc::clone(&self.remote.store);
         // Without a runtime the temporary file stays until `clear_unfinished`.
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(async move {
-                let _best_effort = store.delete(&temporary).await;
+                let _best_effort = store.delete(upload.cancel().await).await;
             });
         }
     }

@@ -98,7 +98,7 @@ impl Dav {
             let response = request.send().await.map_err(Cause::of_request)?;
             if response.status().is_success() { Ok(()) } else { Err(refused(response, patience).await) }
         });
-        Ok(DavUpload { dav: self.clone(), temporary, sender: Some(sender), put })
+        Ok(DavUpload { dav: self.clone(), temporary, sender: Some(sender), put, running: true })
     }
 
     /// Moves a file into place.
@@ -142,6 +142,8 @@ pub(super) struct DavUpload {
     temporary: Path,
     sender: Option<mpsc::Sender<Bytes>>,
     put: JoinHandle<std::result::Result<(), Cause>>,
+    /// Whether `put` has not been seen to end.
+    running: bool,
 }
 
 impl DavUpload {
@@ -151,14 +153,16 @@ impl DavUpload {
         match timeout(self.dav.patience.request_timeout, sender.send(bytes)).await {
             Ok(Ok(())) => Ok(()),
             // The request ended before its body did: its own end says why.
-            Ok(Err(_closed)) => Err(self.ended().await.err().unwrap_or(Cause::Broken).doing(doing)),
+            Ok(Err(_closed)) => {
+                Err(self.ended(self.dav.patience.request_timeout).await.err().unwrap_or(Cause::Broken).doing(doing))
+            }
             Err(_elapsed) => Err(silent("the server takes no more bytes").doing(doing)),
         }
     }
 
     /// Waits until the server has everything under the temporary name.
     pub(super) async fn sent(&mut self, doing: &str) -> Result<&Path> {
-        self.ended().await.map_err(|cause| match cause.kind() {
+        self.ended(self.dav.patience.upload_timeout).await.map_err(|cause| match cause.kind() {
             // Not the shard, but the folder or the method is refused here.
             ErrorKind::NotFound | ErrorKind::AlreadyExists => Error::with_source(ErrorKind::Failed, doing, cause),
             _ => cause.doing(doing),
@@ -177,19 +181,26 @@ impl DavUpload {
         })
     }
 
-    /// Ends the request and gives the temporary name, to be deleted.
-    pub(super) fn cancel(&mut self) -> &Path {
-        self.put.abort();
-        self.sender = None;
+    /// Ends the request and gives the temporary name, to be deleted. The body is ended, not broken off: what a server
+    /// keeps of a broken one may come to light only after the delete.
+    pub(super) async fn cancel(&mut self) -> &Path {
+        if self.running && self.ended(self.dav.patience.request_timeout).await.is_err() {
+            self.put.abort();
+        }
         &self.temporary
     }
 
-    async fn ended(&mut self) -> std::result::Result<(), Cause> {
+    async fn ended(&mut self, patience: Duration) -> std::result::Result<(), Cause> {
         self.sender = None;
-        match timeout(self.dav.patience.upload_timeout, &mut self.put).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_cancelled)) => Err(Cause::Broken),
+        if !self.running {
+            return Err(Cause::Broken);
+        }
+        match timeout(patience, &mut self.put).await {
             Err(_elapsed) => Err(silent("the server does not acknowledge what it was sent")),
+            Ok(ended) => {
+                self.running = false;
+                ended.unwrap_or(Err(Cause::Broken))
+            }
         }
     }
 }
