@@ -188,6 +188,7 @@ async fn s3_keeps_the_contract() {
 }
 
 #[tokio::test]
+#[expect(clippy::print_stderr, reason = "a skipped test says so")]
 async fn an_external_s3_server_keeps_the_contract() {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let names = ["SHARD_TEST_S3_ENDPOINT", "SHARD_TEST_S3_BUCKET", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"];
