@@ -1,1 +1,7 @@
+mod cloud_contract;
+mod cloud_dav_server;
+mod cloud_faults;
+mod cloud_webdav;
+mod s3_server;
+
 fn main() {}
