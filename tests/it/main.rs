@@ -1,1 +1,4 @@
-fn main() {}
+//! All integration tests, in one binary: it links once.
+
+mod cli_usage;
+mod tidy;
