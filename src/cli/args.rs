@@ -17,6 +17,7 @@ use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 use std::ffi::OsStr;
 use std::path::PathBuf;
 
+const ABOUT: &str = "Keep data alive on storage nobody should trust alone";
 const ABOUT_LONG: &str = "\
 Keeps data alive on storage nobody should trust alone.
 
@@ -34,9 +35,9 @@ Exit codes:
   0 healthy · 1 failed · 2 wrong usage · 3 degraded, nothing lost · 4 lost · 5 unavailable now
   10 no store · 11 busy · 12 wrong key or passphrase · 13 no such file, object or backend";
 
-/// Keep data alive on storage nobody should trust alone
+/// A whole command line.
 #[derive(Debug, Parser)]
-#[command(name = "shard", version, about, long_about = ABOUT_LONG, after_help = EXAMPLES)]
+#[command(name = "shard", version, about = ABOUT, long_about = ABOUT_LONG, after_help = EXAMPLES)]
 #[command(subcommand_required = true, arg_required_else_help = true, max_term_width = 100)]
 pub(crate) struct Cli {
     #[command(flatten)]
