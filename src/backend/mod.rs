@@ -42,6 +42,7 @@
 
 pub mod cloud;
 pub mod contract;
+mod dice;
 mod error;
 mod ledger;
 mod local;
