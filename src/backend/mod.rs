@@ -41,14 +41,26 @@
 //!     shard, nor what is being written of another. (Whoever calls it knows that no one is writing this one.)
 
 pub mod contract;
+mod dice;
 mod error;
+pub mod faulty;
 mod ledger;
 mod local;
 mod memory;
+pub mod placement;
+mod registry;
+pub mod retry;
+mod spec;
+mod zone;
 
 pub use error::{Error, ErrorKind};
+pub use faulty::{Effect, Fault, FaultyBackend, Operation, When};
 pub use local::{LocalBackend, LocalOptions};
 pub use memory::MemoryBackend;
+pub use registry::{BackendRegistry, BackendState, CONNECT_TIMEOUT, HEALTH_TIMEOUT, Health, RegisteredBackend};
+pub use retry::{RetryBackend, RetryOptions};
+pub use spec::{BackendSpec, BackendUrl, CloudProtocol, Environment, open};
+pub use zone::{MAX_ZONE_BYTES, Zone, ZoneError};
 
 use crate::id::{BackendId, ShardId, StoreId};
 use async_trait::async_trait;
