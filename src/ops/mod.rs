@@ -11,5 +11,6 @@
 //! through a callback; nothing calls upward.
 
 mod controls;
+pub mod reader;
 
 pub use controls::{Controls, ProgressEvent, ProgressSink};
