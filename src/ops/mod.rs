@@ -13,6 +13,7 @@
 mod backends;
 mod bench;
 mod controls;
+pub mod reader;
 
 pub use backends::{
     AddedBackend, BackendCheck, ListedBackend, Marking, Removing, add_backend, check_backends, list_backends,
