@@ -1,1 +1,138 @@
-//! What is where.
+//! What is where: files, versions, objects, shards, removals, and the journal of what is being written.
+//!
+//! *What it is.* One SQLite file and the questions that are asked of it. Its content is a cache: the backends hold the
+//! truth, and the content can be made anew from them ([`Catalog::rebuild_into`]). Journal, leases and notes are this
+//! machine's own.
+//!
+//! *What it knows.* Records: manifests as bytes, names, pieces, places, states, what was removed and what is still to
+//! be deleted. Which process is alive, by locks of the operating system ([`ProcessLock`]).
+//!
+//! *What it does not know.* Backends, shards' bytes, keys, coding, zones, and the time: every time is an argument.
+//!
+//! # Invariants
+//!
+//! - **An object becomes true at once.** [`Catalog::commit`] is one transaction: object, places, pieces, versions,
+//!   what it removes, and the end of its journal entry.
+//! - **The order of commits does not matter.** Objects and removals may arrive in any order and any number of times;
+//!   what a removal names is dead, seen before or after.
+//! - **A place is either kept or to be deleted**, never both: a shard row and a pending delete of one place exclude
+//!   each other.
+//! - **A removal is finished** only when every shard that it names is confirmed gone, nothing of the objects that it
+//!   names waits for deletion, and every version that it names was seen here and is in no object that lives.
+//! - **No question about one thing walks everything**: each has its index. What is about everything goes by pages or
+//!   is an aggregate.
+//!
+//! ```text
+//! version ──< piece >── object ──< shard ──> backend
+//!    │                    │ kind = removal
+//!    └ parent             └──< removed_version, removed_object, removed_shard ──> pending_delete
+//! ```
+
+mod check;
+mod column;
+mod commit;
+mod error;
+mod file;
+mod heads;
+mod journal;
+mod lease;
+mod listing;
+mod note;
+mod object;
+mod place;
+mod process;
+mod rebuild;
+mod record;
+mod removal;
+mod schema;
+mod statistics;
+#[cfg(test)]
+mod tests;
+
+pub use error::{Error, Result};
+pub use process::{ProcessLock, is_alive};
+pub use record::{
+    CheckRecord, Commit, JournalEntry, ListedFile, ObjectAge, ObjectHealth, ObjectKind, ObjectRecord, ObjectState,
+    PendingDelete, PieceRecord, Purpose, ShardRecord, ShardState, SparseObject, VersionRecord,
+};
+pub use statistics::{CatalogStats, GeometryStats};
+
+use crate::id::StoreId;
+use error::Fault;
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+use std::path::{Path, PathBuf};
+
+/// The catalog of one store, through one connection.
+///
+/// Blocking: callers keep it off the reactor. Several connections, in one process or many, may be open at once; a
+/// writer waits up to ten seconds for another.
+#[derive(Debug)]
+pub struct Catalog {
+    connection: Connection,
+    path: PathBuf,
+    store: StoreId,
+}
+
+impl Catalog {
+    /// Makes an empty catalog for a store; [`Error::Exists`] if there is one.
+    ///
+    /// Atomic: an interrupted creation leaves a file that `open` refuses and `create` takes.
+    pub fn create(path: &Path, store: StoreId) -> Result<Self> {
+        let path = schema::absolute(path)?;
+        let connection = schema::create(&path, store)?;
+        Ok(Self { connection, path, store })
+    }
+
+    /// Opens the catalog of a store.
+    ///
+    /// [`Error::Absent`], [`Error::Foreign`], [`Error::Newer`], [`Error::OtherStore`] and [`Error::Damaged`] say why not.
+    pub fn open(path: &Path, store: StoreId) -> Result<Self> {
+        let path = schema::absolute(path)?;
+        let connection = schema::open(&path, store)?;
+        Ok(Self { connection, path, store })
+    }
+
+    /// Whose catalog it is.
+    pub fn store_id(&self) -> StoreId {
+        self.store
+    }
+
+    /// Where its file is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Reads the whole file and says [`Error::Damaged`] if it contradicts itself. Takes as long as reading it takes.
+    pub fn check(&self) -> Result<()> {
+        self.read(|tx| {
+            let word: String = tx.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
+            if word == "ok" {
+                return Ok(());
+            }
+            Err(Error::Damaged { path: self.path.clone(), what: word }.into())
+        })
+    }
+
+    /// Runs questions over one state of the file.
+    fn read<T>(&self, work: impl FnOnce(&Connection) -> Result<T, Fault>) -> Result<T> {
+        let run = || {
+            let tx = self.connection.unchecked_transaction()?;
+            let answer = work(&tx)?;
+            tx.commit()?;
+            Ok(answer)
+        };
+        run().map_err(|fault: Fault| fault.at(&self.path))
+    }
+
+    /// Runs changes: all of them become durable, or none.
+    fn write<T>(&mut self, work: impl FnOnce(&Transaction<'_>) -> Result<T, Fault>) -> Result<T> {
+        let Self { connection, path, .. } = self;
+        let run = || {
+            let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let answer = work(&tx)?;
+            tx.commit()?;
+            Ok(answer)
+        };
+        run().map_err(|fault: Fault| fault.at(path))
+    }
+}

@@ -1,0 +1,73 @@
+//! What processes said they were about to write, so that what they left can be found.
+
+use super::Catalog;
+use super::column::{all, first, run};
+use super::error::{Error, Fault, Result};
+use super::record::JournalEntry;
+use crate::id::{BackendId, ObjectId};
+use rusqlite::{Connection, Row, params};
+
+impl Catalog {
+    /// Records what is about to be written, before it is; durable when it returns.
+    ///
+    /// [`Error::Journaled`] if there is an entry for the object.
+    pub fn begin(&mut self, entry: &JournalEntry) -> Result<()> {
+        self.write(|tx| {
+            let sql = "SELECT process FROM journal WHERE object = ?1";
+            if let Some(process) = first(tx, sql, [entry.object], |row| row.get(0))? {
+                return Err(Error::Journaled { object: entry.object, process }.into());
+            }
+            run(
+                tx,
+                "INSERT INTO journal (object, process, purpose, name, version) VALUES (?1, ?2, ?3, ?4, ?5)",
+                params![entry.object, entry.process, entry.purpose, entry.name, entry.version],
+            )?;
+            entry.shards.iter().try_for_each(|(index, backend)| insert_place(tx, entry.object, *index, *backend))
+        })
+    }
+
+    /// Records one more place that is about to be written to; [`Error::NotJournaled`] without an entry.
+    pub fn journal_shard(&mut self, object: ObjectId, index: u8, backend: BackendId) -> Result<()> {
+        self.write(|tx| {
+            if first(tx, "SELECT 1 FROM journal WHERE object = ?1", [object], |_| Ok(()))?.is_none() {
+                return Err(Error::NotJournaled { object }.into());
+            }
+            insert_place(tx, object, index, backend)
+        })
+    }
+
+    /// Every entry, in the order of the objects' ids.
+    pub fn journals(&self) -> Result<Vec<JournalEntry>> {
+        self.read(|tx| {
+            let sql = "SELECT object, process, purpose, name, version FROM journal ORDER BY object";
+            let mut entries = all(tx, sql, [], read_entry)?;
+            for entry in &mut entries {
+                let sql = "SELECT shard_index, backend FROM journal_shard WHERE object = ?1
+                    ORDER BY shard_index, backend";
+                entry.shards = all(tx, sql, [entry.object], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            }
+            Ok(entries)
+        })
+    }
+
+    /// Ends an entry; one that is not there is ended.
+    pub fn end_journal(&mut self, object: ObjectId) -> Result<()> {
+        self.write(|tx| run(tx, "DELETE FROM journal WHERE object = ?1", [object]).map(drop))
+    }
+}
+
+fn insert_place(connection: &Connection, object: ObjectId, index: u8, backend: BackendId) -> Result<(), Fault> {
+    let sql = "INSERT INTO journal_shard (object, shard_index, backend) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
+    run(connection, sql, params![object, index, backend]).map(drop)
+}
+
+fn read_entry(row: &Row<'_>) -> rusqlite::Result<JournalEntry> {
+    Ok(JournalEntry {
+        object: row.get(0)?,
+        process: row.get(1)?,
+        purpose: row.get(2)?,
+        name: row.get(3)?,
+        version: row.get(4)?,
+        shards: Vec::new(),
+    })
+}

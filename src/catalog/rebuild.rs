@@ -1,0 +1,85 @@
+//! The content of the catalog, replaced as a whole by what was read anew from the backends.
+
+use super::error::{Fault, Result};
+use super::{Catalog, schema};
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{Connection, ToSql, TransactionBehavior};
+use std::path::Path;
+
+/// The tables that the backends can tell, parents before children. `backend_use` follows from `shard` by triggers.
+const CONTENT: [&str; 10] = [
+    "object",
+    "manifest",
+    "shard",
+    "version",
+    "parent",
+    "piece",
+    "pending_delete",
+    "removed_version",
+    "removed_object",
+    "removed_shard",
+];
+
+impl Catalog {
+    /// Replaces all content by that of another catalog file of the same store, in one transaction.
+    ///
+    /// Journal, leases and notes stay; so does what this machine alone can know of content that is in both: hashes of
+    /// pieces, and when shards and objects were last read in full. What was committed here after the other file was
+    /// begun is not in it: the caller lets nothing be put meanwhile, or brings it in again.
+    pub fn rebuild_into(&mut self, newer: &Path) -> Result<()> {
+        let newer = schema::absolute(newer)?;
+        // Opened once by itself: this checks it, and brings an older schema to the present one.
+        drop(schema::open(&newer, self.store)?);
+        let attach = self.connection.execute("ATTACH DATABASE ?1 AS newer", [PathText(&newer)]);
+        attach.map_err(|source| Fault::from(source).at(&newer))?;
+        let replaced = replace(&mut self.connection);
+        let detached = self.connection.execute_batch("DETACH DATABASE newer");
+        replaced.and_then(|()| Ok(detached?)).map_err(|fault| fault.at(&self.path))
+    }
+}
+
+fn replace(connection: &mut Connection) -> Result<(), Fault> {
+    let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    tx.execute_batch(REMEMBER)?;
+    for table in CONTENT.iter().rev() {
+        tx.execute_batch(&format!("DELETE FROM main.{table}"))?;
+    }
+    for table in CONTENT {
+        tx.execute_batch(&format!("INSERT INTO main.{table} SELECT * FROM newer.{table}"))?;
+    }
+    tx.execute_batch(RECALL)?;
+    tx.commit()?;
+    Ok(())
+}
+
+/// What only this machine knows, set aside.
+const REMEMBER: &str = "
+    CREATE TEMP TABLE known_piece AS SELECT version, ordinal, object, blake3 FROM main.piece WHERE blake3 IS NOT NULL;
+    CREATE TEMP TABLE known_shard AS
+        SELECT object, shard_index, backend, verified_ns FROM main.shard WHERE verified_ns IS NOT NULL;
+    CREATE TEMP TABLE known_object AS SELECT id, verified_ns FROM main.object WHERE verified_ns IS NOT NULL;
+";
+
+/// What was set aside, put to what is there again.
+const RECALL: &str = "
+    UPDATE main.piece SET blake3 = k.blake3 FROM temp.known_piece k
+        WHERE piece.blake3 IS NULL AND piece.version = k.version AND piece.ordinal = k.ordinal
+            AND piece.object = k.object;
+    UPDATE main.shard SET verified_ns = k.verified_ns FROM temp.known_shard k
+        WHERE shard.verified_ns IS NULL AND shard.object = k.object AND shard.shard_index = k.shard_index
+            AND shard.backend = k.backend;
+    UPDATE main.object SET verified_ns = k.verified_ns FROM temp.known_object k
+        WHERE object.verified_ns IS NULL AND object.id = k.id;
+    DROP TABLE temp.known_piece;
+    DROP TABLE temp.known_shard;
+    DROP TABLE temp.known_object;
+";
+
+/// A path as the database takes it, whatever its bytes are.
+struct PathText<'a>(&'a Path);
+
+impl ToSql for PathText<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(ValueRef::Text(self.0.as_os_str().as_encoded_bytes())))
+    }
+}

@@ -1,0 +1,160 @@
+//! Removals: what they name is dead, its shards wait for deletion, and one of which everything is gone may go itself.
+
+use super::column::{Count, all, row_limit, run, value};
+use super::commit::versions_in;
+use super::error::{Error, Fault, Result};
+use super::record::PendingDelete;
+use super::{Catalog, heads, place};
+use crate::format::index::{Removal, RemovedObject};
+use crate::id::{BackendId, ObjectId, VersionId};
+use rusqlite::{Connection, Row, Transaction, params};
+use std::collections::BTreeSet;
+
+/// True of a living removal `o` of which everything is gone.
+///
+/// A version that was never seen here may be in an object that was not either: its removal stays.
+const IS_FINISHED: &str = "o.kind = 1 AND o.dead = 0
+    AND NOT EXISTS (SELECT 1 FROM removed_shard s WHERE s.removal = o.id AND s.confirmed = 0)
+    AND NOT EXISTS (SELECT 1 FROM removed_object r JOIN pending_delete d ON d.object = r.object WHERE r.removal = o.id)
+    AND NOT EXISTS (SELECT 1 FROM removed_version r JOIN version v ON v.id = r.version
+        WHERE r.removal = o.id AND (v.seen = 0 OR EXISTS (
+            SELECT 1 FROM piece p JOIN object l ON l.id = p.object WHERE p.version = v.id AND l.dead = 0)))";
+
+impl Catalog {
+    /// The next dead objects after `after`, in the order of their ids: named by a removal, or removals that are finished.
+    pub fn dead_objects(&self, after: Option<ObjectId>, limit: usize) -> Result<Vec<ObjectId>> {
+        let sql = "SELECT id FROM object WHERE dead = 1 AND id > ifnull(?1, x'') ORDER BY id LIMIT ?2";
+        self.read(|tx| all(tx, sql, params![after, row_limit(limit)], |row| row.get(0)))
+    }
+
+    /// The next shards that are to be deleted, after `after`; none of a place that a process is writing to.
+    pub fn pending_deletes(&self, after: Option<&PendingDelete>, limit: usize) -> Result<Vec<PendingDelete>> {
+        let sql = "SELECT object, shard_index, backend FROM pending_delete d
+            WHERE (object, shard_index, backend) > (ifnull(?1, x''), ifnull(?2, 0), ifnull(?3, x''))
+                AND NOT EXISTS (SELECT 1 FROM journal_shard j WHERE j.object = d.object
+                    AND j.shard_index = d.shard_index AND j.backend = d.backend)
+            ORDER BY object, shard_index, backend LIMIT ?4";
+        let (object, index, backend) = (after.map(|d| d.object), after.map(|d| d.index), after.map(|d| d.backend));
+        let read = |row: &Row<'_>| Ok(PendingDelete { object: row.get(0)?, index: row.get(1)?, backend: row.get(2)? });
+        self.read(|tx| all(tx, sql, params![object, index, backend, row_limit(limit)], read))
+    }
+
+    /// How many shards of an object are to be deleted.
+    pub fn pending_deletes_of(&self, object: ObjectId) -> Result<u64> {
+        let sql = "SELECT count(*) FROM pending_delete WHERE object = ?1";
+        self.read(|tx| Ok(value::<Count, _>(tx, sql, [object])?.0))
+    }
+
+    /// Records that a shard is gone: its backend said so. Ticks it off in every removal that names it.
+    pub fn confirm_deleted(&mut self, object: ObjectId, index: u8, backend: BackendId) -> Result<()> {
+        self.write(|tx| {
+            for sql in [
+                "DELETE FROM pending_delete WHERE object = ?1 AND shard_index = ?2 AND backend = ?3",
+                "UPDATE removed_shard SET confirmed = 1 WHERE object = ?1 AND shard_index = ?2 AND backend = ?3",
+            ] {
+                run(tx, sql, params![object, index, backend])?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Removals of which everything is gone: every shard they name is confirmed, nothing of their objects waits for
+    /// deletion, and every version they name was seen here and has no piece in a living object.
+    pub fn finished_removals(&self) -> Result<Vec<ObjectId>> {
+        let sql = format!("SELECT o.id FROM object o WHERE {IS_FINISHED} ORDER BY o.id");
+        self.read(|tx| all(tx, &sql, [], |row| row.get(0)))
+    }
+
+    /// Marks a finished removal as dead; its own shards are to be deleted. What it removed stays removed.
+    ///
+    /// [`Error::NotFinished`] if something it names may still be there.
+    pub fn remove_finished(&mut self, removal: ObjectId) -> Result<()> {
+        let sql = format!("UPDATE object AS o SET dead = 1 WHERE o.id = ?1 AND {IS_FINISHED}");
+        self.write(|tx| {
+            if run(tx, &sql, [removal])? == 0 {
+                return Err(Error::NotFinished { object: removal }.into());
+            }
+            place::give_up_all(tx, removal)
+        })
+    }
+
+    /// Forgets an object, its places, its pieces and what it removed. Versions of which nothing is left go too, but a
+    /// removed one stays known while a removal names it or its name has versions that were not removed: these may
+    /// descend through it. Deletes that wait stay.
+    pub fn forget_object(&mut self, object: ObjectId) -> Result<()> {
+        self.write(|tx| {
+            let mut touched: BTreeSet<VersionId> = versions_in(tx, object)?.into_iter().collect();
+            let named = "SELECT version FROM removed_version WHERE removal = ?1";
+            touched.extend(all(tx, named, [object], |row| row.get::<_, VersionId>(0))?);
+            run(tx, "DELETE FROM object WHERE id = ?1", [object])?;
+            forget_versions(tx, &touched)?;
+            heads::settle(tx, &touched)
+        })
+    }
+}
+
+/// Makes true what a removal says, for what is known already; the rest is remembered.
+pub(super) fn apply(
+    tx: &Transaction<'_>,
+    id: ObjectId,
+    removal: &Removal,
+    touched: &mut BTreeSet<VersionId>,
+) -> Result<(), Fault> {
+    for removed in &removal.versions {
+        run(
+            tx,
+            "INSERT INTO version (id, name, generation, complete, removed, head, seen) VALUES (?1, ?2, ?3, 0, 1, 0, 0)
+                ON CONFLICT (id) DO UPDATE SET generation = excluded.generation WHERE generation IS NULL",
+            params![removed.version, removed.name, Count(removed.generation)],
+        )?;
+        let sql = "INSERT INTO removed_version (version, removal) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
+        run(tx, sql, params![removed.version, id])?;
+        touched.insert(removed.version);
+    }
+    for removed in &removal.objects {
+        apply_to_object(tx, id, removed)?;
+        touched.extend(versions_in(tx, removed.object)?);
+    }
+    Ok(())
+}
+
+fn apply_to_object(tx: &Transaction<'_>, removal: ObjectId, removed: &RemovedObject) -> Result<(), Fault> {
+    let sql = "INSERT INTO removed_object (object, removal) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
+    run(tx, sql, params![removed.object, removal])?;
+    run(tx, "UPDATE object SET dead = 1 WHERE id = ?1 AND dead = 0", [removed.object])?;
+    place::give_up_all(tx, removed.object)?;
+    for shard in &removed.shards {
+        let sql = "INSERT INTO removed_shard (object, shard_index, backend, removal, confirmed)
+            VALUES (?1, ?2, ?3, ?4, 0) ON CONFLICT DO NOTHING";
+        let is_news = run(tx, sql, params![removed.object, shard.index, shard.backend, removal])? == 1;
+        if is_news {
+            place::pend(tx, removed.object, shard.index, shard.backend)?;
+        }
+    }
+    Ok(())
+}
+
+/// Deletes the versions of which nothing is left, and the removed ones that nothing needs any more.
+fn forget_versions(tx: &Transaction<'_>, touched: &BTreeSet<VersionId>) -> Result<(), Fault> {
+    for version in touched {
+        let sql = "DELETE FROM version WHERE id = ?1 AND removed = 0
+            AND NOT EXISTS (SELECT 1 FROM piece WHERE version = ?1)";
+        run(tx, sql, [version])?;
+    }
+    for version in touched {
+        for name in names_without_kept_versions(tx, *version)? {
+            let sql = "DELETE FROM version WHERE name = ?1 AND removed = 1
+                AND NOT EXISTS (SELECT 1 FROM piece p WHERE p.version = version.id)
+                AND NOT EXISTS (SELECT 1 FROM removed_version r WHERE r.version = version.id)";
+            run(tx, sql, [name])?;
+        }
+    }
+    Ok(())
+}
+
+/// The version's name, if all its versions are removed.
+fn names_without_kept_versions(connection: &Connection, version: VersionId) -> Result<Vec<String>, Fault> {
+    let sql = "SELECT name FROM version v WHERE id = ?1
+        AND NOT EXISTS (SELECT 1 FROM version o WHERE o.name = v.name AND o.removed = 0)";
+    all(connection, sql, [version], |row| row.get(0))
+}

@@ -1,0 +1,153 @@
+//! How the file is made, recognised and brought to the present schema.
+
+use super::error::{Error, Fault, Result};
+use crate::id::StoreId;
+use rusqlite::{Connection, OpenFlags, TransactionBehavior, params};
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Says in the file's header what it is: `SHRD`.
+pub(super) const APPLICATION_ID: i32 = 0x5348_5244;
+/// Step i brings schema i to i + 1; each runs in the transaction that records it.
+const MIGRATIONS: [&str; 1] = [include_str!("schema.sql")];
+/// The newest schema that is known here.
+pub(super) const SCHEMA_VERSION: i32 = MIGRATIONS.len() as i32;
+/// A writer waits this long for another before it gives up.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How many prepared statements a connection keeps: more than there are in this module.
+const STATEMENT_CACHE: usize = 160;
+
+/// The path from the root, so that no path can be taken for a `file:` URL.
+pub(super) fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).map_err(|source| Error::Io { path: path.to_owned(), source })
+}
+
+/// Makes the file, or finishes one whose making was interrupted.
+pub(super) fn create(path: &Path, store: StoreId) -> Result<Connection> {
+    make_private(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
+    let make = || {
+        let mut connection = connect(path)?;
+        let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let header = Header::read(&tx)?;
+        if header.application_id == APPLICATION_ID {
+            return Err(Error::Exists { path: path.to_owned() }.into());
+        }
+        if !header.is_blank() {
+            return Err(header.foreign(path).into());
+        }
+        migrate(&tx, 0)?;
+        tx.execute("INSERT INTO store VALUES (1, ?1)", params![store])?;
+        tx.commit()?;
+        Ok(connection)
+    };
+    let connection = make().map_err(|fault: Fault| fault.at(path))?;
+    sync_folder(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
+    Ok(connection)
+}
+
+/// Opens the file if it is the catalog of this store.
+pub(super) fn open(path: &Path, store: StoreId) -> Result<Connection> {
+    let look = || {
+        let mut connection = connect(path)?;
+        recognise(&connection, "main", path, store)?;
+        let found = Header::read(&connection)?.user_version;
+        if found < SCHEMA_VERSION {
+            let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let found = Header::read(&tx)?.user_version;
+            migrate(&tx, found)?;
+            tx.commit()?;
+        }
+        Ok(connection)
+    };
+    if !path.try_exists().map_err(|source| Error::Io { path: path.to_owned(), source })? {
+        return Err(Error::Absent { path: path.to_owned() });
+    }
+    look().map_err(|fault: Fault| fault.at(path))
+}
+
+/// Fails unless the attached database is a catalog of this store that can be read here.
+pub(super) fn recognise(connection: &Connection, database: &str, path: &Path, store: StoreId) -> Result<(), Fault> {
+    let header = Header::read_of(connection, database)?;
+    if header.application_id != APPLICATION_ID {
+        return Err(header.foreign(path).into());
+    }
+    if header.user_version > SCHEMA_VERSION {
+        let (found, known) = (header.user_version, SCHEMA_VERSION);
+        return Err(Error::Newer { path: path.to_owned(), found, known }.into());
+    }
+    let found: StoreId = connection.query_row(&format!("SELECT id FROM {database}.store"), [], |row| row.get(0))?;
+    if found != store {
+        return Err(Error::OtherStore { path: path.to_owned(), expected: store, found }.into());
+    }
+    Ok(())
+}
+
+/// What the file says it is.
+struct Header {
+    application_id: i32,
+    user_version: i32,
+    tables: i64,
+}
+
+impl Header {
+    fn read(connection: &Connection) -> Result<Self, Fault> {
+        Self::read_of(connection, "main")
+    }
+
+    fn read_of(connection: &Connection, database: &str) -> Result<Self, Fault> {
+        let ask = |pragma: &str| connection.pragma_query_value(Some(database), pragma, |row| row.get(0));
+        let tables = format!("SELECT count(*) FROM {database}.sqlite_schema");
+        Ok(Self {
+            application_id: ask("application_id")?,
+            user_version: ask("user_version")?,
+            tables: connection.query_row(&tables, [], |row| row.get(0))?,
+        })
+    }
+
+    /// Nothing was ever written to it.
+    fn is_blank(&self) -> bool {
+        self.application_id == 0 && self.user_version == 0 && self.tables == 0
+    }
+
+    fn foreign(&self, path: &Path) -> Error {
+        Error::Foreign { path: path.to_owned(), application_id: self.application_id }
+    }
+}
+
+fn migrate(connection: &Connection, found: i32) -> Result<(), Fault> {
+    let done = usize::try_from(found).unwrap_or(0);
+    for step in MIGRATIONS.iter().skip(done) {
+        connection.execute_batch(step)?;
+    }
+    connection.pragma_update(None, "application_id", APPLICATION_ID)?;
+    connection.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+    Ok(())
+}
+
+fn connect(path: &Path) -> Result<Connection, Fault> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", "ON")?;
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    // A file that was tampered with must not make the schema run anything.
+    connection.pragma_update(None, "trusted_schema", "OFF")?;
+    Ok(connection)
+}
+
+/// Names of files are nobody else's business: the database and its log take over this file's mode.
+fn make_private(path: &Path) -> std::io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path).map(drop)
+}
+
+fn sync_folder(path: &Path) -> std::io::Result<()> {
+    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+}
