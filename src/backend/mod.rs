@@ -30,6 +30,7 @@
 //! 13. **Everything may run at once**, from many tasks, on one backend and on one shard.
 //! 14. **`clear_unfinished`** removes what an interrupted write of that shard left out of sight, and never a finished shard.
 
+pub mod cloud;
 mod error;
 
 pub use error::{Error, ErrorKind};

@@ -28,14 +28,11 @@ pub(super) fn create(path: &Path, store: StoreId) -> Result<Connection> {
     make_private(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
     let make = || {
         let mut connection = connect(path)?;
+        Header::read(&connection)?.refuse_unless_blank(path)?;
+        configure(&connection)?;
         let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let header = Header::read(&tx)?;
-        if header.application_id == APPLICATION_ID {
-            return Err(Error::Exists { path: path.to_owned() }.into());
-        }
-        if !header.is_blank() {
-            return Err(header.foreign(path).into());
-        }
+        // Another process may have made it since.
+        Header::read(&tx)?.refuse_unless_blank(path)?;
         migrate(&tx, 0)?;
         tx.execute("INSERT INTO store VALUES (1, ?1)", params![store])?;
         tx.commit()?;
@@ -50,7 +47,8 @@ pub(super) fn create(path: &Path, store: StoreId) -> Result<Connection> {
 pub(super) fn open(path: &Path, store: StoreId) -> Result<Connection> {
     let look = || {
         let mut connection = connect(path)?;
-        recognise(&connection, "main", path, store)?;
+        recognise(&connection, path, store)?;
+        configure(&connection)?;
         let found = Header::read(&connection)?.user_version;
         if found < SCHEMA_VERSION {
             let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -66,9 +64,9 @@ pub(super) fn open(path: &Path, store: StoreId) -> Result<Connection> {
     look().map_err(|fault: Fault| fault.at(path))
 }
 
-/// Fails unless the attached database is a catalog of this store that can be read here.
-pub(super) fn recognise(connection: &Connection, database: &str, path: &Path, store: StoreId) -> Result<(), Fault> {
-    let header = Header::read_of(connection, database)?;
+/// Fails unless the file is a catalog of this store that can be read here.
+fn recognise(connection: &Connection, path: &Path, store: StoreId) -> Result<(), Fault> {
+    let header = Header::read(connection)?;
     if header.application_id != APPLICATION_ID {
         return Err(header.foreign(path).into());
     }
@@ -76,7 +74,7 @@ pub(super) fn recognise(connection: &Connection, database: &str, path: &Path, st
         let (found, known) = (header.user_version, SCHEMA_VERSION);
         return Err(Error::Newer { path: path.to_owned(), found, known }.into());
     }
-    let found: StoreId = connection.query_row(&format!("SELECT id FROM {database}.store"), [], |row| row.get(0))?;
+    let found: StoreId = connection.query_row("SELECT id FROM store", [], |row| row.get(0))?;
     if found != store {
         return Err(Error::OtherStore { path: path.to_owned(), expected: store, found }.into());
     }
@@ -92,17 +90,19 @@ struct Header {
 
 impl Header {
     fn read(connection: &Connection) -> Result<Self, Fault> {
-        Self::read_of(connection, "main")
-    }
-
-    fn read_of(connection: &Connection, database: &str) -> Result<Self, Fault> {
-        let ask = |pragma: &str| connection.pragma_query_value(Some(database), pragma, |row| row.get(0));
-        let tables = format!("SELECT count(*) FROM {database}.sqlite_schema");
+        let ask = |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get(0));
         Ok(Self {
             application_id: ask("application_id")?,
             user_version: ask("user_version")?,
-            tables: connection.query_row(&tables, [], |row| row.get(0))?,
+            tables: connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?,
         })
+    }
+
+    fn refuse_unless_blank(&self, path: &Path) -> Result<(), Fault> {
+        if self.application_id == APPLICATION_ID {
+            return Err(Error::Exists { path: path.to_owned() }.into());
+        }
+        if self.is_blank() { Ok(()) } else { Err(self.foreign(path).into()) }
     }
 
     /// Nothing was ever written to it.
@@ -130,13 +130,18 @@ fn connect(path: &Path) -> Result<Connection, Fault> {
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
+    Ok(connection)
+}
+
+/// Only for a file that is ours: the first setting is written into it.
+fn configure(connection: &Connection) -> Result<(), Fault> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", "ON")?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     // A file that was tampered with must not make the schema run anything.
     connection.pragma_update(None, "trusted_schema", "OFF")?;
-    Ok(connection)
+    Ok(())
 }
 
 /// Names of files are nobody else's business: the database and its log take over this file's mode.

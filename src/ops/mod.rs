@@ -1,1 +1,15 @@
-//! (to be described)
+//! The operations: each moves bytes between people's files and the backends, one operation a file.
+//!
+//! *What it is.* `put`, `recover`, `verify`, `repair` and the rest, each an async function over a `Store` that takes one
+//! options struct and gives one report.
+//!
+//! *What it knows.* The order of writes (what must be durable before what), and everything on the floors below.
+//!
+//! *What it does not know.* Flags, terminals, exit codes, the environment: nothing here prints.
+//!
+//! *Invariants.* Damage is reported as data, not as an error. Nothing is deleted because it seems absent. Progress goes out
+//! through a callback; nothing calls upward.
+
+mod controls;
+
+pub use controls::{Controls, ProgressEvent, ProgressSink};

@@ -1,1 +1,308 @@
-//! (to be described)
+//! A store: what one machine needs to use its backends.
+//!
+//! *What it is.* [`Store`] holds the settings, the master key, the catalog and the registry of backends, and a lock that
+//! says this process is alive. Making one ([`Store::init`]) and opening one ([`Store::open`]) are here; operations are not.
+//!
+//! *What it knows.* Which files a store has and in which order they are made.
+//!
+//! *What it does not know.* What is done with it: no operation, no flags, no printing.
+//!
+//! *Invariants.* A store exists from the moment its settings do; they are written last. The key is readable by its owner
+//! alone or it is not used. Everything in a store but the key can be made again from the key and the backends.
+//!
+//! ```text
+//! config.toml   settings, for people        master.key   256 random bits, mode 0600
+//! catalog.db    what is where               run/         one locked file for each live process
+//! backends/     the five default folders of a store that was not told where to put things
+//! ```
+
+pub mod config;
+mod init;
+mod key;
+mod lease;
+
+pub use init::{DEFAULT_BACKEND_COUNT, InitOptions};
+pub use lease::Lease;
+
+use crate::backend::{self, Backend, BackendRegistry, BackendSpec, Environment, RegisteredBackend};
+use crate::catalog::{self, Catalog, ProcessLock};
+use crate::crypto::{MasterKey, Signer};
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::{Digest, ProcessId, StoreId};
+use config::Config;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The settings' file name.
+pub const CONFIG_NAME: &str = "config.toml";
+/// The key's file name.
+pub const KEY_NAME: &str = "master.key";
+/// The catalog's file name.
+pub const CATALOG_NAME: &str = "catalog.db";
+/// The folder of the processes' locks.
+const RUN_NAME: &str = "run";
+
+/// Stands in for, or wraps, the backend that a setting describes.
+pub type BackendWrapper = Arc<dyn Fn(&BackendSpec, Arc<dyn Backend>) -> Arc<dyn Backend> + Send + Sync>;
+
+/// Whether the backends are looked at when a store is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Contact {
+    /// Every mark is read; after that each backend is known to be reachable or not.
+    #[default]
+    Backends,
+    /// Nothing leaves this machine: enough for whatever reads the catalog only.
+    Nobody,
+}
+
+/// What happens when there are settings and a key but no catalog.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MissingCatalog {
+    /// Opening fails, and says how to make it again.
+    #[default]
+    Refuse,
+    /// An empty one is made; whoever asks for this fills it from the backends.
+    Create,
+}
+
+/// How a store is opened.
+#[derive(Clone, Default)]
+pub struct OpenOptions {
+    /// Variables and home folder that credentials are looked up in.
+    pub environment: Environment,
+    /// Whether the backends are looked at.
+    pub contact: Contact,
+    /// What happens when there is no catalog.
+    pub missing_catalog: MissingCatalog,
+    /// Wraps each backend; for tests, and for programs that bring their own.
+    pub wrapper: Option<BackendWrapper>,
+}
+
+impl fmt::Debug for OpenOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpenOptions").field("contact", &self.contact).finish_non_exhaustive()
+    }
+}
+
+/// A store that is open. Cheap to share behind an `Arc`; every operation takes `&Store`.
+#[derive(Debug)]
+pub struct Store {
+    dir: PathBuf,
+    id: StoreId,
+    key_id: Digest,
+    signer: Signer,
+    config: Config,
+    environment: Environment,
+    registry: BackendRegistry,
+    catalog: Arc<Mutex<Catalog>>,
+    process: ProcessLock,
+    own_leases: lease::OwnLeases,
+}
+
+impl Store {
+    /// Opens the store in a folder.
+    ///
+    /// [`ErrorKind::NoStore`] when there is none, [`ErrorKind::WrongKey`] when key and catalog are not of one store,
+    /// [`ErrorKind::Damaged`] when one of its files is damaged or missing.
+    pub async fn open(dir: &Path, options: OpenOptions) -> Result<Self> {
+        let config = load_config(dir)?;
+        let key = key::load(&dir.join(KEY_NAME))?;
+        let catalog = open_catalog(dir, key.store_id(), options.missing_catalog)?;
+        let registry = open_registry(dir, &config, &options)?;
+        let process = ProcessId(random_bytes()?);
+        let run_dir = dir.join(RUN_NAME);
+        let process = ProcessLock::acquire(&run_dir, process)
+            .map_err(|error| Error::local(format!("cannot lock a file in {}", run_dir.display()), error))?;
+        let mut store = Self::assemble(dir, &key, config, catalog, process);
+        store.registry = registry;
+        store.environment = options.environment;
+        if options.contact == Contact::Backends {
+            store.registry.connect(store.id).await;
+        }
+        Ok(store)
+    }
+
+    fn assemble(dir: &Path, key: &MasterKey, config: Config, catalog: Catalog, process: ProcessLock) -> Self {
+        Self {
+            dir: dir.to_owned(),
+            id: key.store_id(),
+            key_id: key.key_id(),
+            signer: key.signer(),
+            config,
+            environment: Environment::default(),
+            registry: BackendRegistry::default(),
+            catalog: Arc::new(Mutex::new(catalog)),
+            process,
+            own_leases: lease::OwnLeases::default(),
+        }
+    }
+
+    /// The folder it is in.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Which store it is.
+    pub fn id(&self) -> StoreId {
+        self.id
+    }
+
+    /// Which master key it has.
+    pub fn key_id(&self) -> Digest {
+        self.key_id
+    }
+
+    /// What signs its manifests.
+    pub fn signer(&self) -> &Signer {
+        &self.signer
+    }
+
+    /// Its settings as they were when it was opened.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Where its settings are.
+    pub fn config_path(&self) -> PathBuf {
+        self.dir.join(CONFIG_NAME)
+    }
+
+    /// Variables and home folder that credentials are looked up in.
+    pub fn environment(&self) -> &Environment {
+        &self.environment
+    }
+
+    /// Its backends.
+    pub fn registry(&self) -> &BackendRegistry {
+        &self.registry
+    }
+
+    /// This process, as journal and leases name it.
+    pub fn process(&self) -> ProcessId {
+        self.process.id()
+    }
+
+    /// Whether another process that a journal or lease names is at work still.
+    pub fn process_is_alive(&self, process: ProcessId) -> bool {
+        process == self.process() || catalog::is_alive(&self.dir.join(RUN_NAME), process)
+    }
+
+    /// Does something with the catalog, off the reactor.
+    pub async fn catalog<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Catalog) -> catalog::Result<T> + Send + 'static,
+    {
+        let catalog = Arc::clone(&self.catalog);
+        let run = move || work(&mut catalog.lock().unwrap_or_else(PoisonError::into_inner));
+        match tokio::task::spawn_blocking(run).await {
+            Ok(outcome) => outcome.map_err(Error::from),
+            Err(error) => Err(Error::new(ErrorKind::Damaged, "the catalog stopped in the middle").with_source(error)),
+        }
+    }
+
+    /// Takes a lease on something that must not be done twice at once; waits for it a while, then says busy.
+    pub async fn lease(&self, resource: &str) -> Result<Lease> {
+        let run_dir = self.dir.join(RUN_NAME);
+        Lease::take(Arc::clone(&self.catalog), &self.own_leases, resource, (self.process(), run_dir)).await
+    }
+
+    /// Bytes from the operating system's random source.
+    pub fn random_bytes<const N: usize>(&self) -> Result<[u8; N]> {
+        random_bytes()
+    }
+
+    /// Now, in nanoseconds since 1970-01-01T00:00:00Z. For people; nothing is decided by it.
+    pub fn now_ns(&self) -> i64 {
+        i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX)
+    }
+
+    /// Marks a backend as one that takes no new shards, or takes the mark away; `false` when there is no such backend.
+    pub fn set_draining(&mut self, name: &str, draining: Draining) -> Result<bool> {
+        let drains = draining == Draining::Yes;
+        let found = config::edit(&self.config_path(), |config: &mut Config| {
+            let backend = config.backends.iter_mut().find(|backend| backend.name == name);
+            Ok::<_, config::Error>(backend.map(|backend| backend.draining = drains).is_some())
+        })?;
+        self.registry.set_draining(name, drains);
+        Ok(found)
+    }
+}
+
+/// Whether a backend is being emptied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Draining {
+    /// It takes no new shards.
+    Yes,
+    /// It is a backend like any other.
+    No,
+}
+
+impl From<config::Error> for Error {
+    fn from(error: config::Error) -> Self {
+        let kind = match &error {
+            config::Error::Missing { .. } => ErrorKind::NoStore,
+            config::Error::Busy { .. } => ErrorKind::Busy,
+            config::Error::Content { .. } => ErrorKind::Invalid,
+            _ => ErrorKind::Local,
+        };
+        Self::new(kind, "the settings could not be used").with_source(error)
+    }
+}
+
+fn random_bytes<const N: usize>() -> Result<[u8; N]> {
+    let mut bytes = [0; N];
+    let failed = |error| Error::new(ErrorKind::Local, "the system gives no random bytes").with_source(error);
+    getrandom::fill(&mut bytes).map_err(failed)?;
+    Ok(bytes)
+}
+
+fn load_config(dir: &Path) -> Result<Config> {
+    match Config::load(&dir.join(CONFIG_NAME)) {
+        Ok(config) => Ok(config),
+        Err(config::Error::Missing { .. }) => Err(Error::new(
+            ErrorKind::NoStore,
+            format!("there is no store in {}", dir.display()),
+        )
+        .with_hint("make one with `shard init`, or name another with --store")),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn open_catalog(dir: &Path, store: StoreId, missing: MissingCatalog) -> Result<Catalog> {
+    let path = dir.join(CATALOG_NAME);
+    match Catalog::open(&path, store) {
+        Ok(catalog) => Ok(catalog),
+        Err(catalog::Error::Absent { .. }) if missing == MissingCatalog::Create => Ok(Catalog::create(&path, store)?),
+        Err(error @ catalog::Error::Absent { .. }) => {
+            let doing = format!("the catalog of the store in {} is missing", dir.display());
+            Err(Error::new(ErrorKind::Damaged, doing).with_source(error).with_hint(REBUILD_HINT))
+        }
+        Err(error @ catalog::Error::OtherStore { .. }) => {
+            let doing = format!("key and catalog in {} are not of the same store", dir.display());
+            Err(Error::new(ErrorKind::WrongKey, doing).with_source(error))
+        }
+        Err(error @ catalog::Error::Damaged { .. }) => {
+            let doing = format!("the catalog of the store in {} is damaged", dir.display());
+            Err(Error::new(ErrorKind::Damaged, doing).with_source(error).with_hint(REBUILD_HINT))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What to do about a catalog that is missing or damaged.
+const REBUILD_HINT: &str = "move what is left of it aside and run `shard catalog rebuild`";
+
+fn open_registry(dir: &Path, config: &Config, options: &OpenOptions) -> Result<BackendRegistry> {
+    let mut registry = BackendRegistry::default();
+    for spec in &config.backends {
+        let plain = backend::open(spec, &options.environment, dir)?;
+        let backend = match &options.wrapper {
+            Some(wrap) => wrap(spec, plain),
+            None => plain,
+        };
+        registry.register(RegisteredBackend::from_spec(spec, backend, dir)?)?;
+    }
+    Ok(registry)
+}

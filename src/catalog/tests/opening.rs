@@ -79,8 +79,10 @@ fn a_database_of_something_else_and_one_of_a_later_release_are_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("other.db");
     Connection::open(&path).expect("opened").execute_batch("CREATE TABLE t (x)").expect("made");
+    let before = fs::read(&path).expect("read");
     assert!(matches!(Catalog::open(&path, STORE), Err(Error::Foreign { .. })));
     assert!(matches!(Catalog::create(&path, STORE), Err(Error::Foreign { .. })));
+    assert_eq!(fs::read(&path).expect("read"), before, "what is not ours is left as it is");
     let world = World::new();
     world.catalog.connection.pragma_update(None, "user_version", 99).expect("set");
     let newer = Catalog::open(&database(&world), STORE).expect_err("newer");

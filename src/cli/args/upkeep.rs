@@ -1,0 +1,72 @@
+//! `gc`, `catalog`, `bench`, `completions` and `man`: what is done now and then.
+
+use super::values::LevelName;
+use crate::cli::quantity::Span;
+use clap::{Args, Subcommand};
+use clap_complete::Shell;
+use std::path::PathBuf;
+
+/// Free space: pack thin objects anew, delete what is removed, clear leftovers
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Gc {
+    /// Say what would be freed, and do nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// Look after the catalog, which says what is where
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum CatalogCommand {
+    Rebuild(RebuildCatalog),
+    /// Bring in what other machines did on the same backends
+    Refresh,
+    /// Count what is in the catalog: files, versions, objects, shards
+    Stats,
+}
+
+/// Make the catalog anew from the backends alone
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  shard catalog rebuild
+  shard catalog rebuild --from /mnt/a --from /mnt/b --from s3://bucket/shards")]
+pub(crate) struct RebuildCatalog {
+    /// Read this place rather than the store's backends; give it once for each place
+    #[arg(long, value_name = "URL")]
+    pub(crate) from: Vec<String>,
+}
+
+/// Measure encoding, reconstruction and hashing on this machine
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Bench {
+    /// Only this level; give it once for each level [default: all four]
+    #[arg(long)]
+    pub(crate) level: Vec<LevelName>,
+    /// How long each measurement takes, such as 500ms or 5s
+    #[arg(long, value_name = "DURATION", default_value = "1s")]
+    pub(crate) time: Span,
+}
+
+/// Print the completions of a shell
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  shard completions bash > ~/.local/share/bash-completion/completions/shard
+  shard completions zsh > ~/.zfunc/_shard
+  shard completions fish > ~/.config/fish/completions/shard.fish")]
+pub(crate) struct Completions {
+    /// Which shell
+    pub(crate) shell: Shell,
+}
+
+/// Print the manual page, or write one page a command
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  shard man | man -l -
+  shard man --out ~/.local/share/man/man1")]
+pub(crate) struct Man {
+    /// Write shard.1, shard-put.1, … to this folder
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+}

@@ -1,0 +1,113 @@
+//! The one place that reads the environment and knows the home folder.
+
+use super::failure::{Failure, FailureKind};
+use etcetera::BaseStrategy;
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+/// Names the store's folder.
+const STORE_VARIABLE: &str = "SHARD_STORE";
+/// The store's folder below the place for data.
+const STORE_FOLDER: &str = "shard";
+/// What the variables with a provider's credentials and settings begin with.
+const CLOUD_PREFIXES: [&str; 3] = ["AWS_", "AZURE_", "GOOGLE_"];
+
+/// What the process was given by those who started it, taken once.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Environment {
+    store_variable: Option<PathBuf>,
+    data_folder: Option<PathBuf>,
+    /// The home folder, where there is one.
+    pub(crate) home: Option<PathBuf>,
+    /// The variables of cloud providers.
+    pub(crate) cloud: BTreeMap<String, String>,
+}
+
+impl Environment {
+    /// The environment of this process.
+    pub(crate) fn capture() -> Self {
+        let strategy = etcetera::base_strategy::Xdg::new().ok();
+        Self {
+            store_variable: std::env::var_os(STORE_VARIABLE).filter(|value| !value.is_empty()).map(PathBuf::from),
+            data_folder: strategy.as_ref().map(BaseStrategy::data_dir),
+            home: strategy.as_ref().map(|strategy| strategy.home_dir().to_owned()),
+            cloud: cloud_variables(std::env::vars_os()),
+        }
+    }
+
+    /// The store's folder, absolute: the flag, else the variable, else the place for a person's data.
+    pub(crate) fn store_folder(&self, flag: Option<&Path>) -> Result<PathBuf, Failure> {
+        let by_default = || self.data_folder.as_ref().map(|data| data.join(STORE_FOLDER));
+        let chosen = flag.map(Path::to_owned).or_else(|| self.store_variable.clone()).or_else(by_default);
+        let Some(folder) = chosen else {
+            let failure = Failure::new(FailureKind::NoStore, "there is no home folder to look for the store in");
+            return Err(failure.hint("name the store's folder with --store DIR or SHARD_STORE"));
+        };
+        std::path::absolute(&folder).map_err(|error| {
+            Failure::new(FailureKind::NoStore, format!("{} is no folder for a store", folder.display())).because(error)
+        })
+    }
+}
+
+impl std::fmt::Debug for Environment {
+    /// Says which variables there are, never what is in them: they are secrets.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names: Vec<_> = self.cloud.keys().collect();
+        f.debug_struct("Environment")
+            .field("store_variable", &self.store_variable)
+            .field("data_folder", &self.data_folder)
+            .field("home", &self.home)
+            .field("cloud", &names)
+            .finish()
+    }
+}
+
+/// The variables of cloud providers; a value that is not UTF-8 is no credential and is left out.
+fn cloud_variables(all: impl Iterator<Item = (OsString, OsString)>) -> BTreeMap<String, String> {
+    let text = |value: &OsStr| value.to_str().map(str::to_owned);
+    all.filter_map(|(name, value)| Some((text(&name)?, text(&value)?)))
+        .filter(|(name, _)| CLOUD_PREFIXES.iter().any(|prefix| name.starts_with(prefix)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment(store: Option<&str>, data: Option<&str>) -> Environment {
+        Environment {
+            store_variable: store.map(PathBuf::from),
+            data_folder: data.map(PathBuf::from),
+            home: None,
+            cloud: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn the_flag_comes_before_the_variable_and_that_before_the_home_folder() {
+        let both = environment(Some("/variable"), Some("/home/.local/share"));
+        assert_eq!(both.store_folder(Some(Path::new("/flag"))), Ok("/flag".into()));
+        assert_eq!(both.store_folder(None), Ok("/variable".into()));
+        assert_eq!(environment(None, Some("/data")).store_folder(None), Ok("/data/shard".into()));
+        let failure = environment(None, None).store_folder(None).expect_err("nowhere to look");
+        assert_eq!(failure.kind, FailureKind::NoStore);
+    }
+
+    #[test]
+    fn a_store_folder_is_absolute() {
+        let folder = environment(None, None).store_folder(Some(Path::new("here"))).expect("a folder");
+        assert!(folder.is_absolute() && folder.ends_with("here"));
+    }
+
+    #[test]
+    fn only_variables_of_cloud_providers_are_taken_and_never_shown() {
+        let all =
+            [("AWS_SECRET_ACCESS_KEY", "hush"), ("AZURE_X", "1"), ("GOOGLE_Y", "2"), ("PATH", "/bin"), ("AWS", "")];
+        let cloud = cloud_variables(all.into_iter().map(|(name, value)| (name.into(), value.into())));
+        let names: Vec<_> = cloud.keys().map(String::as_str).collect();
+        assert_eq!(names, ["AWS_SECRET_ACCESS_KEY", "AZURE_X", "GOOGLE_Y"]);
+        let shown = format!("{:?}", Environment { cloud, ..environment(None, None) });
+        assert!(shown.contains("AWS_SECRET_ACCESS_KEY") && !shown.contains("hush"));
+    }
+}

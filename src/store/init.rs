@@ -1,0 +1,74 @@
+//! Making a store: folder, key, catalog, default backends, and its settings last.
+
+use super::config::{self, Config};
+use super::{CATALOG_NAME, CONFIG_NAME, KEY_NAME, Store, key, random_bytes};
+use crate::backend::{self, BackendSpec, Environment, Mark};
+use crate::catalog::{self, Catalog};
+use crate::crypto::MasterKey;
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::{BackendId, RedundancyLevel, StoreId};
+use std::fs::{DirBuilder, File};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+/// How many local backends a store has that was not told where to put things: one for each shard of the default level.
+pub const DEFAULT_BACKEND_COUNT: usize = 5;
+
+/// How a store is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum InitOptions {
+    /// With five local backends in its own folder.
+    #[default]
+    WithLocalBackends,
+    /// With none.
+    Bare,
+}
+
+impl Store {
+    /// Makes a store in a folder; [`ErrorKind::Refused`] when there is one already.
+    ///
+    /// Interrupted, it leaves no store; run again, it goes on with the key that is there.
+    pub async fn init(dir: &Path, options: InitOptions) -> Result<()> {
+        let making = |error| Error::local(format!("cannot make a store in {}", dir.display()), error);
+        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(making)?;
+        let lock = File::create(dir.join("init.lock")).map_err(making)?;
+        lock.lock().map_err(making)?;
+        if dir.join(CONFIG_NAME).symlink_metadata().is_ok() {
+            let doing = format!("there is a store in {} already", dir.display());
+            return Err(Error::new(ErrorKind::Refused, doing).with_hint("`shard status` shows it"));
+        }
+        let key = key::load_or_create(&dir.join(KEY_NAME), MasterKey::from_bytes(random_bytes()?))?;
+        make_catalog(dir, key.store_id())?;
+        let mut config = Config { default_level: RedundancyLevel::Personal, backends: Vec::new() };
+        if options == InitOptions::WithLocalBackends {
+            for number in 1..=DEFAULT_BACKEND_COUNT {
+                config.backends.push(local_backend(dir, key.store_id(), number).await?);
+            }
+        }
+        config::Config::create(&dir.join(CONFIG_NAME), &config)?;
+        Ok(())
+    }
+}
+
+fn make_catalog(dir: &Path, store: StoreId) -> Result<()> {
+    let path = dir.join(CATALOG_NAME);
+    match Catalog::create(&path, store) {
+        Err(catalog::Error::Exists { .. }) => Catalog::open(&path, store).map(drop)?,
+        made => made.map(drop)?,
+    }
+    Ok(())
+}
+
+async fn local_backend(dir: &Path, store: StoreId, number: usize) -> Result<BackendSpec> {
+    let url = format!("backends/{number}");
+    let folder = dir.join(&url);
+    let making = |error| Error::local(format!("cannot make the folder {}", folder.display()), error);
+    DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(making)?;
+    let mut spec = BackendSpec::new(format!("local-{number}"), BackendId(random_bytes()?), url);
+    let place = backend::open(&spec, &Environment::default(), dir)?;
+    match place.read_mark().await? {
+        Some(mark) if mark.store == store => spec.id = mark.backend,
+        _ => place.write_mark(&Mark { store, backend: spec.id }).await?,
+    }
+    Ok(spec)
+}
