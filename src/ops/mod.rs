@@ -11,5 +11,6 @@
 //! through a callback; nothing calls upward.
 
 mod controls;
+pub mod mend;
 
 pub use controls::{Controls, ProgressEvent, ProgressSink};
