@@ -259,8 +259,8 @@ async fn check(backend: &RegisteredBackend, store: Option<StoreId>) -> Health {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{FaultyBackend, MemoryBackend, Operation};
     use super::*;
-    use crate::backend::{FaultyBackend, MemoryBackend, Operation};
 
     const STORE: StoreId = StoreId([7; StoreId::BYTES]);
 
