@@ -91,7 +91,6 @@ async fn a_copy_is_moved_by_reading_it_alone_and_others_only_for_what_is_bad_in_
     assert_eq!(move_copy(&object, &backends, 2).await, (object.files[2].clone(), 0));
 
     let layout = object.manifest.layout();
-    let layout = object.manifest.layout();
     let truncated = &object.files[2][..64 + 32 * 3 + 7];
     let mut flipped = object.files[2].clone();
     flipped[64 + 40] ^= 4;
