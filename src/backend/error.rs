@@ -63,12 +63,26 @@ impl Error {
             Io::ReadOnlyFilesystem => ErrorKind::ReadOnly,
             Io::PermissionDenied => ErrorKind::Denied,
             Io::Interrupted | Io::TimedOut | Io::WouldBlock | Io::ResourceBusy => ErrorKind::Transient,
-            Io::StaleNetworkFileHandle | Io::HostUnreachable | Io::NetworkUnreachable | Io::NetworkDown => {
-                ErrorKind::Unreachable
-            }
-            _ => ErrorKind::Failed,
+            Io::StaleNetworkFileHandle
+            | Io::HostUnreachable
+            | Io::NetworkUnreachable
+            | Io::NetworkDown
+            | Io::NotConnected => ErrorKind::Unreachable,
+            _ => kind_of_errno(&source),
         };
         Self::with_source(kind, doing, source)
+    }
+}
+
+/// The error numbers for which the standard library has no name.
+fn kind_of_errno(source: &std::io::Error) -> ErrorKind {
+    use rustix::io::Errno;
+    match Errno::from_io_error(source) {
+        // A disk that was pulled out.
+        Some(Errno::NODEV | Errno::NXIO) => ErrorKind::Unreachable,
+        // Too many open files, here or on the machine.
+        Some(Errno::MFILE | Errno::NFILE) => ErrorKind::Transient,
+        _ => ErrorKind::Failed,
     }
 }
 
@@ -93,5 +107,37 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.source.as_deref().map(|source| source as _)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::io::Errno;
+
+    #[test]
+    fn the_kind_follows_from_the_error_number() {
+        let cases = [
+            (Errno::NOENT, ErrorKind::NotFound),
+            (Errno::EXIST, ErrorKind::AlreadyExists),
+            (Errno::NOSPC, ErrorKind::NoSpace),
+            (Errno::DQUOT, ErrorKind::NoSpace),
+            (Errno::FBIG, ErrorKind::NoSpace),
+            (Errno::ROFS, ErrorKind::ReadOnly),
+            (Errno::ACCESS, ErrorKind::Denied),
+            (Errno::PERM, ErrorKind::Denied),
+            (Errno::STALE, ErrorKind::Unreachable),
+            (Errno::NOTCONN, ErrorKind::Unreachable),
+            (Errno::NODEV, ErrorKind::Unreachable),
+            (Errno::MFILE, ErrorKind::Transient),
+            (Errno::BUSY, ErrorKind::Transient),
+            (Errno::IO, ErrorKind::Failed),
+            (Errno::LOOP, ErrorKind::Failed),
+        ];
+        for (errno, kind) in cases {
+            let error = Error::io("reading x in /y", errno.into());
+            assert_eq!(error.kind, kind, "{errno:?}");
+            assert!(error.to_string().starts_with("reading x in /y: "), "{error}");
+        }
     }
 }

@@ -8,32 +8,62 @@
 //!
 //! *What it does not know.* What is inside a shard: no format, no coding, no keys, no catalog.
 //!
+//! *Invariants.* The contract below. What implements the trait knows nothing of the registry, and placement knows
+//! neither: it sees zones and loads.
+//!
 //! # The contract
 //!
+//! The module [`contract`] holds one test for each clause, for the author of any backend to run.
+//!
 //! 1. **A shard appears whole or not at all.** Until [`ShardWriter::finish`] returns, `head`, `read` and `list` do not
-//!    show what is being written. A writer dropped or aborted leaves nothing visible.
+//!    show what is being written. A writer dropped or aborted leaves nothing visible; one whose `write` failed cannot
+//!    finish.
 //! 2. **`finish` means durable.** When it returns `Ok`, the shard survives loss of power, as far as the place can promise.
+//!    When it fails, or is given up while it runs, the shard may be there or not, but not a part of it.
 //! 3. **`create` never replaces.** If the shard is there, `create` or its `finish` fails with [`ErrorKind::AlreadyExists`]
 //!    and the old bytes stay. (A place that cannot refuse atomically checks first; names are never used twice.)
 //! 4. **`replace` is atomic.** A reader sees the old bytes or the new, never a mixture, never nothing. It also creates.
 //! 5. **`read` returns exactly the range asked for**, or fails: [`ErrorKind::NotFound`] when the shard is absent,
-//!    [`ErrorKind::OutOfRange`] when the range ends after the shard does. An empty range inside the shard is empty bytes.
+//!    [`ErrorKind::OutOfRange`] when the range ends after the shard does or before it begins. An empty range inside the
+//!    shard is empty bytes.
 //! 6. **`head` is the shard's length in bytes**, or `NotFound`.
 //! 7. **`delete` of an absent shard is `Ok`.** After it, `head` says `NotFound`.
-//! 8. **`list` shows every finished shard once**, in the order of [`shard_name`], in pages; things that are not named
-//!    like shards are passed over.
+//! 8. **`list` shows every finished shard once**, in the order of [`shard_name`] (index 10 before 2), in pages; things
+//!    that are not named like shards are passed over. A page may be short: only `next` says which is the last.
 //! 9. **`stats` counts** the finished shards and their bytes; free space and quota where the place knows them.
-//! 10. **A quota holds**: a write that would exceed it fails with [`ErrorKind::NoSpace`] and leaves nothing.
-//! 11. **The mark** is what `write_mark` wrote last; `None` where there never was one. It is not a shard: `list` and
-//!     `stats` do not show it.
+//! 10. **A quota holds**, for writers at the same time too: a write that would exceed it fails with
+//!     [`ErrorKind::NoSpace`] and leaves nothing. Bytes that `replace` frees are counted for it.
+//! 11. **The mark** is what `write_mark` wrote last; `None` where there never was one; where one was seen and is gone,
+//!     the place is [`ErrorKind::Unreachable`]. It is not a shard: `list` and `stats` do not show it.
 //! 12. **Absent is never said of what could not be looked at**: `NotFound` only when the place answered.
 //! 13. **Everything may run at once**, from many tasks, on one backend and on one shard.
-//! 14. **`clear_unfinished`** removes what an interrupted write of that shard left out of sight, and never a finished shard.
+//! 14. **`clear_unfinished`** removes what an interrupted write of that shard left out of sight, and never a finished
+//!     shard, nor what is being written of another. (Whoever calls it knows that no one is writing this one.)
 
 pub mod cloud;
+pub mod contract;
+mod dice;
 mod error;
+pub mod faulty;
+mod ledger;
+mod local;
+mod memory;
+pub mod placement;
+mod probe;
+mod registry;
+pub mod retry;
+mod spec;
+mod zone;
 
 pub use error::{Error, ErrorKind};
+pub use faulty::{Effect, Fault, FaultyBackend, Operation, When};
+pub use local::{LocalBackend, LocalOptions};
+pub use memory::MemoryBackend;
+pub use probe::{ProbeError, ProbeReport, ProbeStep, probe};
+pub use registry::{BackendRegistry, Health, Reach, RegisteredBackend};
+pub use retry::{RetryBackend, RetryOptions};
+pub use spec::{BackendSpec, BackendUrl, Environment, open, zone_of};
+pub use zone::{MAX_ZONE_BYTES, Zone, ZoneError};
 
 use crate::id::{BackendId, ShardId, StoreId};
 use async_trait::async_trait;
@@ -103,7 +133,7 @@ pub trait ShardWriter: Send {
 pub struct ListPage {
     /// The shards, in the order of [`shard_name`].
     pub shards: Vec<ListedShard>,
-    /// Where the next page begins; `None` when this was the last.
+    /// What to pass as `after` for the next page; `None` when this was the last.
     pub next: Option<ShardId>,
 }
 

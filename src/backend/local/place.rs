@@ -1,0 +1,201 @@
+//! The blocking side of [`LocalBackend`](super::LocalBackend): each operation in plain file calls.
+
+use super::super::{BackendStats, Error, ErrorKind, ListPage, MARK_NAME, Mark, Result, shard_name};
+use super::LocalOptions;
+use super::listing;
+use super::root::{FILE_MODE, OBJECTS, Root, TEMPORARY, file_of, folder_of};
+use super::writer::{Purpose, Unfinished};
+use crate::id::ShardId;
+use bytes::Bytes;
+use rustix::fs::{AtFlags, OFlags};
+use rustix::io::Errno;
+use std::fs::File;
+use std::io::Write;
+use std::ops::Range;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// What an unfinished file's name ends with.
+pub(super) const UNFINISHED_SUFFIX: &str = ".part";
+
+/// A folder, and the handle through which it is used.
+#[derive(Debug)]
+pub(super) struct Place {
+    path: PathBuf,
+    options: LocalOptions,
+    current: Mutex<Option<Arc<Root>>>,
+}
+
+impl Place {
+    pub(super) fn new(path: PathBuf, options: LocalOptions) -> Self {
+        Self { path, options, current: Mutex::new(None) }
+    }
+
+    fn current(&self) -> MutexGuard<'_, Option<Arc<Root>>> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The handle of the last reading or writing of the mark, or one opened now.
+    fn root(&self) -> Result<Arc<Root>> {
+        let mut current = self.current();
+        if let Some(root) = current.as_ref() {
+            return Ok(Arc::clone(root));
+        }
+        let root = Arc::new(Root::open(&self.path, self.options.quota_bytes)?);
+        Ok(Arc::clone(current.insert(root)))
+    }
+
+    pub(super) fn read_mark(&self) -> Result<Option<Mark>> {
+        let mut opened = Root::open(&self.path, self.options.quota_bytes)?;
+        let mut current = self.current();
+        if let Some(earlier) = current.as_ref() {
+            if earlier.mark().is_some() && opened.mark().is_none() {
+                let doing = format!("reading {MARK_NAME} in {}", self.path.display());
+                let why = "the mark that was there is gone: is the disk mounted?";
+                return Err(Error::with_source(ErrorKind::Unreachable, doing, why));
+            }
+            opened.inherit(earlier);
+        }
+        let mark = opened.mark();
+        *current = Some(Arc::new(opened));
+        Ok(mark)
+    }
+
+    pub(super) fn write_mark(&self, mark: Mark) -> Result<()> {
+        let root = Root::open(&self.path, self.options.quota_bytes)?;
+        let temporary = root.make_folder(&[TEMPORARY])?;
+        let (mut file, name) = new_file(&root, &temporary, MARK_NAME)?;
+        let written = (|| {
+            let mut text = serde_json::to_vec(&mark)
+                .map_err(|source| Error::with_source(ErrorKind::Failed, root.doing("writing", MARK_NAME), source))?;
+            text.push(b'\n');
+            file.write_all(&text).map_err(|source| Error::io(root.doing("writing", MARK_NAME), source))?;
+            root.sync(&file, MARK_NAME)?;
+            rustix::fs::renameat(&temporary, name.as_str(), root.handle(), MARK_NAME)
+                .map_err(root.failed("writing", MARK_NAME))?;
+            root.sync_root()
+        })();
+        if let Err(error) = written {
+            // It may be in place already; then there is nothing to remove.
+            let _ = rustix::fs::unlinkat(&temporary, name.as_str(), AtFlags::empty());
+            return Err(error);
+        }
+        let mut opened = Root::open(&self.path, self.options.quota_bytes)?;
+        let mut current = self.current();
+        if let Some(earlier) = current.as_ref() {
+            opened.inherit(earlier);
+        }
+        *current = Some(Arc::new(opened));
+        Ok(())
+    }
+
+    pub(super) fn begin(&self, shard: ShardId, purpose: Purpose) -> Result<Unfinished> {
+        let root = self.root()?;
+        let name = shard_name(shard);
+        let old_bytes = match root.folder(&[OBJECTS, folder_of(&name)]) {
+            Ok(folder) => root.shard_length(&folder, &name)?,
+            Err(Errno::NOENT) => None,
+            Err(errno) => return Err(root.failed("looking at", &name)(errno)),
+        };
+        if old_bytes.is_some() && purpose == Purpose::Create {
+            return Err(Error::new(ErrorKind::AlreadyExists, root.doing("creating", &name)));
+        }
+        root.confirm()?;
+        let reservation = root.reserve(old_bytes.unwrap_or(0))?;
+        let temporary = root.make_folder(&[TEMPORARY])?;
+        let (file, temporary_name) = new_file(&root, &temporary, &shard.to_string())?;
+        Ok(Unfinished::new(root, name, purpose, file).in_folder(temporary, temporary_name).within(reservation))
+    }
+
+    pub(super) fn read(&self, shard: ShardId, range: Range<u64>) -> Result<Bytes> {
+        let root = self.root()?;
+        let (file, length) = root.open_shard(shard)?;
+        let doing = || format!("{}, bytes {range:?} of {length}", root.doing("reading", &shard_name(shard)));
+        if range.start > range.end || range.end > length {
+            return Err(Error::new(ErrorKind::OutOfRange, doing()));
+        }
+        let mut bytes = vec![0; (range.end - range.start) as usize];
+        match file.read_exact_at(&mut bytes, range.start) {
+            Ok(()) => Ok(bytes.into()),
+            // It was cut short after its length was looked at.
+            Err(source) if source.kind() == std::io::ErrorKind::UnexpectedEof => {
+                Err(Error::with_source(ErrorKind::OutOfRange, doing(), source))
+            }
+            Err(source) => Err(Error::io(doing(), source)),
+        }
+    }
+
+    pub(super) fn head(&self, shard: ShardId) -> Result<u64> {
+        self.root()?.open_shard(shard).map(|(_, length)| length)
+    }
+
+    pub(super) fn delete(&self, shard: ShardId) -> Result<()> {
+        let root = self.root()?;
+        let name = shard_name(shard);
+        let failed = root.failed("deleting", &name);
+        let folder = match root.folder(&[OBJECTS, folder_of(&name)]) {
+            Ok(folder) => folder,
+            Err(Errno::NOENT) => return root.confirm(),
+            Err(errno) => return Err(failed(errno)),
+        };
+        let commit = root.commit();
+        let old_bytes = root.shard_length(&folder, &name)?;
+        match rustix::fs::unlinkat(&folder, file_of(&name), AtFlags::empty()) {
+            Ok(()) => {}
+            Err(Errno::NOENT) => return root.confirm(),
+            Err(errno) => return Err(failed(errno)),
+        }
+        if let Some(commit) = commit {
+            commit.removed(old_bytes.unwrap_or(0));
+        }
+        root.sync(&File::from(folder), &name)
+    }
+
+    pub(super) fn list(&self, after: Option<ShardId>) -> Result<ListPage> {
+        listing::page(&*self.root()?, after)
+    }
+
+    pub(super) fn stats(&self) -> Result<BackendStats> {
+        let root = self.root()?;
+        let counted = listing::count(&root)?;
+        let disk =
+            rustix::fs::fstatvfs(root.handle()).map_err(root.failed("asking for the free space of", "the disk"))?;
+        let free_bytes = Some(disk.f_bavail.saturating_mul(disk.f_frsize));
+        Ok(BackendStats { free_bytes, quota_bytes: self.options.quota_bytes, ..counted })
+    }
+
+    pub(super) fn clear_unfinished(&self, shard: ShardId) -> Result<()> {
+        let root = self.root()?;
+        let folder = match root.folder(&[TEMPORARY]) {
+            Ok(folder) => folder,
+            Err(Errno::NOENT) => return root.confirm(),
+            Err(errno) => return Err(root.failed("listing", TEMPORARY)(errno)),
+        };
+        // With the dot, so that shard 1 is not also shard 10.
+        let prefix = format!("{shard}.");
+        for name in listing::entries(&root, &folder, TEMPORARY)? {
+            if !name.starts_with(&prefix) || !name.ends_with(UNFINISHED_SUFFIX) {
+                continue;
+            }
+            match rustix::fs::unlinkat(&folder, name.as_str(), AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(errno) => return Err(root.failed("deleting the unfinished", &name)(errno)),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A new file in the folder of what is being written, named after what it will be.
+fn new_file(root: &Root, temporary: &OwnedFd, stem: &str) -> Result<(File, String)> {
+    let random = getrandom::u64().map_err(|source| {
+        Error::with_source(ErrorKind::Failed, root.doing("naming a temporary file for", stem), source)
+    })?;
+    let name = format!("{stem}.{random:016x}{UNFINISHED_SUFFIX}");
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(temporary, name.as_str(), flags, FILE_MODE)
+        .map_err(root.failed("creating", &format!("{TEMPORARY}/{name}")))?;
+    Ok((File::from(file), name))
+}
