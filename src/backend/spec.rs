@@ -1,6 +1,7 @@
 //! What the settings say of a backend, and the backend that comes of it.
 
 use super::cloud::{CloudBackend, CloudSettings};
+use super::retry::{RetryBackend, RetryOptions};
 use super::{Backend, Error, ErrorKind, LocalBackend, LocalOptions, MemoryBackend, Result, Zone};
 use crate::id::BackendId;
 use serde::{Deserialize, Serialize};
@@ -145,30 +146,29 @@ pub fn zone_of(spec: &BackendSpec, base_dir: &Path) -> Result<Zone> {
     }
 }
 
-/// The backend that the settings describe. Nothing is contacted yet.
+/// The backend that the settings describe, patient with places that can be slow. Nothing is contacted yet.
 pub fn open(spec: &BackendSpec, environment: &Environment, base_dir: &Path) -> Result<Arc<dyn Backend>> {
-    match BackendUrl::parse(&spec.url, base_dir)? {
-        BackendUrl::Folder(path) => {
-            let options = LocalOptions { quota_bytes: spec.quota };
-            Ok(Arc::new(LocalBackend::open(path, options)))
+    let place: Arc<dyn Backend> = match BackendUrl::parse(&spec.url, base_dir)? {
+        BackendUrl::Memory => {
+            let memory = spec.quota.map_or_else(MemoryBackend::new, MemoryBackend::with_quota);
+            return Ok(Arc::new(memory));
         }
-        BackendUrl::Memory => Ok(Arc::new(match spec.quota {
-            Some(quota_bytes) => MemoryBackend::with_quota(quota_bytes),
-            None => MemoryBackend::new(),
-        })),
-        BackendUrl::Cloud(url) => {
-            let settings = CloudSettings {
-                endpoint: spec.endpoint.clone(),
-                region: spec.region.clone(),
-                profile: spec.profile.clone(),
-                credentials_file: spec.credentials_file.clone(),
-                quota_bytes: spec.quota,
-                environment: environment.variables.clone(),
-                home: environment.home.clone(),
-                ..CloudSettings::default()
-            };
-            Ok(Arc::new(CloudBackend::open(&url, &settings)?))
-        }
+        BackendUrl::Folder(path) => Arc::new(LocalBackend::open(path, LocalOptions { quota_bytes: spec.quota })),
+        BackendUrl::Cloud(url) => Arc::new(CloudBackend::open(&url, &cloud_settings(spec, environment))?),
+    };
+    Ok(Arc::new(RetryBackend::new(place, spec.name.clone(), RetryOptions::default())))
+}
+
+fn cloud_settings(spec: &BackendSpec, environment: &Environment) -> CloudSettings {
+    CloudSettings {
+        endpoint: spec.endpoint.clone(),
+        region: spec.region.clone(),
+        profile: spec.profile.clone(),
+        credentials_file: spec.credentials_file.clone(),
+        quota_bytes: spec.quota,
+        environment: environment.variables.clone(),
+        home: environment.home.clone(),
+        ..CloudSettings::default()
     }
 }
 
