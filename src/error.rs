@@ -126,6 +126,17 @@ impl std::error::Error for Error {
     }
 }
 
+impl From<backend::ErrorKind> for ErrorKind {
+    fn from(kind: backend::ErrorKind) -> Self {
+        match kind {
+            backend::ErrorKind::Unreachable => Self::Unavailable,
+            backend::ErrorKind::NoSpace => Self::Space,
+            backend::ErrorKind::Settings => Self::Invalid,
+            _ => Self::Backend,
+        }
+    }
+}
+
 impl From<catalog::Error> for Error {
     fn from(error: catalog::Error) -> Self {
         Self::new(ErrorKind::Damaged, "the catalog could not be used").with_source(error)
@@ -134,13 +145,7 @@ impl From<catalog::Error> for Error {
 
 impl From<backend::Error> for Error {
     fn from(error: backend::Error) -> Self {
-        let kind = match error.kind {
-            backend::ErrorKind::Unreachable => ErrorKind::Unavailable,
-            backend::ErrorKind::NoSpace => ErrorKind::Space,
-            backend::ErrorKind::Settings => ErrorKind::Invalid,
-            _ => ErrorKind::Backend,
-        };
-        Self::new(kind, "a backend failed").with_source(error)
+        Self::new(error.kind.into(), "a backend failed").with_source(error)
     }
 }
 

@@ -42,14 +42,28 @@
 
 pub mod cloud;
 pub mod contract;
+mod dice;
 mod error;
+pub mod faulty;
 mod ledger;
 mod local;
 mod memory;
+pub mod placement;
+mod probe;
+mod registry;
+pub mod retry;
+mod spec;
+mod zone;
 
 pub use error::{Error, ErrorKind};
+pub use faulty::{Effect, Fault, FaultyBackend, Operation, When};
 pub use local::{LocalBackend, LocalOptions};
 pub use memory::MemoryBackend;
+pub use probe::{ProbeError, ProbeReport, ProbeStep, probe};
+pub use registry::{BackendRegistry, Health, Reach, RegisteredBackend};
+pub use retry::{RetryBackend, RetryOptions};
+pub use spec::{BackendSpec, BackendUrl, Environment, open, zone_of};
+pub use zone::{MAX_ZONE_BYTES, Zone, ZoneError};
 
 use crate::id::{BackendId, ShardId, StoreId};
 use async_trait::async_trait;

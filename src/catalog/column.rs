@@ -2,7 +2,7 @@
 
 use super::error::{Fault, Overflow};
 use super::record::{ObjectKind, ObjectState, Purpose, ShardState};
-use crate::format::name::FileName;
+use crate::format::FileName;
 use crate::id::{BackendId, Digest, Geometry, ObjectId, ProcessId, StoreId, VersionId};
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, Type, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Params, Row};

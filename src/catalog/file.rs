@@ -5,8 +5,8 @@ use super::column::{Count, all, first, value};
 use super::error::{Fault, Result};
 use super::object::{only, prefix_range};
 use super::record::{PieceRecord, VersionRecord};
+use crate::format::FileName;
 use crate::format::index::Whole;
-use crate::format::name::FileName;
 use crate::id::VersionId;
 use rusqlite::{Connection, Params, Row, params};
 

@@ -2,7 +2,7 @@
 
 use super::column::{Count, all, first, run};
 use super::error::Fault;
-use crate::format::name::FileName;
+use crate::format::FileName;
 use crate::id::VersionId;
 use rusqlite::{Transaction, params};
 use std::collections::{BTreeMap, BTreeSet};

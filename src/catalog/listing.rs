@@ -5,7 +5,7 @@ use super::column::{Count, all, row_limit, value};
 use super::error::{Fault, Result};
 use super::file::{COLUMNS, versions_by};
 use super::record::{ListedFile, VersionRecord};
-use crate::format::name::FileName;
+use crate::format::FileName;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ToSql, params};
 

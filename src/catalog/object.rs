@@ -4,7 +4,7 @@ use super::Catalog;
 use super::column::{Count, all, first, geometry, row_limit, value};
 use super::error::{Error, Fault, Result};
 use super::record::{ObjectRecord, SparseObject};
-use crate::format::name::FileName;
+use crate::format::FileName;
 use crate::id::{ObjectId, VersionId};
 use rusqlite::{Connection, Row, params};
 use std::collections::BTreeSet;

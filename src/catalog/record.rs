@@ -1,7 +1,7 @@
 //! The plain data that goes into the catalog and comes out of it.
 
+use crate::format::FileName;
 use crate::format::index::{Index, Whole};
-use crate::format::name::FileName;
 use crate::id::{BackendId, Digest, Geometry, ObjectId, ProcessId, VersionId};
 use serde::Serialize;
 use std::fmt;

@@ -10,7 +10,14 @@
 //! *Invariants.* Damage is reported as data, not as an error. Nothing is deleted because it seems absent. Progress goes out
 //! through a callback; nothing calls upward.
 
+mod backends;
+mod bench;
 mod controls;
 pub mod reader;
 
+pub use backends::{
+    AddedBackend, BackendCheck, ListedBackend, Marking, Removing, add_backend, check_backends, list_backends,
+    remove_backend,
+};
+pub use bench::{BenchReport, LevelBench, bench};
 pub use controls::{Controls, ProgressEvent, ProgressSink};

@@ -6,7 +6,7 @@
 
 mod text;
 
-use crate::backend::spec::BackendSpec;
+use crate::backend::BackendSpec;
 use crate::id::RedundancyLevel;
 use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions, TryLockError};

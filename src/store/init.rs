@@ -1,6 +1,6 @@
 //! Making a store: folder, key, catalog, default backends, and its settings last.
 
-use super::config::{self, Config};
+use super::config::Config;
 use super::{CATALOG_NAME, CONFIG_NAME, KEY_NAME, Store, key, random_bytes};
 use crate::backend::{self, BackendSpec, Environment, Mark};
 use crate::catalog::{self, Catalog};
@@ -45,7 +45,7 @@ impl Store {
                 config.backends.push(local_backend(dir, key.store_id(), number).await?);
             }
         }
-        config::Config::create(&dir.join(CONFIG_NAME), &config)?;
+        Config::create(&dir.join(CONFIG_NAME), &config)?;
         Ok(())
     }
 }

@@ -15,7 +15,9 @@ pub(super) fn load(path: &Path) -> Result<MasterKey> {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let doing = format!("the key {} is missing", path.display());
-            return Err(Error::new(ErrorKind::WrongKey, doing).with_source(error).with_hint("put your copy of it there"));
+            return Err(Error::new(ErrorKind::WrongKey, doing)
+                .with_source(error)
+                .with_hint("put your copy of it there"));
         }
         Err(error) => return Err(reading(error)),
     };

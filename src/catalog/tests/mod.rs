@@ -7,8 +7,8 @@ mod opening;
 mod removals;
 
 use super::{Catalog, Commit, ObjectKind, ObjectRecord, ShardRecord, ShardState};
+use crate::format::FileName;
 use crate::format::index::{Index, Piece, Removal, RemovedObject, RemovedShard, RemovedVersion, Whole};
-use crate::format::name::FileName;
 use crate::id::{BackendId, Digest, Geometry, ObjectId, ProcessId, StoreId, VersionId};
 use tempfile::TempDir;
 

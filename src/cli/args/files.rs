@@ -3,7 +3,7 @@
 use super::values::{ByteRange, LevelName};
 use crate::cli::quantity::Span;
 use clap::{Args, ValueEnum};
-use shard::format::name::FileName;
+use shard::format::FileName;
 use shard::id::{Geometry, RedundancyLevel, VersionId};
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};

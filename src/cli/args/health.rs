@@ -3,7 +3,7 @@
 use super::values::{Budget, Percent};
 use crate::cli::quantity::Span;
 use clap::{Args, Subcommand};
-use shard::format::name::FileName;
+use shard::format::FileName;
 use shard::id::Digest;
 use std::path::PathBuf;
 

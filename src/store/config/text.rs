@@ -1,7 +1,7 @@
 //! Settings as TOML: reading them with the line of what is wrong, and changing only what a change is about.
 
 use super::{Config, Problem};
-use crate::backend::spec::BackendSpec;
+use crate::backend::BackendSpec;
 use crate::id::RedundancyLevel;
 use serde::{Deserialize, Deserializer};
 use std::ops::Range;

@@ -1,0 +1,53 @@
+# The contributor's door: `just` lists what there is.
+
+_list:
+    @just --list --unsorted
+
+# Everything a change must pass: formatting, lints, tests, documentation
+check:
+    cargo fmt --check
+    cargo clippy --all-targets --locked -- -D warnings
+    cargo test --locked
+    RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked
+
+# The tests, or those whose names contain a word
+test *words:
+    cargo test --locked {{words}}
+
+# Measure encoding, reconstruction and hashing
+bench *words:
+    cargo bench --locked {{words}}
+
+# See it work: a file in five shards, two of them gone, and back again
+demo:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    cargo build --release --locked
+    shard=$PWD/target/release/shard
+    work=$(mktemp -d)
+    trap 'rm -rf "$work"' EXIT
+    cd "$work"
+    export SHARD_STORE=$work/store
+    head -c 20000000 /dev/urandom >film.mkv
+    set -x
+    "$shard" put film.mkv --level personal
+    "$shard" show film.mkv
+    find "$SHARD_STORE" -name '*.shard' | head -n 2 | xargs rm
+    "$shard" verify || test $? -eq 3
+    "$shard" repair
+    "$shard" verify
+    "$shard" recover film.mkv -o back.mkv
+    cmp film.mkv back.mkv
+
+# Which lines the tests reach (needs cargo-llvm-cov)
+cover:
+    cargo llvm-cov --locked --html
+
+# Make the golden shards anew with the independent generator, and compare
+fixtures:
+    python3 fixtures/generate.py
+    git diff --exit-code -- fixtures
+
+# The harnesses that CI runs as samples, whole: hours
+soak:
+    SHARD_TEST_FULL=1 cargo test --release --locked -- --nocapture

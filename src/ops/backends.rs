@@ -1,0 +1,304 @@
+//! The places themselves: add one, look at them, give one up.
+
+use crate::backend::{self, Backend, BackendSpec, BackendUrl, Health, LocalBackend, Mark, Reach};
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::{BackendId, ObjectId, ShardId};
+use crate::store::Store;
+use crate::store::config::{self, Config};
+use serde::Serialize;
+use std::sync::Arc;
+
+/// A backend's name is at most this many characters.
+const MAX_NAME_CHARS: usize = 64;
+/// How many known shards must be found before a lost mark is written again; fewer only where fewer are known.
+const KNOWN_SHARDS_FOR_MARK: usize = 8;
+
+/// What adding a backend did.
+#[derive(Debug, Clone, Serialize)]
+pub struct AddedBackend {
+    /// Its name.
+    pub name: String,
+    /// What its mark says.
+    pub id: BackendId,
+    /// What fails together with it.
+    pub zone: String,
+    /// It was this store's already (a new laptop): its shards are there.
+    pub adopted: bool,
+    /// It forgets everything when the process ends.
+    pub volatile: bool,
+}
+
+/// Adds a backend: looks whose place it is, probes what it really does, marks it, and only then writes the settings.
+pub async fn add_backend(store: &Store, mut spec: BackendSpec) -> Result<AddedBackend> {
+    check_name(&spec.name)?;
+    if store.config().backends.iter().any(|other| other.name == spec.name) {
+        return Err(Error::new(ErrorKind::Refused, format!("there is a backend {} already", spec.name)));
+    }
+    let address = BackendUrl::parse(&spec.url, store.dir())?;
+    if let BackendUrl::Folder(path) = &address {
+        let absolute =
+            std::path::absolute(path).map_err(|error| Error::local(format!("cannot use {}", path.display()), error))?;
+        LocalBackend::create_root(&absolute)?;
+        spec.url = absolute
+            .to_str()
+            .map(str::to_owned)
+            .ok_or_else(|| Error::new(ErrorKind::Invalid, format!("the path {} is not UTF-8", absolute.display())))?;
+    }
+    let zone = backend::zone_of(&spec, store.dir())?.to_string();
+    let place = backend::open(&spec, store.environment(), store.dir())?;
+    let found = place.read_mark().await?;
+    let adopted = match found {
+        Some(mark) if mark.store != store.id() => return Err(foreign(&spec, &mark)),
+        Some(mark) => {
+            spec.id = mark.backend;
+            true
+        }
+        None => false,
+    };
+    if let Some(twin) = store.config().backends.iter().find(|other| other.id == spec.id) {
+        return Err(Error::new(ErrorKind::Refused, format!("this place is in use already, as backend {}", twin.name)));
+    }
+    if !spec.read_only {
+        probe(store, &spec.name, &place).await?;
+        if !adopted {
+            place.write_mark(&Mark { store: store.id(), backend: spec.id }).await?;
+        }
+    }
+    let added =
+        AddedBackend { name: spec.name.clone(), id: spec.id, zone, adopted, volatile: address == BackendUrl::Memory };
+    config::edit(&store.config_path(), |config: &mut Config| {
+        config.backends.push(spec);
+        Ok::<_, config::Error>(())
+    })?;
+    Ok(added)
+}
+
+fn check_name(name: &str) -> Result<()> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if name.is_empty() || name.chars().count() > MAX_NAME_CHARS || !name.chars().all(fits) {
+        let doing = format!("{name:?} is no name for a backend: letters, digits, - _ . and at most {MAX_NAME_CHARS}");
+        return Err(Error::new(ErrorKind::Invalid, doing));
+    }
+    Ok(())
+}
+
+fn foreign(spec: &BackendSpec, mark: &Mark) -> Error {
+    let doing = format!("{} belongs to another store ({})", spec.url, mark.store);
+    Error::new(ErrorKind::Refused, doing).with_hint("give this store a folder or prefix of its own there")
+}
+
+async fn probe(store: &Store, name: &str, place: &Arc<dyn Backend>) -> Result<()> {
+    let shard = ShardId { object: ObjectId(store.random_bytes()?), index: 0 };
+    let report = backend::probe(place.as_ref(), shard).await;
+    report.map(drop).map_err(|error| {
+        Error::new(error.source.kind.into(), format!("backend {name} does not do what a backend must"))
+            .with_source(error)
+    })
+}
+
+/// How one backend is, as `check` found it.
+#[derive(Debug, Clone, Serialize)]
+pub struct BackendCheck {
+    /// Its name.
+    pub name: String,
+    /// Its address.
+    pub url: String,
+    /// What fails together with it.
+    pub zone: String,
+    /// `ready`, `unreachable` or `wrong-place`.
+    pub state: &'static str,
+    /// Whether a probe could write, read, list, replace and delete there; `None` where that was not tried.
+    pub writable: Option<bool>,
+    /// How long its mark took, in milliseconds.
+    pub latency_ms: u64,
+    /// Bytes of the shards there.
+    pub used: Option<u64>,
+    /// How many shards are there.
+    pub shards: Option<u64>,
+    /// Bytes that are free there.
+    pub free: Option<u64>,
+    /// The most bytes it may hold.
+    pub quota: Option<u64>,
+    /// A lost mark was written again.
+    pub marked: bool,
+    /// Why it is not ready or not writable.
+    pub problem: Option<String>,
+}
+
+/// Whether a lost mark is written again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Marking {
+    /// It is only reported.
+    Report,
+    /// It is, once known shards are found there.
+    Restore,
+}
+
+/// Looks at the named backends, or at all.
+pub async fn check_backends(store: &Store, names: &[String], marking: Marking) -> Result<Vec<BackendCheck>> {
+    if let Some(unknown) = names.iter().find(|name| store.registry().by_name(name).is_none()) {
+        return Err(Error::new(ErrorKind::NotFound, format!("there is no backend {unknown}")));
+    }
+    let mut checks = Vec::new();
+    for mut health in store.registry().health_check_all(store.id()).await {
+        if !names.is_empty() && !names.contains(&health.name) {
+            continue;
+        }
+        let marked = marking == Marking::Restore && restore_mark(store, &health).await?;
+        if marked {
+            let again = store.registry().health_check_all(store.id()).await;
+            health = again.into_iter().find(|other| other.id == health.id).unwrap_or(health);
+        }
+        checks.push(describe(store, health, marked).await?);
+    }
+    Ok(checks)
+}
+
+async fn describe(store: &Store, health: Health, marked: bool) -> Result<BackendCheck> {
+    let missing = || Error::new(ErrorKind::NotFound, format!("there is no backend {}", health.name));
+    let registered = store.registry().get(health.id).ok_or_else(missing)?;
+    let (state, mut problem) = match &health.reach {
+        Reach::Ready => ("ready", None),
+        Reach::WrongPlace(mark) => {
+            ("wrong-place", Some(format!("it has the mark of backend {} of store {}", mark.backend, mark.store)))
+        }
+        Reach::Unreachable(error) => ("unreachable", Some(causes(error.as_ref()))),
+        Reach::Unknown => ("unreachable", None),
+    };
+    let mut writable = None;
+    if state == "ready" && !registered.read_only {
+        let probed = probe(store, &registered.name, &registered.backend).await;
+        writable = Some(probed.is_ok());
+        problem = probed.err().map(|error| causes(&error));
+    }
+    Ok(BackendCheck {
+        name: health.name,
+        url: registered.url.clone(),
+        zone: registered.zone.to_string(),
+        state,
+        writable,
+        latency_ms: u64::try_from(health.latency.as_millis()).unwrap_or(u64::MAX),
+        used: health.stats.map(|stats| stats.used_bytes),
+        shards: health.stats.map(|stats| stats.shard_count),
+        free: health.stats.and_then(|stats| stats.free_bytes),
+        quota: registered.quota_bytes,
+        marked,
+        problem,
+    })
+}
+
+fn causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let chain = std::iter::successors(Some(error), |error| error.source());
+    chain.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+/// Writes the mark of a place that has none, once shards that the catalog records there are found there.
+async fn restore_mark(store: &Store, health: &Health) -> Result<bool> {
+    let Some(registered) = store.registry().get(health.id) else { return Ok(false) };
+    if !matches!(registered.backend.read_mark().await, Ok(None)) {
+        return Ok(false);
+    }
+    let id = health.id;
+    let known = store.catalog(move |catalog| catalog.shards_on(id, None, KNOWN_SHARDS_FOR_MARK)).await?;
+    let mut found = 0;
+    for (object, shard) in &known {
+        let head = registered.backend.head(ShardId { object: *object, index: shard.index }).await;
+        found += usize::from(head.is_ok_and(|bytes| bytes == shard.bytes));
+    }
+    if found == 0 || found < known.len() {
+        return Ok(false);
+    }
+    registered.backend.write_mark(&Mark { store: store.id(), backend: id }).await?;
+    Ok(true)
+}
+
+/// A backend as the settings and the catalog have it.
+#[derive(Debug, Clone, Serialize)]
+pub struct ListedBackend {
+    /// Its name.
+    pub name: String,
+    /// Its address.
+    pub url: String,
+    /// What fails together with it.
+    pub zone: String,
+    /// The most bytes it may hold.
+    pub quota: Option<u64>,
+    /// Bytes of the shards that the catalog records there.
+    pub used: u64,
+    /// How many shards the catalog records there.
+    pub shards: u64,
+    /// Where its credentials come from; never what they are.
+    pub credentials: Option<String>,
+    /// `active`, `draining` or `read-only`.
+    pub state: &'static str,
+}
+
+/// The backends as the settings and the catalog have them; none is contacted.
+pub async fn list_backends(store: &Store) -> Result<Vec<ListedBackend>> {
+    let used = store.catalog(|catalog| catalog.used_by_backend()).await?;
+    let listed = store.config().backends.iter().zip(store.registry().iter()).map(|(spec, registered)| {
+        let (shards, bytes) = used.get(&spec.id).copied().unwrap_or_default();
+        ListedBackend {
+            name: spec.name.clone(),
+            url: spec.url.clone(),
+            zone: registered.zone.to_string(),
+            quota: spec.quota,
+            used: bytes,
+            shards,
+            credentials: credentials(spec),
+            state: match (registered.draining, spec.read_only) {
+                (true, _) => "draining",
+                (_, true) => "read-only",
+                _ => "active",
+            },
+        }
+    });
+    Ok(listed.collect())
+}
+
+fn credentials(spec: &BackendSpec) -> Option<String> {
+    let from_profile = spec.profile.as_ref().map(|profile| format!("profile {profile}"));
+    let from_file = spec.credentials_file.as_ref().map(|path| format!("file {}", path.display()));
+    let cloud = spec.url.contains("://") && !spec.url.starts_with("file://");
+    from_profile.or(from_file).or_else(|| cloud.then(|| "environment".to_owned()))
+}
+
+/// Whether a backend is given up although shards are recorded there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removing {
+    /// Only an empty one.
+    Empty,
+    /// Whatever is there: its shards count as missing from now on, and `repair` makes them anew elsewhere.
+    Forced,
+}
+
+/// Takes a backend out of the settings. Nothing on it is touched.
+pub async fn remove_backend(store: &Store, name: &str, removing: Removing) -> Result<()> {
+    let unknown = || Error::new(ErrorKind::NotFound, format!("there is no backend {name}"));
+    let id = store.registry().by_name(name).ok_or_else(unknown)?.id;
+    let used = store.catalog(|catalog| catalog.used_by_backend()).await?;
+    let shards = used.get(&id).map_or(0, |(shards, _)| *shards);
+    if shards > 0 && removing == Removing::Empty {
+        let doing = format!("backend {name} still holds {shards} shards");
+        return Err(Error::new(ErrorKind::Refused, doing).with_hint(format!("shard backend drain {name}")));
+    }
+    config::edit(&store.config_path(), |config: &mut Config| {
+        config.backends.retain(|backend| backend.name != name);
+        Ok::<_, config::Error>(())
+    })?;
+    forget_shards(store, id).await
+}
+
+async fn forget_shards(store: &Store, id: BackendId) -> Result<()> {
+    loop {
+        let page = store.catalog(move |catalog| catalog.shards_on(id, None, backend::LIST_PAGE_SHARDS)).await?;
+        if page.is_empty() {
+            return Ok(());
+        }
+        store
+            .catalog(move |catalog| {
+                page.iter().try_for_each(|(object, shard)| catalog.drop_shard(*object, shard.index, id))
+            })
+            .await?;
+    }
+}
