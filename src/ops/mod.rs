@@ -13,6 +13,7 @@
 mod backends;
 mod bench;
 mod controls;
+pub mod examine;
 pub mod mend;
 pub mod reader;
 pub mod writer;
