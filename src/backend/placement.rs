@@ -134,8 +134,8 @@ impl<'a> Loads<'a> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::dice::Dice;
     use super::*;
-    use crate::backend::dice::Dice;
 
     const REGISTRIES: u64 = 100_000;
 

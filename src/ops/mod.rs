@@ -13,7 +13,9 @@
 mod backends;
 mod bench;
 mod controls;
+pub mod mend;
 pub mod reader;
+pub mod writer;
 
 pub use backends::{
     AddedBackend, BackendCheck, ListedBackend, Marking, Removing, add_backend, check_backends, list_backends,

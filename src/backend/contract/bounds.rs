@@ -1,7 +1,7 @@
 //! Clauses 10 and 11: the quota and the mark.
 
+use super::super::{Backend, ErrorKind, Mark};
 use super::{MAX_TESTED_QUOTA_BYTES, expect_kind, listed, pattern, put, put_over, shard, write_all};
-use crate::backend::{Backend, ErrorKind, Mark};
 use crate::id::{BackendId, StoreId};
 use bytes::Bytes;
 use futures_util::future::join_all;

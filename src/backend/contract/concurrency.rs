@@ -1,7 +1,7 @@
 //! Clauses 13 and 14: many at once, and what the interrupted leave.
 
+use super::super::{Backend, ErrorKind};
 use super::{expect_kind, listed, pattern, put, put_over, read_whole, shard, shard_of};
-use crate::backend::{Backend, ErrorKind};
 use futures_util::future::join_all;
 use std::sync::Arc;
 

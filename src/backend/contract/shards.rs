@@ -1,7 +1,7 @@
 //! Clauses 1 to 7: what becomes of one shard.
 
+use super::super::{Backend, ErrorKind};
 use super::{expect_kind, listed, pattern, put, put_over, read_whole, shard, write_all};
-use crate::backend::{Backend, ErrorKind};
 use bytes::Bytes;
 use std::sync::Arc;
 

@@ -218,15 +218,24 @@ async fn a_shard_cleared_away_while_being_written_fails_and_is_not_said_to_be_ab
     assert_eq!(writer.finish().await.expect_err("cleared").kind, ErrorKind::Failed);
 }
 
-#[tokio::test]
-async fn a_cancelled_write_leaves_nothing() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let backend = local(folder.path());
-    let mut writer = backend.create(shard(1)).await.expect("create");
-    let pending = writer.write(Bytes::from(vec![0; 1 << 20]));
-    drop(futures_util::FutureExt::now_or_never(pending));
-    assert!(writer.finish().await.is_err(), "a shard of which no one knows how much was written");
-    assert_eq!(backend.head(shard(1)).await.expect_err("nothing").kind, ErrorKind::NotFound);
+#[test]
+fn a_cancelled_write_leaves_nothing() {
+    // The one thread for file calls is kept busy, so that the write is still waiting when it is cancelled.
+    let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build().expect("a runtime");
+    runtime.block_on(async {
+        let folder = tempfile::tempdir().expect("a folder");
+        let backend = local(folder.path());
+        let mut writer = backend.create(shard(1)).await.expect("create");
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let busy = tokio::task::spawn_blocking(move || held.recv());
+        let cancelled = futures_util::FutureExt::now_or_never(writer.write(Bytes::from(vec![0; 1 << 20])));
+        assert!(cancelled.is_none(), "it was done already");
+        drop(release);
+        busy.await.expect("released").expect_err("the sender is gone");
+        assert!(writer.finish().await.is_err(), "a shard of which no one knows how much was written");
+        assert_eq!(backend.head(shard(1)).await.expect_err("nothing").kind, ErrorKind::NotFound);
+        assert_eq!(leftovers(folder.path()), 0, "temporary files are left");
+    });
 }
 
 #[tokio::test]

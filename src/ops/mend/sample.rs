@@ -1,0 +1,99 @@
+//! Small objects for the tests of this floor, made without a store, and backends that hold them.
+
+use crate::backend::{Backend, MemoryBackend};
+use crate::crypto::MasterKey;
+use crate::format::{Manifest, ManifestDraft, ObjectKind, SealedPart, header_bytes, tail_bytes};
+use crate::id::{BackendId, Digest, Geometry, ObjectId, ShardId};
+use crate::merkle;
+use crate::stripe::{BufferPool, Check, FilledStripe, Layout, Seal, StripeEncoder, StripeShape};
+use bytes::Bytes;
+use std::sync::Arc;
+
+/// An object with every byte of its shard files.
+pub(in crate::ops) struct SampleObject {
+    pub(in crate::ops) manifest: Manifest,
+    pub(in crate::ops) files: Vec<Vec<u8>>,
+}
+
+impl SampleObject {
+    /// An object of k of n shards with small blocks and a last stripe that is not full.
+    pub(in crate::ops) fn new(data: usize, total: usize, stripes: u64) -> Self {
+        let geometry = Geometry::new(data, total).expect("geometry");
+        let shape = StripeShape::new(geometry, 32, 0).expect("shape");
+        let layout = Layout::new(shape, (stripes - 1) * shape.capacity() + 5).expect("layout");
+        let object = ObjectId([total as u8; 16]);
+        let payload: Vec<u8> = (0..layout.payload_bytes()).map(|i| (i * i % 251) as u8).collect();
+        let encoder = StripeEncoder::new(shape, object, Check::Full);
+        let pool = BufferPool::new(StripeEncoder::buffer_bytes(shape));
+        let mut blocks = vec![Vec::new(); total];
+        let mut leaves = vec![Vec::new(); total];
+        for (stripe_index, part) in (0..).zip(payload.chunks(shape.capacity() as usize)) {
+            let mut buffer = pool.take();
+            buffer.as_mut_slice()[..part.len()].copy_from_slice(part);
+            let payload_bytes = part.len() as u64;
+            let stripe = encoder.encode(FilledStripe { stripe_index, buffer, payload_bytes, digest: None });
+            let stripe = stripe.expect("a stripe");
+            for index in geometry.shard_indexes() {
+                blocks[usize::from(index)].extend_from_slice(&stripe.block(index));
+                leaves[usize::from(index)].push(stripe.leaves()[usize::from(index)]);
+            }
+        }
+        let manifest = sign(object, layout, &leaves);
+        let file = |index: u8| {
+            let index_ = usize::from(index);
+            [&header_bytes(&manifest, index)[..], &blocks[index_], &tail_bytes(&manifest, index, &leaves[index_])]
+                .concat()
+        };
+        let files = geometry.shard_indexes().map(file).collect();
+        Self { manifest, files }
+    }
+
+    /// The name of one of its shards.
+    pub(in crate::ops) fn shard(&self, index: u8) -> ShardId {
+        ShardId { object: self.manifest.object(), index }
+    }
+
+    /// One memory backend for each shard, with its shard on it.
+    pub(in crate::ops) async fn spread(&self) -> Vec<Arc<dyn Backend>> {
+        let mut backends: Vec<Arc<dyn Backend>> = Vec::new();
+        for (index, file) in (0..).zip(&self.files) {
+            let backend: Arc<dyn Backend> = Arc::new(MemoryBackend::new());
+            overwrite(backend.as_ref(), self.shard(index), file).await;
+            backends.push(backend);
+        }
+        backends
+    }
+}
+
+/// The id of the backend at a position.
+pub(in crate::ops) fn place(position: usize) -> BackendId {
+    BackendId([position as u8 + 1; 16])
+}
+
+/// Puts these bytes where the shard is.
+pub(in crate::ops) async fn overwrite(backend: &dyn Backend, shard: ShardId, bytes: &[u8]) {
+    let mut writer = backend.replace(shard).await.expect("a writer");
+    writer.write(Bytes::copy_from_slice(bytes)).await.expect("written");
+    writer.finish().await.expect("finished");
+}
+
+/// All bytes of a shard.
+pub(in crate::ops) async fn whole(backend: &dyn Backend, shard: ShardId) -> Vec<u8> {
+    let bytes = backend.head(shard).await.expect("there");
+    backend.read(shard, 0..bytes).await.expect("readable").to_vec()
+}
+
+fn sign(object: ObjectId, layout: Layout, leaves: &[Vec<Digest>]) -> Manifest {
+    let key = MasterKey::from_bytes([5; 32]);
+    let draft = ManifestDraft {
+        store: key.store_id(),
+        object,
+        kind: ObjectKind::Data,
+        layout,
+        seal: Seal::None,
+        shard_roots: (0..).zip(leaves).map(|(index, leaves)| merkle::shard_root(object, index, leaves)).collect(),
+        key_id: key.key_id(),
+        sealed: SealedPart { index_offset: layout.payload_bytes() - 1, index_bytes: 1, created_ns: 0 },
+    };
+    Manifest::sign(draft, &key.signer()).expect("a manifest")
+}
