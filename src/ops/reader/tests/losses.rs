@@ -28,7 +28,7 @@ async fn lose(specimen: &Specimen, lost: u32) {
             assert_eq!((good, needed), (left, geometry.data_shards()), "{geometry}, lost {lost:b}");
             assert!(left < needed);
         }
-        Err(error) => panic!("{error}"),
+        Err(error) => unreachable!("{error}"),
     }
 }
 
