@@ -12,9 +12,14 @@
 
 mod backends;
 mod bench;
+pub mod catalog_stats;
 mod controls;
+pub mod list;
 pub mod mend;
 pub mod reader;
+pub mod show;
+pub mod status;
+mod timestamp;
 
 pub use backends::{
     AddedBackend, BackendCheck, ListedBackend, Marking, Removing, add_backend, check_backends, list_backends,
@@ -22,3 +27,4 @@ pub use backends::{
 };
 pub use bench::{BenchReport, LevelBench, bench};
 pub use controls::{Controls, ProgressEvent, ProgressSink};
+pub use timestamp::Timestamp;
