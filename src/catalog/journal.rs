@@ -1,9 +1,9 @@
 //! What processes said they were about to write, so that what they left can be found.
 
-use super::Catalog;
 use super::column::{all, first, run};
 use super::error::{Error, Fault, Result};
 use super::record::JournalEntry;
+use super::{Catalog, place};
 use crate::id::{BackendId, ObjectId};
 use rusqlite::{Connection, Row, params};
 
@@ -47,6 +47,21 @@ impl Catalog {
                 entry.shards = all(tx, sql, [entry.object], |row| Ok((row.get(0)?, row.get(1)?)))?;
             }
             Ok(entries)
+        })
+    }
+
+    /// Ends an entry of which something may be left in these places: deletes wait for them from now on.
+    ///
+    /// A place that the catalog records as one of the object's shards is passed over.
+    pub fn end_journal_leaving(&mut self, object: ObjectId, left: &[(u8, BackendId)]) -> Result<()> {
+        self.write(|tx| {
+            for (index, backend) in left {
+                let sql = "SELECT 1 FROM shard WHERE object = ?1 AND shard_index = ?2 AND backend = ?3";
+                if first(tx, sql, params![object, index, backend], |_| Ok(()))?.is_none() {
+                    place::pend(tx, object, *index, *backend)?;
+                }
+            }
+            run(tx, "DELETE FROM journal WHERE object = ?1", [object]).map(drop)
         })
     }
 

@@ -20,6 +20,7 @@ pub mod reader;
 pub mod show;
 pub mod status;
 mod timestamp;
+pub mod writer;
 
 pub use backends::{
     AddedBackend, BackendCheck, ListedBackend, Marking, Removing, add_backend, check_backends, list_backends,

@@ -3,9 +3,13 @@
 use crate::s3_server::{BUCKET, KEY_ID, S3Server, SECRET};
 use bytes::Bytes;
 use shard::backend::cloud::{CloudBackend, CloudSettings, PART_BYTES, Patience};
-use shard::backend::{Backend, ErrorKind, LIST_PAGE_SHARDS, Mark, shard_name};
+use shard::backend::{
+    Backend, ErrorKind, FaultyBackend, LIST_PAGE_SHARDS, Mark, RetryBackend, RetryOptions, contract, shard_name,
+};
 use shard::id::{BackendId, ObjectId, ShardId, StoreId};
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use url::Url;
 
@@ -185,6 +189,29 @@ async fn s3_keeps_the_contract() {
         std::fs::remove_dir_all(server.bucket_folder(BUCKET)).expect("removed");
         server.create_bucket(BUCKET);
     }
+}
+
+/// Each clause is given a prefix of its own, which is an empty backend.
+async fn passes_the_suite(wrap: impl Fn(CloudBackend) -> Arc<dyn Backend>) {
+    let server = S3Server::start();
+    let next = AtomicU32::new(0);
+    let make = async || wrap(backend_at(&server, &format!("place-{}", next.fetch_add(1, Ordering::Relaxed))));
+    contract::all_with(make, contract::ContractOptions { listed_shards: 40 }).await;
+    assert_eq!(server.unfinished_uploads(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s3_passes_the_suite_that_every_backend_passes() {
+    passes_the_suite(|backend| Arc::new(backend)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s3_behind_each_wrapper_passes_the_suite() {
+    passes_the_suite(|backend| {
+        let faultless = FaultyBackend::new(Arc::new(backend), 1);
+        Arc::new(RetryBackend::new(Arc::new(faultless), "wrapped", RetryOptions::default()))
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -14,16 +14,19 @@ use std::sync::atomic::Ordering;
 /// Room is made for at most this many bytes before they have come.
 const MAX_PROMISED_BYTES: u64 = 8 * 1024 * 1024;
 
+/// No object ends after this; servers read the numbers of a range as signed ones and take larger ones for nonsense.
+const MAX_RANGE_END: u64 = i64::MAX as u64;
+
 /// Exactly these bytes of a shard.
 pub(super) async fn read(remote: &Remote, shard: ShardId, range: Range<u64>) -> Result<Bytes> {
     let doing = format!("{}, bytes {}..{}", remote.place.doing("reading", shard), range.start, range.end);
     if range.start > range.end {
         return Err(Error::new(ErrorKind::OutOfRange, doing));
     }
-    if range.is_empty() {
-        // No server answers an empty range, but its place can be checked.
+    if range.is_empty() || range.end > MAX_RANGE_END {
+        // No server answers such a range, but its place can be checked.
         let stored = remote.head(shard).await?;
-        return if range.end <= stored { Ok(Bytes::new()) } else { Err(Error::new(ErrorKind::OutOfRange, doing)) };
+        return if range.is_empty() && range.end <= stored { Ok(Bytes::new()) } else { Err(Error::new(ErrorKind::OutOfRange, doing)) };
     }
     let path = remote.place.shard_path(shard);
     if !remote.whole_answers.load(Ordering::Relaxed) {

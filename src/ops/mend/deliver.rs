@@ -1,6 +1,6 @@
 //! Writes new shards to their places, all at once, and finishes those whose root is the signed one.
 
-use super::gather::Chunk;
+use super::wanted::Stripe;
 use super::{MendError, Target, WriteMode};
 use crate::backend::{self, ShardWriter};
 use crate::format::{Manifest, header_bytes, tail_bytes};
@@ -34,13 +34,10 @@ impl Delivery {
         self.parcels.iter().any(|parcel| parcel.writer.is_ok())
     }
 
-    /// Passes each target its blocks.
-    pub(super) async fn write(&mut self, chunk: Chunk) {
-        let mut columns: Vec<Vec<(Bytes, Digest)>> = self.parcels.iter().map(|_| Vec::new()).collect();
-        for stripe in chunk.stripes {
-            columns.iter_mut().zip(stripe).for_each(|(column, block)| column.push(block));
-        }
-        future::join_all(self.parcels.iter_mut().zip(columns).map(|(parcel, blocks)| parcel.write(blocks))).await;
+    /// Passes each target its block of the next stripe.
+    pub(super) async fn write(&mut self, stripe: Stripe) {
+        let parcels = self.parcels.iter_mut().zip(stripe);
+        future::join_all(parcels.map(|(parcel, (block, leaf))| parcel.write(block, leaf))).await;
     }
 
     /// Gives up: nothing stays.
@@ -72,11 +69,9 @@ impl Parcel {
         parcel
     }
 
-    async fn write(&mut self, blocks: Vec<(Bytes, Digest)>) {
-        for (block, leaf) in blocks {
-            self.leaves.push(leaf);
-            self.send(block).await;
-        }
+    async fn write(&mut self, block: Bytes, leaf: Digest) {
+        self.leaves.push(leaf);
+        self.send(block).await;
     }
 
     async fn send(&mut self, bytes: Bytes) {

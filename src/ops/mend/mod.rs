@@ -1,46 +1,38 @@
 //! Makes shards of a known object again, from what is left of it.
 //!
-//! *What it is.* [`rebuild_shards`]: reads stripes from k verified copies, rebuilds the wanted blocks, proves each new
-//! shard against its signed root and finishes it, byte-identical to the one that was.
+//! *What it is.* [`rebuild_shards`] gives shards from k verified others, [`copy_shards`] from copies of themselves; either
+//! way each new shard is proved against its signed root and is byte-identical to the one that was.
 //!
-//! *What it knows.* A signed manifest, copies to read from with the leaves that prove them, and places to write to.
+//! *What it knows.* A reader of verified blocks, and places to write to.
 //!
-//! *What it does not know.* The catalog, the journal, why a shard is to be made again, where it should go.
+//! *What it does not know.* The catalog, the journal, why a shard is made again, where it should go.
 //!
-//! *Invariants.* Only blocks that match a leaf under a signed root are used. A shard is finished only after its root was
-//! found to be the signed one. A target that fails does not stop the others. A few chunks of stripes are in memory,
-//! whatever the object's size.
+//! *Invariants.* Only verified blocks are used. A shard is finished only after its root was found to be the signed one. A
+//! target that fails does not stop the others. A few stripes are in memory beside those of the reader.
+//!
+//! ```text
+//! reader ─▶ k verified blocks of a stripe ─▶ rebuild what is wanted ─▶ one writer for each target
+//!                                                    └─▶ leaves ─▶ root = the signed one? ─▶ tail, finish
+//! ```
 
-pub(in crate::ops) mod blocks;
 mod deliver;
-mod gather;
 #[cfg(test)]
 pub(in crate::ops) mod sample;
 #[cfg(test)]
 mod tests;
+mod wanted;
 
 use super::Controls;
+use super::reader::{ObjectReader, ReadError, ShardPlace};
 use crate::backend::{self, Backend};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Manifest;
-use crate::id::{BackendId, Digest, ObjectId};
+use crate::id::{BackendId, ObjectId};
 use crate::stripe::DecodeError;
 use deliver::Delivery;
-use gather::Gatherer;
+use futures_util::{Stream, StreamExt, pin_mut};
 use std::sync::Arc;
-
-/// A copy of a shard that may be read; any of its bytes may be bad.
-#[derive(Debug, Clone)]
-pub struct Source {
-    /// Which shard.
-    pub index: u8,
-    /// Where it is.
-    pub place: BackendId,
-    /// What reads it.
-    pub backend: Arc<dyn Backend>,
-    /// The leaves of the shard. They need not come from this copy, and are used only if they lead to the signed root.
-    pub leaves: Arc<[Digest]>,
-}
+use wanted::WantedBlocks;
 
 /// A shard to be made.
 #[derive(Debug, Clone)]
@@ -69,8 +61,6 @@ pub enum WriteMode {
 pub struct Rebuilt {
     /// For each target, in the order given: the length of the finished shard file, or why there is none.
     pub outcomes: Vec<Result<u64, MendError>>,
-    /// How many bytes were read from the sources.
-    pub bytes_read: u64,
     /// How many bytes of shards were finished.
     pub bytes_written: u64,
 }
@@ -78,32 +68,18 @@ pub struct Rebuilt {
 /// Why a shard was not made again.
 #[derive(Debug, thiserror::Error)]
 pub enum MendError {
-    /// A stripe has too few blocks that verify.
-    #[error("stripe {stripe_index} of object {object} has {verified} good blocks within reach, {needed} are needed")]
-    TooFew {
-        /// The object.
-        object: ObjectId,
-        /// Which stripe.
-        stripe_index: u64,
-        /// How many blocks verify.
-        verified: usize,
-        /// k.
-        needed: usize,
-    },
-    /// A copy could not be read because its place did not answer; with it there might have been enough.
-    #[error("too few blocks of stripe {stripe_index} of object {object} are good, and a place stopped answering")]
-    SourceGone {
-        /// The object.
-        object: ObjectId,
-        /// Which stripe.
-        stripe_index: u64,
-        /// What the place said.
-        source: Arc<backend::Error>,
-    },
-    /// Blocks that verify do not decode.
+    /// Some stripe could not be read.
     #[error(transparent)]
-    Decode(#[from] DecodeError),
-    /// The rebuilt shard does not have the signed root: memory or processor are at fault.
+    Read(#[from] ReadError),
+    /// Blocks that verify do not decode.
+    #[error("the verified blocks of object {object} do not decode")]
+    Decode {
+        /// The object.
+        object: ObjectId,
+        /// Why.
+        source: DecodeError,
+    },
+    /// The rebuilt shard does not have the signed root.
     #[error("shard {index} of object {object} came out wrong: this machine's memory is at fault")]
     Root {
         /// The object.
@@ -129,18 +105,19 @@ pub enum MendError {
         /// Which shard.
         index: u8,
     },
-    /// A task of this process ended before its work.
-    #[error("a task of this process stopped before its work was done")]
+    /// The runtime is shutting down.
+    #[error("the work was stopped before it was done")]
     Stopped,
 }
 
 impl From<MendError> for Error {
     fn from(error: MendError) -> Self {
-        let kind = match &error {
-            MendError::TooFew { .. } => ErrorKind::Lost,
-            MendError::SourceGone { .. } => ErrorKind::Unavailable,
-            MendError::Root { .. } | MendError::Decode(_) => ErrorKind::Memory,
-            MendError::Write { source, .. } if source.kind == backend::ErrorKind::NoSpace => ErrorKind::Space,
+        let kind = match error {
+            MendError::Read(error) => return error.into(),
+            MendError::Root { .. } | MendError::Decode { .. } => ErrorKind::Memory,
+            MendError::Write { source: backend::Error { kind: backend::ErrorKind::NoSpace, .. }, .. } => {
+                ErrorKind::Space
+            }
             MendError::Write { .. } => ErrorKind::Backend,
             MendError::NoSuchShard { .. } => ErrorKind::Invalid,
             MendError::Stopped => ErrorKind::Cancelled,
@@ -149,49 +126,63 @@ impl From<MendError> for Error {
     }
 }
 
-/// Makes the target shards from the sources. A source whose own index is a target's gives its good blocks as they are,
-/// so that a copy is moved by reading it alone; anything else is rebuilt from k others.
+/// Makes the target shards from any k verified blocks of each stripe.
 ///
-/// Fails as a whole when some stripe has too few good blocks, when blocks do not decode, or when cancelled; nothing is
-/// finished then. A place that does not take its shard is an outcome.
-pub async fn rebuild_shards(
-    manifest: &Manifest,
-    sources: Vec<Source>,
+/// Fails as a whole, with nothing finished, when some stripe has too few good blocks or when cancelled. A place that does
+/// not take its shard is an outcome.
+pub async fn rebuild_shards(reader: &ObjectReader, targets: Vec<Target>, controls: &Controls) -> Result<Rebuilt> {
+    let wanted = WantedBlocks::new(reader, &targets)?;
+    deliver(reader.manifest(), wanted.rebuilt(), targets, controls).await
+}
+
+/// Makes the target shards from copies of the same shards, in the order of the targets; only where a block of a copy is
+/// bad, the reader's other places are asked. So a shard moves by being read alone.
+///
+/// Fails as [`rebuild_shards`] does.
+pub async fn copy_shards(
+    reader: &ObjectReader,
+    copies: Vec<ShardPlace>,
     targets: Vec<Target>,
     controls: &Controls,
 ) -> Result<Rebuilt> {
-    let total_shards = manifest.geometry().total_shards();
-    if let Some(target) = targets.iter().find(|target| usize::from(target.index) >= total_shards) {
-        return Err(MendError::NoSuchShard { object: manifest.object(), index: target.index }.into());
-    }
-    let wanted: Vec<u8> = targets.iter().map(|target| target.index).collect();
-    let gatherer = Arc::new(Gatherer::new(manifest, sources, &wanted));
+    let wanted = WantedBlocks::new(reader, &targets)?;
+    let copies = ObjectReader::new(reader.manifest().clone(), copies);
+    deliver(reader.manifest(), wanted.copied(&copies), targets, controls).await
+}
+
+/// Passes every stripe's wanted blocks to the targets.
+async fn deliver(
+    manifest: &Manifest,
+    stripes: impl Stream<Item = Result<wanted::Stripe, MendError>>,
+    targets: Vec<Target>,
+    controls: &Controls,
+) -> Result<Rebuilt> {
     let mut delivery = Delivery::open(manifest, targets).await;
-    match stream(&gatherer, &mut delivery, controls).await {
-        Ok(()) => {}
-        Err(error) => {
-            delivery.abort().await;
-            return Err(error);
-        }
+    if let Err(error) = pass(stripes, &mut delivery, controls).await {
+        delivery.abort().await;
+        return Err(error);
     }
     let outcomes = delivery.finish(manifest).await;
     let bytes_written = outcomes.iter().filter_map(|outcome| outcome.as_ref().ok()).sum();
-    Ok(Rebuilt { outcomes, bytes_read: gatherer.bytes_read(), bytes_written })
+    Ok(Rebuilt { outcomes, bytes_written })
 }
 
-/// Passes every chunk from the sources to the targets, reading ahead while they write.
-async fn stream(gatherer: &Arc<Gatherer>, delivery: &mut Delivery, controls: &Controls) -> Result<()> {
-    let mut chunks = gather::read_ahead(gatherer);
+async fn pass(
+    stripes: impl Stream<Item = Result<wanted::Stripe, MendError>>,
+    delivery: &mut Delivery,
+    controls: &Controls,
+) -> Result<()> {
+    pin_mut!(stripes);
     while delivery.is_wanted() {
         let next = tokio::select! {
             biased;
             () = controls.cancel.cancelled() => return controls.check_cancelled(),
-            next = chunks.recv() => next,
+            next = stripes.next() => next,
         };
-        let Some(chunk) = next else { break };
-        let chunk = chunk?;
-        controls.bytes(chunk.bytes());
-        delivery.write(chunk).await;
+        let Some(stripe) = next else { break };
+        let stripe = stripe?;
+        controls.bytes(stripe.iter().map(|(block, _)| block.len() as u64).sum());
+        delivery.write(stripe).await;
     }
     Ok(())
 }

@@ -13,7 +13,6 @@ use std::sync::Arc;
 pub(in crate::ops) struct SampleObject {
     pub(in crate::ops) manifest: Manifest,
     pub(in crate::ops) files: Vec<Vec<u8>>,
-    pub(in crate::ops) leaves: Vec<Vec<Digest>>,
 }
 
 impl SampleObject {
@@ -46,7 +45,7 @@ impl SampleObject {
                 .concat()
         };
         let files = geometry.shard_indexes().map(file).collect();
-        Self { manifest, files, leaves }
+        Self { manifest, files }
     }
 
     /// The name of one of its shards.

@@ -4,14 +4,13 @@ use super::sample::{SampleObject, overwrite, place, whole};
 use super::*;
 use crate::backend::MemoryBackend;
 
-fn sources(object: &SampleObject, backends: &[Arc<dyn Backend>]) -> Vec<Source> {
-    let source = |(index, backend): (usize, &Arc<dyn Backend>)| Source {
+fn places(backends: &[Arc<dyn Backend>]) -> Vec<ShardPlace> {
+    let at = |(index, backend): (usize, &Arc<dyn Backend>)| ShardPlace {
         index: index as u8,
-        place: place(index),
-        backend: Arc::clone(backend),
-        leaves: object.leaves[index].clone().into(),
+        backend: place(index),
+        source: Some(Arc::clone(backend)),
     };
-    backends.iter().enumerate().map(source).collect()
+    backends.iter().enumerate().map(at).collect()
 }
 
 fn target(index: u8, backend: &Arc<dyn Backend>, mode: WriteMode) -> Target {
@@ -22,8 +21,12 @@ fn empty() -> Arc<dyn Backend> {
     Arc::new(MemoryBackend::new())
 }
 
-async fn rebuild(object: &SampleObject, sources: Vec<Source>, targets: Vec<Target>) -> Result<Rebuilt> {
-    rebuild_shards(&object.manifest, sources, targets, &Controls::default()).await
+fn reader(object: &SampleObject, places: Vec<ShardPlace>) -> ObjectReader {
+    ObjectReader::new(object.manifest.clone(), places)
+}
+
+async fn rebuild(object: &SampleObject, places: Vec<ShardPlace>, targets: Vec<Target>) -> Result<Rebuilt> {
+    rebuild_shards(&reader(object, places), targets, &Controls::default()).await
 }
 
 #[tokio::test]
@@ -33,23 +36,23 @@ async fn every_set_of_lost_shards_that_leaves_k_comes_back_byte_for_byte() {
         let backends = object.spread().await;
         for lost in 1_u32..1 << total {
             let is_lost = |index: usize| lost >> index & 1 == 1;
-            let kept: Vec<Source> =
-                sources(&object, &backends).into_iter().filter(|source| !is_lost(source.index.into())).collect();
-            let places: Vec<(u8, Arc<dyn Backend>)> =
+            let kept: Vec<ShardPlace> =
+                places(&backends).into_iter().filter(|place| !is_lost(place.index.into())).collect();
+            let new: Vec<(u8, Arc<dyn Backend>)> =
                 (0..total).filter(|index| is_lost(*index)).map(|index| (index as u8, empty())).collect();
-            let targets = places.iter().map(|(index, backend)| target(*index, backend, WriteMode::Create)).collect();
+            let targets = new.iter().map(|(index, backend)| target(*index, backend, WriteMode::Create)).collect();
             let count = kept.len();
             let outcome = rebuild(&object, kept, targets).await;
             if count < data {
                 assert_eq!(outcome.expect_err("too few").kind, ErrorKind::Lost);
-                for (index, backend) in &places {
+                for (index, backend) in &new {
                     assert!(backend.head(object.shard(*index)).await.is_err(), "nothing was finished");
                 }
                 continue;
             }
             let rebuilt = outcome.expect("enough");
             assert!(rebuilt.outcomes.iter().all(std::result::Result::is_ok));
-            for (index, backend) in &places {
+            for (index, backend) in &new {
                 assert_eq!(whole(backend.as_ref(), object.shard(*index)).await, object.files[usize::from(*index)]);
             }
         }
@@ -66,41 +69,51 @@ async fn an_object_whose_every_shard_is_damaged_in_another_stripe_is_made_whole_
         overwrite(backend.as_ref(), object.shard(index as u8), &file).await;
     }
     let targets = (0..).zip(&backends).map(|(index, backend)| target(index, backend, WriteMode::Replace)).collect();
-    rebuild(&object, sources(&object, &backends), targets).await.expect("every stripe has four good blocks");
+    rebuild(&object, places(&backends), targets).await.expect("every stripe has four good blocks");
     for (index, backend) in backends.iter().enumerate() {
         assert_eq!(whole(backend.as_ref(), object.shard(index as u8)).await, object.files[index]);
     }
 }
 
-#[tokio::test]
-async fn a_copy_is_moved_by_reading_it_alone_and_a_truncated_one_as_far_as_it_goes() {
-    let object = SampleObject::new(3, 5, 5);
-    let backends = object.spread().await;
-    let (new, copy) = (empty(), 2);
-    let blocks_bytes = object.manifest.layout().shard_blocks_bytes();
-    let moved = rebuild(&object, sources(&object, &backends), vec![target(copy, &new, WriteMode::Create)]).await;
-    assert_eq!(moved.expect("moved").bytes_read, blocks_bytes);
-    assert_eq!(whole(new.as_ref(), object.shard(copy)).await, object.files[2]);
-
-    overwrite(backends[2].as_ref(), object.shard(copy), &object.files[2][..64 + 32 * 3 + 7]).await;
-    let new = empty();
-    let moved = rebuild(&object, sources(&object, &backends), vec![target(copy, &new, WriteMode::Create)]).await;
-    assert!(moved.expect("moved").bytes_read < blocks_bytes * 3);
-    assert_eq!(whole(new.as_ref(), object.shard(copy)).await, object.files[2]);
+async fn move_copy(object: &SampleObject, backends: &[Arc<dyn Backend>], index: u8) -> (Vec<u8>, u64) {
+    let all = reader(object, places(backends));
+    let (new, copy) = (empty(), places(backends).remove(index.into()));
+    let targets = vec![target(index, &new, WriteMode::Create)];
+    let moved = copy_shards(&all, vec![copy], targets, &Controls::default()).await.expect("moved");
+    assert_eq!(moved.bytes_written, object.files[usize::from(index)].len() as u64);
+    (whole(new.as_ref(), object.shard(index)).await, all.bytes_read())
 }
 
 #[tokio::test]
-async fn leaves_that_are_not_the_signed_ones_make_no_source() {
+async fn a_copy_is_moved_by_reading_it_alone_and_others_only_for_what_is_bad_in_it() {
+    let object = SampleObject::new(3, 5, 5);
+    let backends = object.spread().await;
+    assert_eq!(move_copy(&object, &backends, 2).await, (object.files[2].clone(), 0));
+
+    let layout = object.manifest.layout();
+    let truncated = &object.files[2][..64 + 32 * 3 + 7];
+    let mut flipped = object.files[2].clone();
+    flipped[64 + 40] ^= 4;
+    for damaged in [truncated, &flipped, b""] {
+        overwrite(backends[2].as_ref(), object.shard(2), damaged).await;
+        let (moved, others_read) = move_copy(&object, &backends, 2).await;
+        assert_eq!(moved, object.files[2]);
+        let one_shard = layout.shard_blocks_bytes() + layout.stripe_count() * 32;
+        assert!(others_read > 0 && others_read <= 3 * one_shard, "{others_read}");
+    }
+    backends[2].delete(object.shard(2)).await.expect("deleted");
+    assert_eq!(move_copy(&object, &backends, 2).await.0, object.files[2]);
+}
+
+#[tokio::test]
+async fn a_shard_under_another_ones_name_gives_nothing() {
     let object = SampleObject::new(2, 3, 3);
     let backends = object.spread().await;
-    let mut forged = sources(&object, &backends);
-    let mut leaves = object.leaves[0].clone();
-    leaves[0] = Digest([0; 32]);
-    forged[0].leaves = leaves.into();
+    overwrite(backends[0].as_ref(), object.shard(0), &object.files[2]).await;
     let new = empty();
-    forged.remove(1);
-    let outcome = rebuild(&object, forged, vec![target(1, &new, WriteMode::Create)]).await;
-    assert_eq!(outcome.expect_err("one source is left").kind, ErrorKind::Lost);
+    let kept = places(&backends[..1]).into_iter().chain(places(&backends).drain(2..)).collect();
+    let outcome = rebuild(&object, kept, vec![target(1, &new, WriteMode::Create)]).await;
+    assert_eq!(outcome.expect_err("only shard 2 is left").kind, ErrorKind::Lost);
     assert!(new.head(object.shard(1)).await.is_err());
 }
 
@@ -111,7 +124,7 @@ async fn a_target_that_fails_does_not_stop_the_others() {
     let full: Arc<dyn Backend> = Arc::new(MemoryBackend::with_quota(70));
     let new = empty();
     let taken = Arc::clone(&backends[2]);
-    let kept = sources(&object, &backends).into_iter().take(3).collect();
+    let kept = places(&backends).into_iter().take(3).collect();
     let targets = vec![
         target(3, &full, WriteMode::Create),
         target(4, &new, WriteMode::Create),
@@ -136,7 +149,7 @@ async fn nothing_is_finished_when_it_is_cancelled() {
     let (new, controls) = (empty(), Controls::default());
     controls.cancel.cancel();
     let targets = vec![target(4, &new, WriteMode::Create)];
-    let outcome = rebuild_shards(&object.manifest, sources(&object, &backends)[..4].to_vec(), targets, &controls).await;
+    let outcome = rebuild_shards(&reader(&object, places(&backends[..4])), targets, &controls).await;
     assert_eq!(outcome.expect_err("cancelled").kind, ErrorKind::Cancelled);
     assert!(new.head(object.shard(4)).await.is_err());
 }
@@ -145,6 +158,6 @@ async fn nothing_is_finished_when_it_is_cancelled() {
 async fn a_shard_that_the_object_does_not_have_is_refused() {
     let object = SampleObject::new(2, 3, 1);
     let backends = object.spread().await;
-    let outcome = rebuild(&object, sources(&object, &backends), vec![target(3, &empty(), WriteMode::Create)]).await;
+    let outcome = rebuild(&object, places(&backends), vec![target(3, &empty(), WriteMode::Create)]).await;
     assert_eq!(outcome.expect_err("there are three").kind, ErrorKind::Invalid);
 }

@@ -1,0 +1,65 @@
+//! Encodes stripes off the reactor, several at once, and gives them back in order.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::{Digest, Geometry};
+use crate::stripe::{Check, EncodeError, EncodedStripe, FilledStripe, StripeEncoder};
+use std::collections::VecDeque;
+use tokio::task::JoinHandle;
+
+/// How many stripes are encoded while another is filled: one for each of a small machine's cores, and memory stays small.
+const STRIPES_AT_ONCE: usize = 2;
+
+/// Stripes on their way through the encoder, and the leaves of those that came out.
+#[derive(Debug)]
+pub(super) struct Encoding {
+    encoder: StripeEncoder,
+    check: Check,
+    running: VecDeque<JoinHandle<Result<EncodedStripe, EncodeError>>>,
+    leaves: Vec<Vec<Digest>>,
+}
+
+impl Encoding {
+    /// Nothing yet.
+    pub(super) fn new(encoder: StripeEncoder, check: Check, geometry: Geometry) -> Self {
+        let leaves = geometry.shard_indexes().map(|_| Vec::new()).collect();
+        Self { encoder, check, running: VecDeque::new(), leaves }
+    }
+
+    /// Begins a stripe. Its payload is hashed first, so that a full check has something to compare with.
+    pub(super) fn push(&mut self, mut stripe: FilledStripe) {
+        let (encoder, check) = (self.encoder.clone(), self.check);
+        self.running.push_back(tokio::task::spawn_blocking(move || {
+            if check == Check::Full {
+                stripe.note_digest();
+            }
+            encoder.encode(stripe)
+        }));
+    }
+
+    /// The oldest stripe, waiting for it only where too many are under way.
+    pub(super) async fn next_ready(&mut self) -> Result<Option<EncodedStripe>> {
+        if self.running.len() > STRIPES_AT_ONCE { self.drain().await } else { Ok(None) }
+    }
+
+    /// The oldest stripe; `None` when there is none.
+    pub(super) async fn drain(&mut self) -> Result<Option<EncodedStripe>> {
+        let Some(oldest) = self.running.pop_front() else { return Ok(None) };
+        let stopped = |error| Error::new(ErrorKind::Memory, "encoding stopped in the middle").with_source(error);
+        let stripe = oldest.await.map_err(stopped)?.map_err(encoding_failed)?;
+        self.leaves.iter_mut().zip(stripe.leaves()).for_each(|(leaves, leaf)| leaves.push(*leaf));
+        Ok(Some(stripe))
+    }
+
+    /// The leaves of every shard, in the order of the shards.
+    pub(super) fn into_leaves(self) -> Vec<Vec<Digest>> {
+        self.leaves
+    }
+}
+
+fn encoding_failed(error: EncodeError) -> Error {
+    let kind = match error {
+        EncodeError::Parity { .. } | EncodeError::Changed { .. } => ErrorKind::Memory,
+        EncodeError::PayloadBytes { .. } | EncodeError::Codec(_) => ErrorKind::Invalid,
+    };
+    Error::new(kind, "a stripe could not be encoded").with_source(error)
+}

@@ -1,0 +1,157 @@
+//! Where an object's shards go, written down before anything is created there, and cleared when it comes to nothing.
+
+use super::{ObjectOptions, WriteFailures};
+use crate::backend::placement::{PlacementRules, place};
+use crate::backend::{self, Backend};
+use crate::catalog::{JournalEntry, Purpose};
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::{BackendId, ObjectId, ShardId};
+use crate::store::Store;
+use futures_util::future;
+use std::time::Duration;
+
+/// How long a place is waited for when something is to be cleared there; after that the delete waits instead.
+const CLEAR_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// The places of one object's shards.
+#[derive(Debug)]
+pub(super) struct Places {
+    object: ObjectId,
+    rotation: usize,
+    /// By shard index.
+    of: Vec<Option<BackendId>>,
+    /// Everything the journal names: in each of these places something may be.
+    journaled: Vec<(u8, BackendId)>,
+}
+
+impl Places {
+    /// The best places there are now. [`ErrorKind::BelowQuorum`] when they could not hold the quorum.
+    pub(super) async fn choose(store: &Store, object: ObjectId, options: &ObjectOptions) -> Result<Self> {
+        let rotation = store.catalog(|catalog| catalog.next_rotation()).await?;
+        let nowhere = vec![None; options.geometry.total_shards()];
+        let rotation = usize::try_from(rotation % (1 << 31)).unwrap_or(0);
+        let mut places = Self { object, rotation, of: nowhere, journaled: Vec::new() };
+        places.journaled = places.fill(store, &options.failures);
+        let lasting = places.of.iter().flatten().filter(|place| is_lasting(store, **place)).count();
+        if lasting < options.geometry.write_quorum() {
+            return Err(options.failures.explain(too_few_places(store, options, lasting)));
+        }
+        Ok(places)
+    }
+
+    /// Writes the places down.
+    pub(super) async fn journal(&self, store: &Store, options: &ObjectOptions) -> Result<()> {
+        let (name, version) = options.file.clone().unzip();
+        let entry = JournalEntry {
+            object: self.object,
+            process: store.process(),
+            purpose: Purpose::Put,
+            name,
+            version,
+            shards: self.journaled.clone(),
+        };
+        store.catalog(move |catalog| catalog.begin(&entry)).await
+    }
+
+    /// Shards and their places.
+    pub(super) fn planned(&self) -> impl Iterator<Item = (u8, BackendId)> + '_ {
+        (0_u8..).zip(&self.of).filter_map(|(index, place)| Some((index, (*place)?)))
+    }
+
+    /// The place of a shard.
+    pub(super) fn of(&self, index: u8) -> Option<BackendId> {
+        self.of.get(usize::from(index)).copied().flatten()
+    }
+
+    /// Finds other places for these shards, none of them on a backend that failed, and writes them down. A shard for which
+    /// there is no other place has none any more.
+    pub(super) async fn choose_others(
+        &mut self,
+        store: &Store,
+        lost: &[u8],
+        failures: &WriteFailures,
+    ) -> Result<Vec<(u8, BackendId)>> {
+        for index in lost {
+            self.of[usize::from(*index)] = None;
+        }
+        let found = self.fill(store, failures);
+        let (object, entries) = (self.object, found.clone());
+        let journal = move |catalog: &mut crate::catalog::Catalog| {
+            entries.iter().try_for_each(|(index, backend)| catalog.journal_shard(object, *index, *backend))
+        };
+        store.catalog(journal).await?;
+        self.journaled.extend(&found);
+        Ok(found)
+    }
+
+    /// Clears every place that is not in `kept`, and says where that failed.
+    pub(super) async fn clear_all_but(&self, store: &Store, kept: &[(u8, BackendId)]) -> Vec<(u8, BackendId)> {
+        let doubtful = self.journaled.iter().filter(|place| !kept.contains(place));
+        let clearing = doubtful.map(async |(index, place)| {
+            let shard = ShardId { object: self.object, index: *index };
+            let cleared = match store.registry().get(*place) {
+                Some(registered) => clear_place(registered.backend.as_ref(), shard).await.is_ok(),
+                None => false,
+            };
+            (!cleared).then_some((*index, *place))
+        });
+        future::join_all(clearing).await.into_iter().flatten().collect()
+    }
+
+    /// Removes whatever was written; deletes wait where that is not possible now.
+    pub(super) async fn take_back(&self, store: &Store) -> Result<()> {
+        let left = self.clear_all_but(store, &[]).await;
+        let object = self.object;
+        store.catalog(move |catalog| catalog.end_journal_leaving(object, &left)).await
+    }
+
+    /// Gives every shard without a place the best there is; says which were given.
+    fn fill(&mut self, store: &Store, failures: &WriteFailures) -> Vec<(u8, BackendId)> {
+        let registry = store.registry();
+        let placed: Vec<Option<usize>> =
+            self.of.iter().map(|place| place.and_then(|place| registry.position(place))).collect();
+        let rules = PlacementRules { rotation: self.rotation, zone_limit: None };
+        let places = place(&registry.candidates(&failures.backends()), &placed, rules);
+        let mut given = Vec::new();
+        for (index, (slot, position)) in (0_u8..).zip(self.of.iter_mut().zip(places)) {
+            if slot.is_none() {
+                *slot = position.and_then(|position| registry.at(position)).map(|registered| registered.id);
+                given.extend(slot.map(|place| (index, place)));
+            }
+        }
+        given
+    }
+}
+
+/// Whether what a backend holds outlives this process.
+pub(super) fn is_lasting(store: &Store, place: BackendId) -> bool {
+    store.registry().get(place).is_some_and(|registered| !registered.volatile)
+}
+
+/// Removes a shard from a place, finished or not. Only for shards that no catalog knows and no one is writing.
+pub async fn clear_place(backend: &dyn Backend, shard: ShardId) -> backend::Result<()> {
+    let clear = async {
+        backend.delete(shard).await?;
+        backend.clear_unfinished(shard).await
+    };
+    let too_slow = |_| {
+        let doing = format!("clearing shard {shard} away");
+        Err(backend::Error::with_source(backend::ErrorKind::Unreachable, doing, "no answer in time"))
+    };
+    tokio::time::timeout(CLEAR_TIMEOUT, clear).await.unwrap_or_else(too_slow)
+}
+
+fn too_few_places(store: &Store, options: &ObjectOptions, lasting: usize) -> Error {
+    let geometry = options.geometry;
+    if store.registry().is_empty() {
+        let doing = "this store has no backends";
+        return Error::new(ErrorKind::BelowQuorum, doing).with_hint("add one with `shard backend add NAME URL`");
+    }
+    let quorum = geometry.write_quorum();
+    let doing = if lasting == 0 {
+        format!("no backend takes new shards, and {quorum} of {} must be durable", geometry.total_shards())
+    } else {
+        format!("the backends that take new shards now hold {lasting} of the {quorum} shards that must be durable")
+    };
+    Error::new(ErrorKind::BelowQuorum, doing).with_hint("`shard backend check` says why backends take none")
+}
