@@ -12,9 +12,14 @@
 
 mod backends;
 mod bench;
+pub mod catalog_stats;
 mod controls;
+pub mod list;
 pub mod mend;
 pub mod reader;
+pub mod show;
+pub mod status;
+mod timestamp;
 pub mod writer;
 
 pub use backends::{
@@ -23,3 +28,4 @@ pub use backends::{
 };
 pub use bench::{BenchReport, LevelBench, bench};
 pub use controls::{Controls, ProgressEvent, ProgressSink};
+pub use timestamp::Timestamp;
