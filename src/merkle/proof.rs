@@ -132,8 +132,8 @@ impl MerkleProof {
         }
     }
 
-    /// The shard root that the claim is, or that its path leads to.
-    fn shard_root(&self) -> Result<Digest, ProofError> {
+    /// The shard root that the claim is, or that its path leads to. It is the object's only after [`Self::verify`].
+    pub fn shard_root(&self) -> Result<Digest, ProofError> {
         let ObjectBinding { object, stripe_count, .. } = self.binding;
         match &self.claim {
             Claim::Shard { root } => Ok(*root),

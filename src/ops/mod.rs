@@ -12,10 +12,15 @@
 
 mod backends;
 mod bench;
+pub mod catalog_stats;
 mod controls;
 pub mod examine;
+pub mod list;
 pub mod mend;
 pub mod reader;
+pub mod show;
+pub mod status;
+mod timestamp;
 pub mod writer;
 
 pub use backends::{
@@ -24,3 +29,4 @@ pub use backends::{
 };
 pub use bench::{BenchReport, LevelBench, bench};
 pub use controls::{Controls, ProgressEvent, ProgressSink};
+pub use timestamp::Timestamp;

@@ -50,6 +50,14 @@ impl Seal {
         }
     }
 
+    /// The seal that has this byte.
+    pub fn from_code(code: u8) -> Option<Self> {
+        match code {
+            0 => Some(Self::None),
+            _ => None,
+        }
+    }
+
     /// How many bytes sealing adds to a stripe.
     pub fn overhead_bytes(self) -> u32 {
         match self {

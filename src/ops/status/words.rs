@@ -28,11 +28,6 @@ impl Outlook {
         }
     }
 
-    /// How many objects cannot be recovered from what is known to be there.
-    pub(in crate::ops) fn beyond(&self) -> u64 {
-        self.beyond
-    }
-
     /// The least zone margin of all objects; `None` when there are none, or one of them cannot be recovered now.
     pub(in crate::ops) fn margin(&self) -> Option<u32> {
         self.margin.filter(|_| self.beyond == 0)
@@ -101,7 +96,7 @@ mod tests {
         assert_eq!(words(&objects), ["nothing more: 1 object cannot be recovered now", "any 2 zones of the others"]);
         let mut outlook = Outlook::default();
         objects.iter().for_each(|standing| outlook.add(standing));
-        assert_eq!((outlook.beyond(), outlook.margin(), outlook.backend_margin()), (1, None, None));
+        assert_eq!((outlook.margin(), outlook.backend_margin()), (None, None));
     }
 
     #[test]

@@ -1,0 +1,266 @@
+//! Taking objects into the catalog that are found on backends.
+//!
+//! *What it is.* [`ingest`]: shards that were found become a committed object, from the signed manifest and the index that
+//! they carry. Used wherever the backends know more than the catalog: rebuild, refresh, leftovers of a dead process.
+//!
+//! *What it knows.* Manifests, indexes, and what the catalog takes.
+//!
+//! *What it does not know.* Why the shards were looked for, and whether enough of them are durable: callers decide.
+//!
+//! *Invariants.* Only what a manifest signed by this store says is taken in. Nothing on a backend is changed. An object
+//! whose index cannot be read now is recorded without names and noted, so that a later look reads it.
+
+mod inventory;
+
+pub(in crate::ops) use inventory::{Inventory, ListedPlace};
+
+use super::reader::{ObjectReader, ReadError, ShardPlace, gather_manifest};
+use crate::backend::{Backend, RegisteredBackend};
+use crate::catalog::{
+    self, Catalog, CheckRecord, Commit, ObjectKind, ObjectRecord, ObjectState, ShardRecord, ShardState,
+};
+use crate::error::{ErrorKind, Result};
+use crate::format::{self, Index, Manifest, ShardFileLayout};
+use crate::id::{BackendId, ObjectId, StoreId};
+use crate::store::Store;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// An object of which shards were found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundObject {
+    /// The object, as the shards' names say.
+    pub object: ObjectId,
+    /// Its shards, by index, then backend.
+    pub shards: Vec<FoundShard>,
+}
+
+/// A shard that was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FoundShard {
+    /// Which shard.
+    pub index: u8,
+    /// Where.
+    pub backend: BackendId,
+    /// Its length in bytes.
+    pub bytes: u64,
+}
+
+impl FoundObject {
+    /// How many different shards were found.
+    pub fn index_count(&self) -> usize {
+        self.shards.iter().map(|shard| shard.index).collect::<BTreeSet<_>>().len()
+    }
+}
+
+/// The places that answer and may be read from.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    backends: BTreeMap<BackendId, Arc<dyn Backend>>,
+}
+
+impl Sources {
+    /// Those of a store that answer and are the right place.
+    pub fn of(store: &Store) -> Self {
+        let ready = store.registry().iter().filter(|backend| backend.is_ready());
+        ready.map(|backend: &RegisteredBackend| (backend.id, Arc::clone(&backend.backend))).collect()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.backends.is_empty()
+    }
+
+    /// Whether this one answers.
+    pub fn contains(&self, backend: BackendId) -> bool {
+        self.backends.contains_key(&backend)
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = (BackendId, Arc<dyn Backend>)> + '_ {
+        self.backends.iter().map(|(id, backend)| (*id, Arc::clone(backend)))
+    }
+
+    /// Where to read shards from; a place that does not answer is one that a reader knows to be unreachable.
+    pub fn places(&self, shards: impl IntoIterator<Item = (u8, BackendId)>) -> Vec<ShardPlace> {
+        let place = |(index, backend)| ShardPlace { index, backend, source: self.backends.get(&backend).cloned() };
+        shards.into_iter().map(place).collect()
+    }
+}
+
+impl FromIterator<(BackendId, Arc<dyn Backend>)> for Sources {
+    fn from_iter<I: IntoIterator<Item = (BackendId, Arc<dyn Backend>)>>(backends: I) -> Self {
+        Self { backends: backends.into_iter().collect() }
+    }
+}
+
+/// An object that was read from its shards.
+#[derive(Debug)]
+pub struct ReadObject {
+    /// Its manifest.
+    pub manifest: Manifest,
+    /// What it holds, or why that cannot be read now.
+    pub index: Result<Index, ReadError>,
+    /// How many bytes of shards were read for it.
+    pub bytes_read: u64,
+}
+
+/// Reads the manifest and the index of an object from the shards that were found.
+///
+/// An error when no copy of the manifest can be trusted.
+pub async fn read_object(sources: &Sources, trusted: &StoreId, found: &FoundObject) -> Result<ReadObject, ReadError> {
+    let places = sources.places(found.shards.iter().map(|shard| (shard.index, shard.backend)));
+    let manifest = gather_manifest(&places, found.object, trusted).await?;
+    let reader = ObjectReader::new(manifest, places);
+    let index = reader.index().await;
+    Ok(ReadObject { manifest: reader.manifest().clone(), index, bytes_read: reader.bytes_read() })
+}
+
+/// What the catalog keeps of an object's manifest.
+pub fn object_record(manifest: &Manifest) -> ObjectRecord {
+    let (layout, bytes) = (manifest.layout(), manifest.bytes());
+    ObjectRecord {
+        id: manifest.object(),
+        kind: match manifest.kind() {
+            format::ObjectKind::Data => ObjectKind::Data,
+            format::ObjectKind::Removal => ObjectKind::Removal,
+        },
+        geometry: manifest.geometry(),
+        block_bytes: layout.shape().block_bytes(),
+        stripe_count: layout.stripe_count(),
+        payload_bytes: layout.payload_bytes(),
+        seal: manifest.seal().code(),
+        root: manifest.object_root(),
+        public: bytes.public.clone(),
+        signature: bytes.signature.clone(),
+        sealed: bytes.sealed.clone(),
+    }
+}
+
+/// What the catalog keeps of the shards that were found. A file of another length than the manifest says is corrupt; a
+/// second copy of one index is surplus; an index that the object does not have is passed over.
+pub fn shard_records(manifest: &Manifest, found: &FoundObject) -> Vec<ShardRecord> {
+    let file_bytes = ShardFileLayout::of(manifest).file_bytes();
+    let mut whole = BTreeSet::new();
+    let exists = |shard: &&FoundShard| usize::from(shard.index) < manifest.geometry().total_shards();
+    let record = |shard: &FoundShard| ShardRecord {
+        index: shard.index,
+        backend: shard.backend,
+        bytes: shard.bytes,
+        state: match shard.bytes == file_bytes {
+            false => ShardState::Corrupt,
+            true if whole.insert(shard.index) => ShardState::Ok,
+            true => ShardState::Surplus,
+        },
+        bad_blocks: 0,
+        verified_ns: None,
+    };
+    found.shards.iter().filter(exists).map(record).collect()
+}
+
+/// How taking in an object ended.
+#[derive(Debug)]
+pub enum Ingested {
+    /// All of it is in the catalog.
+    Whole,
+    /// It is in the catalog without names: its index cannot be read now.
+    Unreadable(ReadError),
+}
+
+/// Reads an object from the shards that were found and takes it into the store's catalog. Doing so again adds what was
+/// not known and changes nothing else; an object that a removal names stays dead.
+///
+/// An error when no copy of its manifest can be trusted; nothing is recorded then.
+pub async fn ingest(store: &Store, found: &FoundObject) -> Result<Ingested> {
+    let read = read_object(&Sources::of(store), &store.id(), found).await?;
+    let taken = Taken::new(read, found, store.now_ns());
+    let record = taken.record.clone();
+    store.catalog(move |catalog| record.write(catalog)).await?;
+    Ok(taken.outcome)
+}
+
+/// An object that was read, ready for a catalog.
+#[derive(Debug)]
+pub(in crate::ops) struct Taken {
+    pub(in crate::ops) record: TakenRecord,
+    pub(in crate::ops) outcome: Ingested,
+    pub(in crate::ops) bytes_read: u64,
+}
+
+/// What is written of it.
+#[derive(Debug, Clone)]
+pub(in crate::ops) struct TakenRecord {
+    commit: Commit,
+    /// What is known of an object of which too little can be read.
+    check: Option<CheckRecord>,
+}
+
+impl Taken {
+    pub(in crate::ops) fn new(read: ReadObject, found: &FoundObject, now_ns: i64) -> Self {
+        let ReadObject { manifest, index, bytes_read } = read;
+        let shards = shard_records(&manifest, found);
+        let (index, check, outcome) = match index {
+            Ok(index) => (index, None, Ingested::Whole),
+            Err(error) => {
+                let check = CheckRecord {
+                    object: found.object,
+                    state: state_of(&error),
+                    margin: None,
+                    backend_margin: None,
+                    shards: shards.clone(),
+                    when_ns: now_ns,
+                    full: false,
+                };
+                (Index::default(), Some(check), Ingested::Unreadable(error))
+            }
+        };
+        let commit = Commit { object: object_record(&manifest), shards, index, piece_hashes: Vec::new() };
+        Self { record: TakenRecord { commit, check }, outcome, bytes_read }
+    }
+}
+
+impl TakenRecord {
+    /// Which object.
+    pub(in crate::ops) fn object(&self) -> ObjectId {
+        self.commit.object.id
+    }
+
+    /// Whether its index is still to be read.
+    pub(in crate::ops) fn is_unread(&self) -> bool {
+        self.check.is_some()
+    }
+
+    pub(in crate::ops) fn write(&self, catalog: &mut Catalog) -> catalog::Result<()> {
+        catalog.commit(&self.commit)?;
+        if let Some(check) = &self.check {
+            catalog.record_check(check)?;
+        }
+        note_unread(catalog, self.object(), self.is_unread())
+    }
+}
+
+/// Too few shards were found, but a backend that does not answer may hold more: callers say so by the error's kind.
+fn state_of(error: &ReadError) -> ObjectState {
+    match error.kind() {
+        ErrorKind::Lost | ErrorKind::Damaged => ObjectState::Lost,
+        _ => ObjectState::Unavailable,
+    }
+}
+
+/// Whether the object's index is still to be read.
+pub(in crate::ops) fn is_unread(catalog: &Catalog, object: ObjectId) -> catalog::Result<bool> {
+    Ok(catalog.note(&unread_key(object))?.is_some())
+}
+
+fn note_unread(catalog: &mut Catalog, object: ObjectId, is_unread: bool) -> catalog::Result<()> {
+    let key = unread_key(object);
+    match (is_unread, catalog.note(&key)?.is_some()) {
+        (true, false) => catalog.set_note(&key, "its index could not be read when it was found"),
+        (false, true) => catalog.clear_note(&key),
+        _ => Ok(()),
+    }
+}
+
+fn unread_key(object: ObjectId) -> String {
+    format!("unread-index/{object}")
+}

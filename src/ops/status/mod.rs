@@ -1,0 +1,301 @@
+//! `status`: how the whole store stands, from the catalog and the settings alone.
+//!
+//! *What it is.* One report: backends, objects by state, the smallest margins and what may be lost in words, how old the
+//! oldest verification is against what each level wants, space, unfinished puts.
+//!
+//! *What it knows.* The catalog's records, which backends fail together, and the time it is told it is.
+//!
+//! *What it does not know.* What is really on the backends: `verify` looks, and leaves what it found in the catalog.
+//!
+//! *Invariants.* Nothing is changed and no backend is asked. Shards that do not outlive the process count for no margin.
+
+mod age;
+mod standing;
+mod words;
+
+pub use age::{VerificationAge, wanted_age_seconds};
+pub(in crate::ops) use standing::{Standing, Zones};
+pub(in crate::ops) use words::Outlook;
+
+use super::Controls;
+use crate::backend::Reach;
+use crate::catalog::{self, Catalog, CatalogStats, ObjectAge, ObjectRecord, ObjectState};
+use crate::error::Result;
+use crate::format::{FileName, Manifest, ManifestBytes};
+use crate::id::{BackendId, Geometry, ObjectId, StoreId, VersionId};
+use crate::store::Store;
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// How many objects or deletes are asked of the catalog at a time.
+const PAGE_ROWS: usize = 1000;
+
+/// How the status is taken.
+#[derive(Debug, Clone, Default)]
+pub struct StatusOptions {
+    /// Progress and cancelling.
+    pub controls: Controls,
+}
+
+/// How the store stands.
+#[derive(Debug, Clone, Serialize)]
+pub struct StatusReport {
+    /// Which store.
+    pub store: StoreId,
+    /// The state of the worst object.
+    pub state: ObjectState,
+    /// Whether some level's verification is older than it should be.
+    pub overdue: bool,
+    /// The backends, in the order in which they were added.
+    pub backends: Vec<BackendStatus>,
+    /// Objects by state.
+    pub objects: ObjectCounts,
+    /// How many more zones may be lost before some object is; `None` when there is none, or one cannot be recovered now.
+    pub margin: Option<u32>,
+    /// The same for backends.
+    pub backend_margin: Option<u32>,
+    /// What may be lost, and what not, in words.
+    pub may_be_lost: Vec<String>,
+    /// How well the objects of each level were looked after.
+    pub verification: Vec<VerificationAge>,
+    /// Bytes.
+    pub space: Space,
+    /// Names that have a version.
+    pub files: u64,
+    /// Versions that were not removed.
+    pub versions: u64,
+    /// Large files that were begun and not ended: a put of the same file goes on, `gc` clears them.
+    pub unfinished: Vec<UnfinishedPut>,
+    /// Objects that dead processes left half-written: the next command that writes clears them.
+    pub leftovers: u64,
+}
+
+/// One backend, as far as the catalog and the settings know.
+#[derive(Debug, Clone, Serialize)]
+pub struct BackendStatus {
+    /// Its name.
+    pub name: String,
+    /// Its address.
+    pub url: String,
+    /// What fails together with it.
+    pub zone: String,
+    /// `unknown` when nobody has looked in this run, else `ready`, `unreachable` or `wrong-place`.
+    pub state: &'static str,
+    /// How many shards it has.
+    pub shards: u64,
+    /// Their bytes.
+    pub used: u64,
+    /// The most bytes it may hold.
+    pub quota: Option<u64>,
+    /// Shards that are still to be deleted there.
+    pub pending_deletes: u64,
+    /// It takes no new shards.
+    pub draining: bool,
+    /// It is never written to.
+    pub read_only: bool,
+}
+
+/// Objects by state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct ObjectCounts {
+    /// All of them.
+    pub total: u64,
+    /// How many of them are removals that are still needed.
+    pub removals: u64,
+    /// All shards are there, whole and in their places.
+    pub healthy: u64,
+    /// They can be recovered; something is missing, corrupt, misplaced or unreachable.
+    pub degraded: u64,
+    /// They cannot be recovered now; unreachable backends may hold the rest.
+    pub unavailable: u64,
+    /// Nothing known could bring them back.
+    pub lost: u64,
+    /// How many were never verified in full.
+    pub never_verified: u64,
+}
+
+/// What the store takes, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Space {
+    /// The payloads of all objects.
+    pub payload: u64,
+    /// The shards on all backends.
+    pub shards: u64,
+    /// How many shards wait to be deleted.
+    pub pending_deletes: u64,
+}
+
+/// A large file of which some objects are stored and the last is not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct UnfinishedPut {
+    /// The file's name.
+    pub name: FileName,
+    /// The version.
+    pub version: VersionId,
+    /// How many of its bytes are stored.
+    pub stored: u64,
+}
+
+/// Says how the store stands; reads the catalog only.
+pub async fn status(store: &Store, options: StatusOptions) -> Result<StatusReport> {
+    options.controls.check_cancelled()?;
+    let (outlook, worst) = read_standings(store, &options.controls).await?;
+    let (stats, unfinished, pending) = store.catalog(|catalog| read_counts(catalog)).await?;
+    let oldest_put = read_unverified(store, &options.controls).await?;
+    let now_ns = store.now_ns();
+    let verification: Vec<VerificationAge> = stats
+        .geometries
+        .iter()
+        .map(|(geometry, stats)| {
+            let oldest_ns = [stats.oldest_verified_ns, oldest_put.get(geometry).copied()].into_iter().flatten().min();
+            VerificationAge::new(*geometry, (stats.objects, stats.never_verified), oldest_ns, now_ns)
+        })
+        .collect();
+    Ok(StatusReport {
+        store: store.id(),
+        state: worst,
+        overdue: verification.iter().any(|age| age.overdue),
+        backends: backends(store, &stats, &pending),
+        objects: counts(&stats),
+        margin: outlook.margin(),
+        backend_margin: outlook.backend_margin(),
+        may_be_lost: outlook.may_be_lost(),
+        verification,
+        space: Space {
+            payload: stats.payload_bytes,
+            shards: stats.backends.values().map(|(_, bytes)| bytes).sum(),
+            pending_deletes: stats.pending_deletes,
+        },
+        files: stats.files,
+        versions: stats.versions,
+        unfinished,
+        leftovers: leftovers(store).await?,
+    })
+}
+
+/// Goes through all living objects: the smallest margins, the zones that are not to be lost, the worst state.
+async fn read_standings(store: &Store, controls: &Controls) -> Result<(Outlook, ObjectState)> {
+    let (mut outlook, mut worst, mut after) = (Outlook::default(), ObjectState::Healthy, None);
+    loop {
+        controls.check_cancelled()?;
+        let zones = Zones::of(store.registry());
+        let page = store.catalog(move |catalog| read_page_of_standings(catalog, &zones, after)).await?;
+        for (_, standing) in &page {
+            outlook.add(standing);
+            worst = worst.max(standing.state);
+        }
+        match page.last() {
+            Some((last, _)) => after = Some(*last),
+            None => return Ok((outlook, worst)),
+        }
+    }
+}
+
+fn read_page_of_standings(
+    catalog: &Catalog,
+    zones: &Zones,
+    after: Option<ObjectId>,
+) -> catalog::Result<Vec<(ObjectId, Standing)>> {
+    let mut page = Vec::new();
+    for id in catalog.objects_after(after, PAGE_ROWS)? {
+        let (Some(object), Some(health)) = (catalog.object(id)?, catalog.health(id)?) else { continue };
+        page.push((id, Standing::of(object.geometry, &catalog.shards(id)?, &health, zones)));
+    }
+    Ok(page)
+}
+
+type Counts = (CatalogStats, Vec<UnfinishedPut>, BTreeMap<BackendId, u64>);
+
+fn read_counts(catalog: &Catalog) -> catalog::Result<Counts> {
+    let mut unfinished = Vec::new();
+    for version in catalog.unfinished()? {
+        let stored = catalog.pieces(version.id)?.iter().map(|piece| piece.bytes).sum();
+        unfinished.push(UnfinishedPut { name: version.name, version: version.id, stored });
+    }
+    let mut pending: BTreeMap<BackendId, u64> = BTreeMap::new();
+    let mut after = None;
+    loop {
+        let page = catalog.pending_deletes(after.as_ref(), PAGE_ROWS)?;
+        let Some(last) = page.last() else { break };
+        after = Some(*last);
+        page.iter().for_each(|delete| *pending.entry(delete.backend).or_default() += 1);
+    }
+    Ok((catalog.stats()?, unfinished, pending))
+}
+
+/// When the oldest object of each geometry was put, among those that were never verified in full.
+async fn read_unverified(store: &Store, controls: &Controls) -> Result<BTreeMap<Geometry, i64>> {
+    let (mut oldest, mut after) = (BTreeMap::new(), None::<ObjectAge>);
+    loop {
+        controls.check_cancelled()?;
+        let trusted = store.id();
+        let (page, last) = store
+            .catalog(move |catalog| {
+                let ages = catalog.oldest_checked(after.as_ref(), PAGE_ROWS)?;
+                let mut page = Vec::new();
+                for age in ages.iter().take_while(|age| age.verified_ns.is_none()) {
+                    let Some(object) = catalog.object(age.object)? else { continue };
+                    page.push((object.geometry, created_ns(object, &trusted)));
+                }
+                Ok((page, ages.last().copied().filter(|last| last.verified_ns.is_none())))
+            })
+            .await?;
+        for (geometry, created_ns) in page {
+            // What cannot say when it was put counts as put long ago.
+            let least = oldest.entry(geometry).or_insert(i64::MAX);
+            *least = (*least).min(created_ns.unwrap_or(i64::MIN));
+        }
+        match last {
+            Some(_) => after = last,
+            None => return Ok(oldest),
+        }
+    }
+}
+
+fn created_ns(object: ObjectRecord, trusted: &StoreId) -> Option<i64> {
+    let bytes = ManifestBytes { public: object.public, signature: object.signature, sealed: object.sealed };
+    let manifest = Manifest::open(bytes, trusted).ok()?;
+    manifest.sealed_part().ok().map(|sealed| sealed.created_ns)
+}
+
+fn counts(stats: &CatalogStats) -> ObjectCounts {
+    let of = |state| stats.objects.get(&state).copied().unwrap_or(0);
+    ObjectCounts {
+        total: stats.data_objects + stats.removal_objects,
+        removals: stats.removal_objects,
+        healthy: of(ObjectState::Healthy),
+        degraded: of(ObjectState::Degraded),
+        unavailable: of(ObjectState::Unavailable),
+        lost: of(ObjectState::Lost),
+        never_verified: stats.never_verified,
+    }
+}
+
+fn backends(store: &Store, stats: &CatalogStats, pending: &BTreeMap<BackendId, u64>) -> Vec<BackendStatus> {
+    let describe = |backend: &crate::backend::RegisteredBackend| {
+        let (shards, used) = stats.backends.get(&backend.id).copied().unwrap_or_default();
+        BackendStatus {
+            name: backend.name.clone(),
+            url: backend.url.clone(),
+            zone: backend.zone.to_string(),
+            state: match backend.reach {
+                Reach::Unknown => "unknown",
+                Reach::Ready => "ready",
+                Reach::Unreachable(_) => "unreachable",
+                Reach::WrongPlace(_) => "wrong-place",
+            },
+            shards,
+            used,
+            quota: backend.quota_bytes,
+            pending_deletes: pending.get(&backend.id).copied().unwrap_or(0),
+            draining: backend.draining,
+            read_only: backend.read_only,
+        }
+    };
+    store.registry().iter().map(describe).collect()
+}
+
+async fn leftovers(store: &Store) -> Result<u64> {
+    let journals = store.catalog(|catalog| catalog.journals()).await?;
+    Ok(journals.iter().filter(|entry| !store.process_is_alive(entry.process)).count() as u64)
+}
