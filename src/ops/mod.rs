@@ -17,10 +17,12 @@ mod controls;
 pub mod examine;
 pub mod list;
 pub mod mend;
+mod metrics;
 pub mod reader;
 pub mod show;
 pub mod status;
 mod timestamp;
+pub mod verify;
 pub mod writer;
 
 pub use backends::{
@@ -29,4 +31,5 @@ pub use backends::{
 };
 pub use bench::{BenchReport, LevelBench, bench};
 pub use controls::{Controls, ProgressEvent, ProgressSink};
+pub use metrics::prometheus;
 pub use timestamp::Timestamp;
