@@ -48,7 +48,8 @@ impl StripePayload {
         let mut offset = 0;
         let mut parts = Vec::new();
         for part in self.parts {
-            let (from, to) = (start.clamp(offset, offset + part.len() as u64), end.clamp(offset, offset + part.len() as u64));
+            let (from, to) =
+                (start.clamp(offset, offset + part.len() as u64), end.clamp(offset, offset + part.len() as u64));
             if from < to {
                 parts.push(part.slice((from - offset) as usize..(to - offset) as usize));
             }
@@ -68,14 +69,20 @@ pub struct StripeDecoder {
 impl StripeDecoder {
     /// For one object's stripes.
     pub fn new(layout: Layout) -> Self {
-        Self { codec: ErasureCodec::new(layout.geometry()), layout }
+        Self::with_codec(ErasureCodec::new(layout.geometry()), layout)
+    }
+
+    /// With a codec that was made already, of the same geometry.
+    pub(super) fn with_codec(codec: ErasureCodec, layout: Layout) -> Self {
+        Self { codec, layout }
     }
 
     /// The payload of a stripe, given n places of which at least k hold a block.
     pub fn open(&self, stripe_index: u64, blocks: &[Option<VerifiedBlock>]) -> Result<StripePayload, DecodeError> {
         self.check_lengths(stripe_index, blocks)?;
         let data_shards = self.layout.geometry().data_shards();
-        let absent: Vec<u8> = (0..data_shards).filter(|i| blocks.get(*i).is_none_or(Option::is_none)).map(|i| i as u8).collect();
+        let absent: Vec<u8> =
+            (0..data_shards).filter(|i| blocks.get(*i).is_none_or(Option::is_none)).map(|i| i as u8).collect();
         let mut rebuilt = self.rebuild(stripe_index, blocks, &absent)?.into_iter();
         let data = blocks.iter().take(data_shards).filter_map(|block| match block {
             Some(block) => Some(block.bytes().clone()),
@@ -95,21 +102,27 @@ impl StripeDecoder {
         if wanted.is_empty() {
             return Ok(Vec::new());
         }
-        let present: Vec<Option<&[u8]>> = blocks.iter().map(|block| block.as_ref().map(|block| block.bytes().as_ref())).collect();
+        let present: Vec<Option<&[u8]>> =
+            blocks.iter().map(|block| block.as_ref().map(|block| block.bytes().as_ref())).collect();
         let rebuilt = self.codec.reconstruct(&present, wanted)?;
         Ok(rebuilt.into_iter().map(|(index, block)| (index, Bytes::from(block))).collect())
     }
 
     fn check_lengths(&self, stripe_index: u64, blocks: &[Option<VerifiedBlock>]) -> Result<(), DecodeError> {
         let expected = self.layout.block_bytes(stripe_index);
-        let lengths = blocks.iter().enumerate().filter_map(|(index, block)| Some((index, block.as_ref()?.bytes().len())));
+        let lengths =
+            blocks.iter().enumerate().filter_map(|(index, block)| Some((index, block.as_ref()?.bytes().len())));
         match lengths.into_iter().find(|(_, found)| *found != expected as usize) {
             Some((shard_index, found)) => Err(DecodeError::BlockBytes { stripe_index, shard_index, found, expected }),
             None => Ok(()),
         }
     }
 
-    fn strip_padding(&self, stripe_index: u64, data: impl Iterator<Item = Bytes>) -> Result<StripePayload, DecodeError> {
+    fn strip_padding(
+        &self,
+        stripe_index: u64,
+        data: impl Iterator<Item = Bytes>,
+    ) -> Result<StripePayload, DecodeError> {
         let mut left = self.layout.stripe_payload_bytes(stripe_index);
         let mut parts = Vec::with_capacity(self.layout.geometry().data_shards());
         for mut block in data {
