@@ -16,6 +16,7 @@ pub mod catalog_stats;
 mod controls;
 pub mod ingest;
 pub mod leftovers;
+pub mod examine;
 pub mod list;
 pub mod mend;
 pub mod put;
