@@ -24,7 +24,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 pub use report::{
     Detection, ObjectVerdict, SampleReport, ShardVerdict, VerifyReport, VerifySummary, detection_bound, worst_state,
 };
-pub(in crate::ops) use select::{objects_of, select};
+pub(in crate::ops) use select::select;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;

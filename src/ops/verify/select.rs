@@ -57,7 +57,7 @@ fn is_due(age: &ObjectAge, now_ns: i64, max_age: Option<Duration>) -> bool {
 }
 
 /// The objects of these files, and of those in folders of these names, as they are now; `None` for no names: all.
-pub(in crate::ops) async fn objects_of(store: &Store, names: &[FileName]) -> Result<Option<BTreeSet<ObjectId>>> {
+async fn objects_of(store: &Store, names: &[FileName]) -> Result<Option<BTreeSet<ObjectId>>> {
     if names.is_empty() {
         return Ok(None);
     }
