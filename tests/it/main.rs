@@ -6,5 +6,6 @@ mod cloud_dav_server;
 mod cloud_faults;
 mod cloud_webdav;
 mod kill;
+mod golden;
 mod s3_server;
 mod tidy;

@@ -26,14 +26,17 @@ mod off_reactor;
 mod payload;
 mod place;
 mod stripes;
+#[cfg(test)]
+mod tests;
 
 pub use error::ReadError;
 pub use manifest::{gather_manifest, read_manifest};
 pub use place::{Damage, ShardPlace};
 pub use stripes::{BlockState, StripeBlocks, Wanted};
 
+use crate::backend::BackendRegistry;
 use crate::format::{Manifest, ShardFileLayout};
-use crate::id::Digest;
+use crate::id::{BackendId, Digest};
 use crate::stripe::{Layout, StripeDecoder};
 use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use leaves::IndexLeaves;
@@ -94,6 +97,16 @@ impl ObjectReader {
             manifest,
         };
         Self { shared: Arc::new(shared) }
+    }
+
+    /// A reader of an object whose shards are on registered backends.
+    pub fn open(
+        registry: &BackendRegistry,
+        manifest: Manifest,
+        places: impl IntoIterator<Item = (u8, BackendId)>,
+    ) -> Self {
+        let registered = |(index, backend)| ShardPlace::registered(registry, index, backend);
+        Self::new(manifest, places.into_iter().map(registered).collect())
     }
 
     /// The object's manifest.

@@ -1,6 +1,6 @@
 //! Where one shard is, what was found out about that place while reading, and reading blocks from it.
 
-use crate::backend::{self, Backend, ErrorKind};
+use crate::backend::{self, Backend, BackendRegistry, ErrorKind};
 use crate::catalog::ShardState;
 use crate::format::ShardFileLayout;
 use crate::id::{BackendId, ObjectId, ShardId};
@@ -24,6 +24,14 @@ pub struct ShardPlace {
     pub backend: BackendId,
     /// The backend; `None` when it is known not to answer.
     pub source: Option<Arc<dyn Backend>>,
+}
+
+impl ShardPlace {
+    /// A place as the registry has it: a backend that is not registered, or not ready, does not answer.
+    pub fn registered(registry: &BackendRegistry, index: u8, backend: BackendId) -> Self {
+        let ready = registry.get(backend).filter(|registered| registered.is_ready());
+        Self { index, backend, source: ready.map(|registered| Arc::clone(&registered.backend)) }
+    }
 }
 
 /// Damage met while reading.

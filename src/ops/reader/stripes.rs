@@ -246,7 +246,7 @@ mod tests {
     #[test]
     fn runs_are_consecutive() {
         assert_eq!(runs(&[]), []);
-        assert_eq!(runs(&[3]), [3..4]);
+        assert_eq!(runs(&[3, 4, 9]), [3..5, 9..10]);
         assert_eq!(runs(&[0, 1, 2, 5, 7, 8]), [0..3, 5..6, 7..9]);
     }
 }
