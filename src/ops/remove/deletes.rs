@@ -54,7 +54,18 @@ impl Deletes {
         waiting.map(|(id, shards)| WaitingDeletes { backend: backend_name(store, *id), shards: *shards }).collect()
     }
 
-    pub(in crate::ops) fn add(&mut self, other: Self) {
+    /// Takes in a later round over the same deletes: what waits now is what waits.
+    pub(in crate::ops) fn add_made(&mut self, later: Self) {
+        self.shards += later.shards;
+        self.bytes += later.bytes;
+        self.confirmed += later.confirmed;
+        for (backend, shards) in later.waiting {
+            let waiting = self.waiting.entry(backend).or_default();
+            *waiting = shards.max(*waiting);
+        }
+    }
+
+    fn add(&mut self, other: Self) {
         self.shards += other.shards;
         self.bytes += other.bytes;
         self.confirmed += other.confirmed;

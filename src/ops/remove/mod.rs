@@ -17,14 +17,14 @@ mod parts;
 pub use deletes::WaitingDeletes;
 pub(in crate::ops) use deletes::{Deletes, Which, delete_pending};
 
-use super::Controls;
 use super::writer::{
     Contents, ObjectOptions, ObjectWriter, StoredObject, WriteFailures, index_allowance, new_object_shape,
 };
-use crate::catalog::{Catalog, VersionRecord};
+use super::{Controls, leftovers};
+use crate::catalog::{Catalog, PendingDelete, VersionRecord};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{FileName, Index, ObjectKind, Removal, RemovedObject, RemovedShard, RemovedVersion};
-use crate::id::{Geometry, ObjectId, VersionId};
+use crate::id::{BackendId, Geometry, ObjectId, VersionId};
 use crate::store::Store;
 use crate::stripe::Check;
 use parts::removal_parts;
@@ -101,6 +101,7 @@ impl Doomed {
 /// [`ErrorKind::NotFound`], before anything is changed, when one of the files or versions is not there.
 pub async fn remove(store: &Store, options: RemoveOptions) -> Result<RemoveReport> {
     options.controls.check_cancelled()?;
+    leftovers::clear(store, &options.controls).await?;
     let mut doomed = Vec::new();
     for name in &options.names {
         let (wanted, versions) = (name.clone(), options.versions);
@@ -200,10 +201,16 @@ pub(in crate::ops) fn most_parity(one: Option<Geometry>, other: Option<Geometry>
     one.into_iter().chain(other).max_by_key(|geometry| geometry.parity_shards())
 }
 
-/// An object as a removal names it: with every place where a shard of it may be.
+/// An object as a removal names it: with every place where a shard of it may be, those included where a delete waits.
 pub(in crate::ops) fn removed_object(catalog: &Catalog, object: ObjectId) -> crate::catalog::Result<RemovedObject> {
-    let place = |shard: &crate::catalog::ShardRecord| RemovedShard { index: shard.index, backend: shard.backend };
-    Ok(RemovedObject { object, shards: catalog.shards(object)?.iter().map(place).collect() })
+    let recorded = catalog.shards(object)?;
+    let first = PendingDelete { object, index: 0, backend: BackendId([0; BackendId::BYTES]) };
+    let waiting = usize::try_from(catalog.pending_deletes_of(object)?).unwrap_or(usize::MAX);
+    let waiting = if waiting > 0 { catalog.pending_deletes(Some(&first), waiting)? } else { Vec::new() };
+    let recorded = recorded.iter().map(|shard| RemovedShard { index: shard.index, backend: shard.backend });
+    let waiting = waiting.iter().filter(|delete| delete.object == object);
+    let waiting = waiting.map(|delete| RemovedShard { index: delete.index, backend: delete.backend });
+    Ok(RemovedObject { object, shards: recorded.chain(waiting).collect() })
 }
 
 /// Writes a removal, as several objects where one would be too long; each is durable and in the catalog before the next.
