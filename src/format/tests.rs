@@ -318,6 +318,29 @@ fn no_flipped_bit_of_a_shard_files_tail_gives_another_manifest() {
     assert_eq!(still_good, leaves(&manifest).len() * Digest::BYTES * 8, "a bad leaf costs no manifest");
 }
 
+#[test]
+fn a_section_over_its_limit_is_refused_in_a_file_that_is_large_enough_for_it() {
+    let trailer = |lengths| Trailer { lengths, shard_root: Digest([0; 32]), manifest_hash: Digest([0; 32]) }.to_bytes();
+    let at_limits = SectionLengths {
+        leaves: 1 << 40,
+        public: MAX_PUBLIC_BYTES,
+        signature: 64,
+        sealed: MAX_SEALED_BYTES,
+        share: MAX_MANIFEST_BYTES - MAX_PUBLIC_BYTES - 64 - MAX_SEALED_BYTES - TRAILER_BYTES as u64,
+    };
+    let found = manifest_in_tail(&trailer(at_limits), u64::MAX);
+    assert!(matches!(found, Err(TailError::Short { needed: MAX_MANIFEST_BYTES, given: 128 })), "{found:?}");
+    for over in [
+        SectionLengths { public: at_limits.public + 1, ..at_limits },
+        SectionLengths { sealed: at_limits.sealed + 1, ..at_limits },
+        SectionLengths { share: at_limits.share + 1, ..at_limits },
+        SectionLengths { signature: 65, ..at_limits },
+    ] {
+        let found = manifest_in_tail(&trailer(over), u64::MAX);
+        assert!(matches!(found, Err(TailError::Lengths { file_bytes: u64::MAX })), "{over:?}");
+    }
+}
+
 fn piece(offset: u64, bytes: u64) -> Piece {
     let name = FileName::new("folder/name").expect("a name");
     Piece { version: VersionId([1; 16]), name, ordinal: 0, offset, bytes, last: None }
