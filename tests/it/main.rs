@@ -5,6 +5,7 @@ mod cloud_contract;
 mod cloud_dav_server;
 mod cloud_faults;
 mod cloud_webdav;
+mod front_page;
 mod golden;
 mod kill;
 mod put;
