@@ -151,7 +151,7 @@ async fn plan(work: &Work<'_>, object: ObjectId, report: &mut DrainReport) -> Re
     let backend = work.leaving[0];
     for depth in [Depth::Quick, Depth::Full] {
         let Some(subject) = Subject::load(work.store, object).await? else { return Ok(None) };
-        let seen = subject.examine(work.store.registry(), depth, &Controls::default()).await?;
+        let seen = subject.examine(work.store.registry(), depth, work.controls).await?;
         report.bytes_read += seen.bytes_read;
         let mut plan = work.plan(&seen, &BTreeSet::new()).await?;
         plan.tasks.retain(|task| task.from == Some(backend));
@@ -202,7 +202,7 @@ async fn delete_waiting(store: &Store, backend: BackendId) -> Result<u64> {
             };
             match gone {
                 true => {
-                    store.catalog(move |catalog| catalog.confirm_deleted(shard.object, shard.index, backend)).await?
+                    store.catalog(move |catalog| catalog.confirm_deleted(shard.object, shard.index, backend)).await?;
                 }
                 false => waiting += 1,
             }
