@@ -7,5 +7,6 @@ mod cloud_faults;
 mod cloud_webdav;
 mod golden;
 mod kill;
+mod past;
 mod s3_server;
 mod tidy;
