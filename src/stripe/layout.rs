@@ -79,6 +79,13 @@ impl StripeShape {
         u64::from(self.block_bytes) * self.geometry.data_shards() as u64 - u64::from(self.overhead_bytes)
     }
 
+    /// How many payload bytes a stripe takes whose n blocks have to fit in this many bytes.
+    pub(super) fn capacity_in(&self, buffer_bytes: usize) -> u64 {
+        let largest_block = (buffer_bytes / self.geometry.total_shards()) as u64;
+        let data_bytes = largest_block * self.geometry.data_shards() as u64;
+        data_bytes.saturating_sub(u64::from(self.overhead_bytes)).min(self.capacity())
+    }
+
     /// The length of the blocks of a stripe that holds this many payload bytes, at least 1 and at most the capacity.
     pub fn block_bytes_for(&self, payload_bytes: u64) -> u32 {
         let sealed_bytes = payload_bytes + u64::from(self.overhead_bytes);

@@ -24,6 +24,8 @@ mod decoder;
 mod encoder;
 mod layout;
 mod shard_set;
+#[cfg(test)]
+mod tests;
 
 pub use buffer::{Buffer, BufferPool};
 pub use decoder::{DecodeError, StripeDecoder, StripePayload};

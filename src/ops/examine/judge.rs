@@ -6,6 +6,7 @@ use super::{CopyFinding, Defect, Depth, Examination, Subject, is_good};
 use crate::backend::placement::{PlacementRules, better_place, margin};
 use crate::backend::{BackendRegistry, Zone};
 use crate::catalog::{ObjectHealth, ObjectState, ShardRecord, ShardState};
+use crate::format::Manifest;
 use crate::id::{BackendId, ObjectId};
 use crate::ops::reader::ObjectReader;
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,9 +21,7 @@ pub(super) struct Seen {
 /// Judges what was seen.
 pub(super) fn judge(subject: Subject, registry: &BackendRegistry, seen: Seen, depth: Depth) -> Examination {
     let Seen { copies, reading, reader } = seen;
-    let stripe_count = subject.manifest.layout().stripe_count();
-    let mut findings: Vec<CopyFinding> =
-        copies.into_iter().zip(&reading.copies).map(|(copy, reading)| finding(copy, reading, stripe_count)).collect();
+    let mut findings = findings(copies, &reading, &subject.manifest);
     if depth != Depth::Full {
         recall(&subject.recorded, &mut findings);
     }
@@ -48,6 +47,12 @@ pub(super) fn judge(subject: Subject, registry: &BackendRegistry, seen: Seen, de
         recall_object(health, &mut examination);
     }
     examination
+}
+
+/// What is to be said of each copy by itself.
+pub(super) fn findings(copies: Vec<Copy>, reading: &Reading, manifest: &Manifest) -> Vec<CopyFinding> {
+    let stripe_count = manifest.layout().stripe_count();
+    copies.into_iter().zip(&reading.copies).map(|(copy, reading)| finding(copy, reading, stripe_count)).collect()
 }
 
 fn finding(copy: Copy, reading: &CopyReading, stripe_count: u64) -> CopyFinding {

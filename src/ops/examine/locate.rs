@@ -4,7 +4,7 @@
 use super::{Defect, Subject};
 use crate::backend::{BackendRegistry, ErrorKind, Reach, RegisteredBackend};
 use crate::catalog::ShardRecord;
-use crate::id::{BackendId, ShardId};
+use crate::id::{BackendId, ObjectId, ShardId};
 use futures_util::{StreamExt, stream};
 
 /// How many questions are asked at once.
@@ -43,16 +43,22 @@ pub(super) async fn find_copies(subject: &Subject, registry: &BackendRegistry) -
     let total_shards = subject.manifest.geometry().total_shards();
     let exists = |record: &&ShardRecord| usize::from(record.index) < total_shards;
     let recorded = subject.recorded.iter().filter(exists).map(|record| (record.index, record.backend)).collect();
-    let mut copies = ask(subject, registry, recorded, true).await;
+    let object = subject.manifest.object();
+    let mut copies = ask(object, registry, recorded, true).await;
     let found = |index: u8| copies.iter().any(|copy| copy.index == index && copy.is_there());
     let mut elsewhere = Vec::new();
     for index in subject.manifest.geometry().shard_indexes().filter(|index| !found(*index)) {
         let others = registry.iter().filter(|backend| backend.is_ready()).map(|backend| (index, backend.id));
         elsewhere.extend(others.filter(|place| !is_known(subject, *place)));
     }
-    copies.extend(ask(subject, registry, elsewhere, false).await.into_iter().filter(Copy::is_there));
+    copies.extend(ask(object, registry, elsewhere, false).await.into_iter().filter(Copy::is_there));
     copies.sort_by_key(|copy| (copy.index, !copy.recorded, registry.position(copy.backend)));
     copies
+}
+
+/// Asks these places alone.
+pub(super) async fn ask_again(object: ObjectId, registry: &BackendRegistry, places: &[(u8, BackendId)]) -> Vec<Copy> {
+    ask(object, registry, places.to_vec(), true).await
 }
 
 fn is_known(subject: &Subject, place: (u8, BackendId)) -> bool {
@@ -60,8 +66,7 @@ fn is_known(subject: &Subject, place: (u8, BackendId)) -> bool {
     recorded || subject.going.contains(&place)
 }
 
-async fn ask(subject: &Subject, registry: &BackendRegistry, places: Vec<(u8, BackendId)>, recorded: bool) -> Vec<Copy> {
-    let object = subject.manifest.object();
+async fn ask(object: ObjectId, registry: &BackendRegistry, places: Vec<(u8, BackendId)>, recorded: bool) -> Vec<Copy> {
     let question = |(index, backend): (u8, BackendId)| async move {
         let presence = match registry.get(backend) {
             Some(registered) => presence(registered, ShardId { object, index }).await,

@@ -31,6 +31,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Manifest, ManifestBytes};
 use crate::id::{BackendId, Geometry, ObjectId, StoreId};
 use crate::store::Store;
+pub(in crate::ops) use judge::rules;
 pub use read::Sample;
 
 /// How closely an object is looked at.
@@ -260,6 +261,31 @@ impl Subject {
         let reading = read::read(&reader, &copies, depth, controls).await?;
         Ok(judge::judge(self, registry, judge::Seen { copies, reading, reader }, depth))
     }
+}
+
+/// Reads every byte of these places again, as [`Depth::Full`] does, and judges what is there on its own: what the rest of
+/// the object is like makes no difference, nor where a better place would be.
+pub async fn look_again(
+    seen: &Examination,
+    registry: &BackendRegistry,
+    places: &[(u8, BackendId)],
+    controls: &Controls,
+) -> Result<SecondLook> {
+    let copies = locate::ask_again(seen.object(), registry, places).await;
+    let present = copies.iter().filter_map(|copy| copy.place(registry)).collect();
+    let reader = ObjectReader::new(seen.manifest.clone(), present);
+    let reading = read::read(&reader, &copies, Depth::Full, controls).await?;
+    let bytes_read = reading.bytes_read;
+    Ok(SecondLook { copies: judge::findings(copies, &reading, &seen.manifest), bytes_read })
+}
+
+/// What a second look at some places gave.
+#[derive(Debug, Clone)]
+pub struct SecondLook {
+    /// What is there, in the order of index and registration.
+    pub copies: Vec<CopyFinding>,
+    /// How many bytes were read.
+    pub bytes_read: u64,
 }
 
 impl locate::Copy {

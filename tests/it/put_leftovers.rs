@@ -1,0 +1,248 @@
+//! What dead processes leave: taken in where it counts, taken back where it does not, and left alone where nobody knows.
+
+use crate::world::{Kept, TestWorld, geometry, name, newest, put_bytes, random_bytes, read_file};
+use shard::catalog::{Catalog, JournalEntry, Purpose, ShardRecord, ShardState};
+use shard::format::{Index, ObjectKind, Piece, Whole};
+use shard::id::{BackendId, Digest, ObjectId, ProcessId, ShardId, VersionId};
+use shard::ops::Controls;
+use shard::ops::leftovers::{LeftoversReport, clear};
+use shard::ops::writer::{Contents, ObjectOptions, ObjectWriter, WriteFailures};
+use shard::store::Store;
+use shard::stripe::Check;
+use std::fs;
+use std::path::PathBuf;
+
+/// A process that never was.
+const DEAD: ProcessId = ProcessId([0xDE; 16]);
+
+fn object_options() -> ObjectOptions {
+    ObjectOptions {
+        kind: ObjectKind::Data,
+        geometry: geometry(2, 3),
+        check: Check::Parity,
+        file: None,
+        failures: WriteFailures::default(),
+        controls: Controls::default(),
+    }
+}
+
+async fn clear_up(store: &Store) -> LeftoversReport {
+    clear(store, &Controls::default()).await.expect("cleared")
+}
+
+async fn journals(store: &Store) -> Vec<JournalEntry> {
+    store.catalog(|catalog| catalog.journals()).await.expect("journals")
+}
+
+async fn shards(store: &Store, object: ObjectId) -> Vec<ShardRecord> {
+    store.catalog(move |catalog| catalog.shards(object)).await.expect("shards")
+}
+
+/// Stores a file, then makes the catalog forget it as if its process had died just before the commit.
+async fn die_before_commit(store: &Store, bytes: &[u8]) -> ObjectId {
+    let report = put_bytes(store, "a", bytes, geometry(2, 3)).await;
+    let object = report.objects[0].id;
+    let places = shards(store, object).await.iter().map(|shard| (shard.index, shard.backend)).collect();
+    let forget = move |catalog: &mut Catalog| {
+        catalog.forget_object(object)?;
+        catalog.begin(&entry(object, Purpose::Put, places))
+    };
+    store.catalog(forget).await.expect("forgotten");
+    assert!(newest(store, "a").await.is_none());
+    object
+}
+
+fn entry(object: ObjectId, purpose: Purpose, shards: Vec<(u8, BackendId)>) -> JournalEntry {
+    JournalEntry { object, process: DEAD, purpose, name: None, version: None, shards }
+}
+
+/// Begins a piece and leaves it, as a process that is killed does.
+async fn die_half_way(store: &Store) {
+    let mut writer = ObjectWriter::begin(store, object_options()).await.expect("begun");
+    writer.append(&random_bytes(1, 3_000_000)).await.expect("written");
+    drop(writer);
+}
+
+#[tokio::test]
+async fn what_is_half_written_is_taken_back_once_its_process_is_dead() {
+    let world = TestWorld::new(3).await;
+    let dying = world.open().await;
+    die_half_way(&dying).await;
+    let store = world.open().await;
+    assert_eq!(clear_up(&store).await, LeftoversReport::default(), "its process is alive");
+    assert_eq!(journals(&store).await.len(), 1);
+    drop(dying);
+    let report = clear_up(&store).await;
+    assert_eq!((report.taken_back.len(), report.waiting.len()), (1, 0));
+    assert_eq!(world.files_on_backends(), Vec::<PathBuf>::new());
+    assert!(journals(&store).await.is_empty());
+    assert!(store.catalog(|catalog| catalog.pending_deletes(None, 10)).await.expect("deletes").is_empty());
+}
+
+#[tokio::test]
+async fn a_put_that_runs_is_not_disturbed_by_another_that_clears_up() {
+    let world = TestWorld::new(3).await;
+    let running = world.open().await;
+    let mut writer = ObjectWriter::begin(&running, object_options()).await.expect("begun");
+    let bytes = random_bytes(2, 3_000_000);
+    writer.append(&bytes[..1_000_000]).await.expect("written");
+    let other = world.open().await;
+    put_bytes(&other, "b", b"other", geometry(2, 3)).await;
+    writer.append(&bytes[1_000_000..]).await.expect("written");
+    let whole = Whole {
+        total_bytes: bytes.len() as u64,
+        blake3: Digest(*blake3::hash(&bytes).as_bytes()),
+        mtime_ns: 0,
+        mode: 0o644,
+        generation: 1,
+        parents: Vec::new(),
+    };
+    let (version, bytes_count) = (VersionId([1; 16]), bytes.len() as u64);
+    let piece = Piece { version, name: name("a"), ordinal: 0, offset: 0, bytes: bytes_count, last: Some(whole) };
+    let index = Index { pieces: vec![piece], removal: None };
+    writer.finish(Contents { index, piece_hashes: Vec::new() }).await.expect("stored");
+    assert!(read_file(&other, "a").await.expect("listed") == bytes);
+    assert_eq!(read_file(&other, "b").await.expect("listed"), b"other");
+}
+
+#[tokio::test]
+async fn a_file_that_was_whole_but_not_committed_is_taken_in_by_the_next_put() {
+    let world = TestWorld::new(3).await;
+    let store = world.open().await;
+    let bytes = random_bytes(3, 2_000_000);
+    die_before_commit(&store, &bytes).await;
+    put_bytes(&store, "b", b"next", geometry(2, 3)).await;
+    assert!(read_file(&store, "a").await.expect("it appears") == bytes);
+    assert!(journals(&store).await.is_empty());
+    assert_eq!(world.files_on_backends().len(), 6);
+}
+
+#[tokio::test]
+async fn below_the_quorum_it_is_taken_back() {
+    let world = TestWorld::new(3).await;
+    let store = world.open().await;
+    let object = die_before_commit(&store, &random_bytes(4, 2_000_000)).await;
+    for path in world.files_on_backends().iter().take(1) {
+        fs::remove_file(path).expect("removed");
+    }
+    // The quorum of 2/3 is all three.
+    assert_eq!(clear_up(&store).await.taken_back, [object]);
+    assert_eq!(world.files_on_backends(), Vec::<PathBuf>::new());
+    assert!(newest(&store, "a").await.is_none());
+}
+
+#[tokio::test]
+async fn while_unreachable_places_could_make_up_the_quorum_it_waits() {
+    let world = TestWorld::new(3).await;
+    let store = world.open().await;
+    let bytes = random_bytes(5, 2_000_000);
+    let object = die_before_commit(&store, &bytes).await;
+    drop(store);
+    world.unmount(2);
+    let store = world.open().await;
+    assert_eq!(clear_up(&store).await.waiting, [object]);
+    assert_eq!((journals(&store).await.len(), world.files_on_backends().len()), (1, 2));
+    drop(store);
+    world.mount(2);
+    let store = world.open().await;
+    assert_eq!(clear_up(&store).await.taken_in, [object]);
+    assert!(read_file(&store, "a").await.expect("it appears") == bytes);
+}
+
+#[tokio::test]
+async fn what_cannot_be_deleted_now_waits_for_its_deletion() {
+    let world = TestWorld::new(3).await;
+    let store = world.open().await;
+    let object = die_before_commit(&store, &random_bytes(6, 1_000_000)).await;
+    drop(store);
+    fs::remove_file(&world.files_on_backends()[0]).expect("removed");
+    world.unmount(3);
+    let store = world.open().await;
+    assert_eq!(clear_up(&store).await.taken_back, [object]);
+    let waiting = store.catalog(|catalog| catalog.pending_deletes(None, 10)).await.expect("deletes");
+    assert_eq!(
+        waiting.iter().map(|delete| (delete.object, delete.backend)).collect::<Vec<_>>(),
+        [(object, BackendId([3; 16]))]
+    );
+    assert!(journals(&store).await.is_empty());
+}
+
+/// An object of 2/3 on four backends, and the place that has none of its shards.
+async fn object_and_free_place(store: &Store) -> (ObjectId, usize) {
+    let report = put_bytes(store, "a", &random_bytes(7, 1_500_000), geometry(2, 3)).await;
+    let object = report.objects[0].id;
+    let taken: Vec<u8> = shards(store, object).await.iter().map(|shard| shard.backend.0[0]).collect();
+    (object, (1..=4).find(|number| !taken.contains(&(*number as u8))).expect("one is free"))
+}
+
+fn copy_shard(world: &TestWorld, from: &ShardRecord, to: usize, object: ObjectId) {
+    let shard = ShardId { object, index: from.index };
+    let target = world.shard_path(to, shard);
+    fs::create_dir_all(target.parent().expect("a folder")).expect("a folder");
+    fs::copy(world.shard_path(usize::from(from.backend.0[0]), shard), target).expect("copied");
+}
+
+#[tokio::test]
+async fn a_copy_that_was_finished_but_not_recorded_is_kept() {
+    for (is_lost, expected) in [(true, ShardState::Ok), (false, ShardState::Surplus)] {
+        let world = TestWorld::new(4).await;
+        let store = world.open().await;
+        let (object, free) = object_and_free_place(&store).await;
+        let first = shards(&store, object).await[0];
+        copy_shard(&world, &first, free, object);
+        let place = BackendId([free as u8; 16]);
+        let journal = move |catalog: &mut Catalog| {
+            if is_lost {
+                catalog.drop_shard(object, first.index, first.backend)?;
+            }
+            catalog.begin(&entry(object, Purpose::Repair, vec![(first.index, place)]))
+        };
+        store.catalog(journal).await.expect("journaled");
+        clear_up(&store).await;
+        let kept = shards(&store, object).await.into_iter().find(|shard| shard.backend == place).expect("recorded");
+        assert_eq!((kept.index, kept.state, kept.bytes), (first.index, expected, first.bytes));
+        assert!(journals(&store).await.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_copy_that_is_damaged_goes_and_a_recorded_one_never_does() {
+    let world = TestWorld::new(4).await;
+    let store = world.open().await;
+    let (object, free) = object_and_free_place(&store).await;
+    let first = shards(&store, object).await[0];
+    copy_shard(&world, &first, free, object);
+    let shard = ShardId { object, index: first.index };
+    for number in [free, usize::from(first.backend.0[0])] {
+        let path = world.shard_path(number, shard);
+        let mut bytes = fs::read(&path).expect("a shard");
+        bytes[100] ^= 1;
+        fs::write(&path, bytes).expect("written");
+    }
+    let places = vec![(first.index, BackendId([free as u8; 16])), (first.index, first.backend)];
+    store.catalog(move |catalog| catalog.begin(&entry(object, Purpose::Move, places))).await.expect("journaled");
+    clear_up(&store).await;
+    assert!(!world.shard_path(free, shard).exists());
+    assert!(world.shard_path(usize::from(first.backend.0[0]), shard).exists());
+    assert_eq!(shards(&store, object).await.len(), 3);
+    assert!(journals(&store).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_piece_without_an_end_is_taken_back_for_its_put_to_begin_again() {
+    let world = TestWorld::with(3, Kept::InMemory).await;
+    let store = world.open().await;
+    let mut writer = ObjectWriter::begin(&store, object_options()).await.expect("begun");
+    writer.append(b"the first piece of several").await.expect("written");
+    let piece = Piece { version: VersionId([1; 16]), name: name("a"), ordinal: 0, offset: 0, bytes: 26, last: None };
+    let index = Index { pieces: vec![piece], removal: None };
+    let object = writer.finish(Contents { index, piece_hashes: Vec::new() }).await.expect("stored").id;
+    let places = shards(&store, object).await.iter().map(|shard| (shard.index, shard.backend)).collect();
+    let forget = move |catalog: &mut Catalog| {
+        catalog.forget_object(object)?;
+        catalog.begin(&entry(object, Purpose::Put, places))
+    };
+    store.catalog(forget).await.expect("forgotten");
+    assert_eq!(clear_up(&store).await.taken_back, [object]);
+    assert!(store.catalog(|catalog| catalog.unfinished()).await.expect("versions").is_empty());
+}
