@@ -7,7 +7,7 @@ use super::{FoundObject, FoundShard, Sources};
 use crate::backend::{self, Backend, LIST_PAGE_SHARDS, ListPage, ListedShard};
 use crate::id::{BackendId, ObjectId, ShardId};
 use futures_util::future;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// The listings of many places, on their way.
@@ -84,6 +84,12 @@ impl Inventory {
         Some(FoundObject { object, shards })
     }
 
+    /// The places whose listing did not fail so far.
+    pub(in crate::ops) fn listed(&self) -> BTreeSet<BackendId> {
+        let goes_on = |listing: &&Listing| !matches!(listing.next, Next::Failed(_));
+        self.listings.iter().filter(goes_on).map(|listing| listing.place).collect()
+    }
+
     /// What each listing came to; complete once there is no next object.
     pub(in crate::ops) fn into_places(self) -> Vec<ListedPlace> {
         let place = |listing: Listing| ListedPlace {
@@ -110,7 +116,10 @@ impl Listing {
     }
 
     fn take(&mut self, object: ObjectId) -> Option<FoundShard> {
-        let shard = self.page.pop_front_if(|shard| shard.id.object == object)?;
+        if self.head() != Some(object) {
+            return None;
+        }
+        let shard = self.page.pop_front()?;
         self.shards += 1;
         self.bytes += shard.bytes;
         Some(FoundShard { index: shard.id.index, backend: self.place, bytes: shard.bytes })
@@ -132,12 +141,7 @@ impl Listing {
     }
 
     /// A place that lists out of order, or for ever, cannot be merged with others.
-    fn in_order(
-        &self,
-        page: ListPage,
-        after: Option<ShardId>,
-        last: Option<ObjectId>,
-    ) -> backend::Result<ListPage> {
+    fn in_order(&self, page: ListPage, after: Option<ShardId>, last: Option<ObjectId>) -> backend::Result<ListPage> {
         let objects = || page.shards.iter().map(|shard| shard.id.object);
         let ascends = objects().zip(objects().skip(1)).all(|(one, next)| one <= next);
         let goes_on = objects().next().is_none_or(|first| last.is_none_or(|last| first >= last));
@@ -155,7 +159,6 @@ mod tests {
     use super::*;
     use crate::backend::MemoryBackend;
     use bytes::Bytes;
-    use std::collections::BTreeSet;
 
     async fn place(shards: &[(u16, u8)]) -> Arc<dyn Backend> {
         let memory = MemoryBackend::new();
