@@ -15,6 +15,7 @@ mod bench;
 pub mod catalog_stats;
 mod controls;
 pub mod ingest;
+pub mod examine;
 pub mod list;
 pub mod mend;
 pub mod proof;
