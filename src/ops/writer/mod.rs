@@ -75,8 +75,9 @@ pub struct Contents {
 /// Where payload bytes come from.
 #[async_trait]
 pub trait PayloadSource: Send {
-    /// Fills `range` of the buffer with its next bytes and says how many they were: fewer than the range has only at its
-    /// end. Gives the buffer back.
+    /// Fills `range` of the buffer with its next bytes, gives the buffer back and says how many they were: fewer than the
+    /// range has only where no more come. Whether that is its end or a failure, the source itself knows; an error is for
+    /// what ends the whole object.
     async fn fill(&mut self, buffer: Buffer, range: Range<usize>) -> Result<(Buffer, usize)>;
 }
 

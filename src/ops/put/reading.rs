@@ -1,0 +1,346 @@
+//! Reads a file or a stream into stripes, hashing on the way, and notices when a file changes meanwhile.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::Digest;
+use crate::ops::writer::PayloadSource;
+use crate::stripe::Buffer;
+use async_trait::async_trait;
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio_util::sync::CancellationToken;
+
+/// How much is read at once where nothing is stored.
+const REREAD_BYTES: usize = 1024 * 1024;
+
+/// Whether a symbolic link may stand for the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Links {
+    /// It is followed.
+    Follow,
+    /// It is refused: one came where a file was seen a moment ago.
+    Refuse,
+}
+
+/// What shows that a file changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Fingerprint {
+    /// Its length.
+    pub(super) bytes: u64,
+    /// When it was last changed, in nanoseconds since 1970-01-01T00:00:00Z.
+    pub(super) mtime_ns: i64,
+    /// The permission bits of its mode.
+    pub(super) mode: u32,
+    inode: u64,
+}
+
+impl Fingerprint {
+    pub(super) fn of(metadata: &Metadata) -> Self {
+        let mtime_ns = metadata.mtime().saturating_mul(1_000_000_000).saturating_add(metadata.mtime_nsec());
+        Self { bytes: metadata.len(), mtime_ns, mode: metadata.mode() & 0o7777, inode: metadata.ino() }
+    }
+
+    /// What stands for it where there is no file: its length is not known yet.
+    pub(super) fn of_stream(mtime_ns: i64, mode: u32) -> Self {
+        Self { bytes: 0, mtime_ns, mode, inode: 0 }
+    }
+}
+
+/// Whose bytes they are.
+enum Origin {
+    File {
+        file: File,
+        path: PathBuf,
+        seen: Fingerprint,
+    },
+    Stream {
+        reader: Box<dyn AsyncRead + Send + Unpin>,
+        ahead: Option<u8>,
+        cancel: CancellationToken,
+    },
+    /// The file is with a task that did not come back.
+    Gone,
+}
+
+/// The hash of everything read, and of the piece that is being read.
+#[derive(Debug, Clone, Default)]
+struct Hashes {
+    whole: blake3::Hasher,
+    piece: Option<Box<blake3::Hasher>>,
+}
+
+/// Something that is being read.
+pub(super) struct Reading {
+    origin: Origin,
+    hashes: Hashes,
+    bytes: u64,
+    error: Option<io::Error>,
+    has_failed: bool,
+}
+
+impl Reading {
+    /// Opens a regular file.
+    pub(super) async fn open(path: PathBuf, links: Links) -> Result<Self> {
+        let shown = path.display().to_string();
+        let opened = off_reactor(move || open_regular(&path, links).map(|(file, seen)| (file, path, seen))).await?;
+        let (file, path, seen) = opened.map_err(|error| Error::local(format!("cannot read {shown}"), error))?;
+        Ok(Self::of(Origin::File { file, path, seen }))
+    }
+
+    /// Reads a stream until it ends or is cancelled.
+    pub(super) fn stream(reader: Box<dyn AsyncRead + Send + Unpin>, cancel: CancellationToken) -> Self {
+        Self::of(Origin::Stream { reader, ahead: None, cancel })
+    }
+
+    fn of(origin: Origin) -> Self {
+        Self { origin, hashes: Hashes::default(), bytes: 0, error: None, has_failed: false }
+    }
+
+    /// What the file looked like when it was opened; nothing for a stream.
+    pub(super) fn seen(&self) -> Option<Fingerprint> {
+        match &self.origin {
+            Origin::File { seen, .. } => Some(*seen),
+            _ => None,
+        }
+    }
+
+    /// How many bytes were read.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The hash of all bytes read so far.
+    pub(super) fn whole_hash(&self) -> Digest {
+        Digest(self.hashes.whole.finalize().into())
+    }
+
+    /// From here on the bytes are also hashed as one piece.
+    pub(super) fn begin_piece(&mut self) {
+        self.hashes.piece = Some(Box::default());
+    }
+
+    /// The hash of the bytes since [`Self::begin_piece`].
+    pub(super) fn piece_hash(&self) -> Option<Digest> {
+        self.hashes.piece.as_ref().map(|piece| Digest(piece.finalize().into()))
+    }
+
+    /// Whether no more bytes come; a stream is asked for one, which is kept for the next to read.
+    pub(super) async fn is_at_end(&mut self) -> bool {
+        let bytes = self.bytes;
+        match &mut self.origin {
+            Origin::File { seen, .. } => bytes >= seen.bytes,
+            Origin::Gone => true,
+            Origin::Stream { ahead: Some(_), .. } => false,
+            Origin::Stream { reader, ahead, cancel } => {
+                let mut byte = [0];
+                match read_or_cancel(reader, &mut byte, cancel).await {
+                    Ok(0) => true,
+                    Ok(_) => {
+                        *ahead = Some(byte[0]);
+                        false
+                    }
+                    Err(error) => {
+                        self.error = Some(error);
+                        true
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether it could not be read, or changed: what went wrong is not the store's fault.
+    pub(super) fn has_failed(&self) -> bool {
+        self.has_failed
+    }
+
+    /// That all there is was read, and the file is still the one that was opened: nobody wrote to it meanwhile.
+    pub(super) async fn check_whole(&mut self) -> Result<()> {
+        let checked = self.look_again().await;
+        self.has_failed |= checked.is_err();
+        checked
+    }
+
+    async fn look_again(&mut self) -> Result<()> {
+        let shown = self.shown();
+        if let Some(error) = self.error.take() {
+            return Err(Error::local(format!("cannot read {shown}"), error));
+        }
+        let origin = std::mem::replace(&mut self.origin, Origin::Gone);
+        let Origin::File { file, path, seen } = origin else {
+            self.origin = origin;
+            return Ok(());
+        };
+        let looked = off_reactor(move || (file.metadata().map(|found| Fingerprint::of(&found)), file)).await?;
+        let (found, file) = looked;
+        self.origin = Origin::File { file, path, seen };
+        let found = found.map_err(|error| Error::local(format!("cannot read {shown}"), error))?;
+        if self.bytes == seen.bytes && found == seen {
+            return Ok(());
+        }
+        let doing = if found.bytes == seen.bytes && self.bytes == seen.bytes {
+            format!("{shown} was changed while it was read; it was not stored")
+        } else {
+            let now = found.bytes;
+            format!("{shown} changed from {} to {now} bytes while it was read; it was not stored", seen.bytes)
+        };
+        Err(Error::new(ErrorKind::Changed, doing).with_hint("put it again when nothing writes to it"))
+    }
+
+    /// Reads the next bytes of a file for their hashes alone; fewer only at its end.
+    pub(super) async fn pass_over(&mut self, bytes: u64) -> Result<u64> {
+        let Origin::File { mut file, path, seen } = std::mem::replace(&mut self.origin, Origin::Gone) else {
+            return Ok(0);
+        };
+        let mut hashes = std::mem::take(&mut self.hashes);
+        let pass = move || {
+            let mut buffer = vec![0; REREAD_BYTES.min(usize::try_from(bytes).unwrap_or(REREAD_BYTES))];
+            let outcome = read_fully(&mut file, &mut buffer);
+            hashes.update(&buffer[..outcome.0]);
+            (outcome, file, hashes)
+        };
+        let ((passed, failure), file, hashes) = off_reactor(pass).await?;
+        self.hashes = hashes;
+        self.bytes += passed as u64;
+        self.error = failure;
+        self.origin = Origin::File { file, path, seen };
+        Ok(passed as u64)
+    }
+
+    /// Begins a file anew.
+    pub(super) async fn rewind(&mut self) -> Result<()> {
+        let shown = self.shown();
+        let origin = std::mem::replace(&mut self.origin, Origin::Gone);
+        let Origin::File { mut file, path, seen } = origin else {
+            self.origin = origin;
+            return Ok(());
+        };
+        let (outcome, file) = off_reactor(move || (file.seek(SeekFrom::Start(0)), file)).await?;
+        *self = Self::of(Origin::File { file, path, seen });
+        outcome.map(drop).map_err(|error| Error::local(format!("cannot read {shown}"), error))
+    }
+
+    fn shown(&self) -> String {
+        match &self.origin {
+            Origin::File { path, .. } => path.display().to_string(),
+            _ => "the input".to_owned(),
+        }
+    }
+
+    async fn fill_from_file(&mut self, mut buffer: Buffer, range: Range<usize>) -> Result<(Buffer, usize)> {
+        let Origin::File { mut file, path, seen } = std::mem::replace(&mut self.origin, Origin::Gone) else {
+            return Ok((buffer, 0));
+        };
+        let mut hashes = std::mem::take(&mut self.hashes);
+        let read = move || {
+            let target = &mut buffer.as_mut_slice()[range];
+            let outcome = read_fully(&mut file, target);
+            hashes.update(&target[..outcome.0]);
+            (outcome, buffer, file, hashes)
+        };
+        let ((bytes, failure), buffer, file, hashes) = off_reactor(read).await?;
+        self.hashes = hashes;
+        self.error = failure;
+        self.origin = Origin::File { file, path, seen };
+        Ok((buffer, bytes))
+    }
+
+    async fn fill_from_stream(&mut self, mut buffer: Buffer, range: Range<usize>) -> Result<(Buffer, usize)> {
+        let Origin::Stream { reader, ahead, cancel } = &mut self.origin else { return Ok((buffer, 0)) };
+        let target = &mut buffer.as_mut_slice()[range.clone()];
+        let mut filled = 0;
+        if let (Some(slot), Some(byte)) = (target.first_mut(), ahead.take()) {
+            *slot = byte;
+            filled = 1;
+        }
+        while filled < target.len() {
+            match read_or_cancel(reader, &mut target[filled..], cancel).await {
+                Ok(0) => break,
+                Ok(bytes) => filled += bytes,
+                Err(error) => {
+                    self.error = Some(error);
+                    break;
+                }
+            }
+        }
+        let mut hashes = std::mem::take(&mut self.hashes);
+        let hash = move || {
+            hashes.update(&buffer.as_mut_slice()[range.start..range.start + filled]);
+            (buffer, hashes)
+        };
+        let (buffer, hashes) = off_reactor(hash).await?;
+        self.hashes = hashes;
+        Ok((buffer, filled))
+    }
+}
+
+#[async_trait]
+impl PayloadSource for Reading {
+    async fn fill(&mut self, buffer: Buffer, range: Range<usize>) -> Result<(Buffer, usize)> {
+        let (buffer, bytes) = match &self.origin {
+            Origin::File { .. } => self.fill_from_file(buffer, range).await?,
+            Origin::Stream { .. } => self.fill_from_stream(buffer, range).await?,
+            Origin::Gone => (buffer, 0),
+        };
+        self.bytes += bytes as u64;
+        Ok((buffer, bytes))
+    }
+}
+
+impl Hashes {
+    fn update(&mut self, bytes: &[u8]) {
+        self.whole.update(bytes);
+        if let Some(piece) = &mut self.piece {
+            piece.update(bytes);
+        }
+    }
+}
+
+fn open_regular(path: &Path, links: Links) -> io::Result<(File, Fingerprint)> {
+    use rustix::fs::OFlags;
+    // A pipe in the place of a file must not be waited for.
+    let mut flags = OFlags::NONBLOCK;
+    if links == Links::Refuse {
+        flags |= OFlags::NOFOLLOW;
+    }
+    let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
+    }
+    Ok((file, Fingerprint::of(&metadata)))
+}
+
+/// Reads until the target is full, the file ends or fails.
+fn read_fully(file: &mut File, target: &mut [u8]) -> (usize, Option<io::Error>) {
+    let mut filled = 0;
+    while filled < target.len() {
+        match file.read(&mut target[filled..]) {
+            Ok(0) => break,
+            Ok(bytes) => filled += bytes,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return (filled, Some(error)),
+        }
+    }
+    (filled, None)
+}
+
+async fn read_or_cancel(
+    reader: &mut (dyn AsyncRead + Send + Unpin),
+    target: &mut [u8],
+    cancel: &CancellationToken,
+) -> io::Result<usize> {
+    tokio::select! {
+        biased;
+        // The writer sees the cancellation itself; here nothing may wait any longer.
+        () = cancel.cancelled() => Ok(0),
+        read = reader.read(target) => read,
+    }
+}
+
+async fn off_reactor<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    let stopped = |error| Error::new(ErrorKind::Local, "reading stopped in the middle").with_source(error);
+    tokio::task::spawn_blocking(work).await.map_err(stopped)
+}

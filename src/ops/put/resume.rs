@@ -1,0 +1,124 @@
+//! Going on with a large file whose put was interrupted, and taking back pieces that will never be a file.
+
+use super::large::version_lease;
+use super::reading::Reading;
+use super::session::Session;
+use crate::catalog::{self, Catalog, ObjectState, PieceRecord};
+use crate::error::{ErrorKind, Result};
+use crate::format::FileName;
+use crate::id::{Geometry, ObjectId, ProcessId, ShardId, VersionId};
+use crate::ops::writer::clear_place;
+use crate::store::{Lease, Store};
+
+/// A version of which the first pieces are stored, and the source was found to begin with them.
+pub(super) struct Progress {
+    pub(super) version: VersionId,
+    pub(super) objects: Vec<ObjectId>,
+    /// Nobody else goes on with it.
+    pub(super) lease: Lease,
+}
+
+/// Pieces that were stored by a put that did not come to its end.
+struct Unfinished {
+    version: VersionId,
+    pieces: Vec<PieceRecord>,
+    holder: Option<ProcessId>,
+}
+
+/// Reads and hashes the beginning of a file against the pieces of an earlier put, and goes on behind them if all are the
+/// same; else the file is at its beginning again.
+pub(super) async fn go_on(session: &Session<'_>, name: &FileName, reading: &mut Reading) -> Result<Option<Progress>> {
+    let Some(seen) = reading.seen() else { return Ok(None) };
+    let (store, geometry) = (session.store, session.shape.geometry());
+    let asked = name.clone();
+    let found = store.catalog(move |catalog| unfinished(catalog, &asked, geometry)).await?;
+    for candidate in found {
+        let stored: u64 = candidate.pieces.iter().map(|piece| piece.bytes).sum();
+        let is_taken = candidate.holder.is_some_and(|process| store.process_is_alive(process));
+        if is_taken || stored > seen.bytes {
+            continue;
+        }
+        let lease = match store.lease(&version_lease(candidate.version)).await {
+            Ok(lease) => lease,
+            // Someone else was quicker.
+            Err(error) if error.kind == ErrorKind::Busy => continue,
+            Err(error) => return Err(error),
+        };
+        session.controls.begin("reading what is stored already", Some(stored), None);
+        let same = begins_with(session, reading, &candidate.pieces).await;
+        session.controls.end();
+        if same? {
+            let objects = candidate.pieces.iter().map(|piece| piece.object).collect();
+            return Ok(Some(Progress { version: candidate.version, objects, lease }));
+        }
+        reading.rewind().await?;
+    }
+    Ok(None)
+}
+
+/// The versions of a name that can be gone on with: their first pieces are all there and their hashes known.
+fn unfinished(catalog: &mut Catalog, name: &FileName, geometry: Geometry) -> catalog::Result<Vec<Unfinished>> {
+    let mut found = Vec::new();
+    for version in catalog.unfinished_of(name)? {
+        let pieces = catalog.pieces(version.id)?;
+        let in_order = (0..).zip(&pieces).all(|(ordinal, piece)| piece.ordinal == ordinal && piece.blake3.is_some());
+        let usable = version.whole.is_none() && in_order && !pieces.is_empty();
+        if usable && are_as_asked(catalog, &pieces, geometry)? {
+            let holder = catalog.lease_holder(&version_lease(version.id))?;
+            found.push(Unfinished { version: version.id, pieces, holder });
+        }
+    }
+    found.sort_by_key(|version| std::cmp::Reverse(version.pieces.len()));
+    Ok(found)
+}
+
+fn are_as_asked(catalog: &Catalog, pieces: &[PieceRecord], geometry: Geometry) -> catalog::Result<bool> {
+    for piece in pieces {
+        let is_sound = catalog.health(piece.object)?.is_some_and(|health| health.state <= ObjectState::Degraded);
+        let has_geometry = catalog.object(piece.object)?.is_some_and(|object| object.geometry == geometry);
+        if !is_sound || !has_geometry {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+async fn begins_with(session: &Session<'_>, reading: &mut Reading, pieces: &[PieceRecord]) -> Result<bool> {
+    for piece in pieces {
+        reading.begin_piece();
+        let mut left = piece.bytes;
+        while left > 0 {
+            session.controls.check_cancelled()?;
+            let passed = reading.pass_over(left).await?;
+            session.controls.bytes(passed);
+            if passed == 0 {
+                return Ok(false);
+            }
+            left -= passed;
+        }
+        if reading.piece_hash() != piece.blake3 {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Removes objects that hold pieces of a version that will never be whole. What cannot be deleted now waits.
+pub(super) async fn take_back(store: &Store, objects: &[ObjectId]) -> Result<()> {
+    for object in objects.iter().copied() {
+        let discard = move |catalog: &mut Catalog| {
+            let shards = catalog.shards(object)?;
+            shards.iter().try_for_each(|shard| catalog.discard_shard(object, shard.index, shard.backend))?;
+            Ok(shards)
+        };
+        for shard in store.catalog(discard).await? {
+            let (index, place) = (shard.index, shard.backend);
+            let Some(registered) = store.registry().get(place) else { continue };
+            if clear_place(registered.backend.as_ref(), ShardId { object, index }).await.is_ok() {
+                store.catalog(move |catalog| catalog.confirm_deleted(object, index, place)).await?;
+            }
+        }
+        store.catalog(move |catalog| catalog.forget_object(object)).await?;
+    }
+    Ok(())
+}
