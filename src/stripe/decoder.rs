@@ -69,7 +69,12 @@ pub struct StripeDecoder {
 impl StripeDecoder {
     /// For one object's stripes.
     pub fn new(layout: Layout) -> Self {
-        Self { codec: ErasureCodec::new(layout.geometry()), layout }
+        Self::with_codec(ErasureCodec::new(layout.geometry()), layout)
+    }
+
+    /// With a codec that was made already, of the same geometry.
+    pub(super) fn with_codec(codec: ErasureCodec, layout: Layout) -> Self {
+        Self { codec, layout }
     }
 
     /// The payload of a stripe, given n places of which at least k hold a block.

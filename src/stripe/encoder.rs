@@ -100,7 +100,12 @@ pub struct StripeEncoder {
 impl StripeEncoder {
     /// For one object's stripes.
     pub fn new(shape: StripeShape, object: ObjectId, check: Check) -> Self {
-        Self { codec: ErasureCodec::new(shape.geometry()), shape, object, check }
+        Self::with_codec(ErasureCodec::new(shape.geometry()), shape, object, check)
+    }
+
+    /// With a codec that was made already, of the same geometry.
+    pub(super) fn with_codec(codec: ErasureCodec, shape: StripeShape, object: ObjectId, check: Check) -> Self {
+        Self { codec, shape, object, check }
     }
 
     /// How long a buffer must be: n blocks.

@@ -9,7 +9,7 @@ pub const MAX_CONTENT_BYTES: u64 = 1 << 30;
 pub const MAX_LEAVES: u64 = 1 << 18;
 /// All shards of one object that could each be buffered before an upload begins together have at most this many bytes;
 /// it bounds the objects of geometries with so many shards that even one upload part for each would be too much.
-pub(super) const MAX_NARROW_OBJECT_BYTES: u64 = 128 * 1024 * 1024;
+pub const MAX_NARROW_OBJECT_BYTES: u64 = 128 * 1024 * 1024;
 /// From this many shards on [`MAX_NARROW_OBJECT_BYTES`] holds.
 const NARROW_FROM_SHARDS: usize = 25;
 

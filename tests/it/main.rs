@@ -5,7 +5,7 @@ mod cloud_contract;
 mod cloud_dav_server;
 mod cloud_faults;
 mod cloud_webdav;
-mod kill;
 mod golden;
+mod kill;
 mod s3_server;
 mod tidy;

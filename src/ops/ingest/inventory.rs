@@ -157,6 +157,7 @@ impl Listing {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::FaultyBackend;
     use crate::backend::MemoryBackend;
     use bytes::Bytes;
 
@@ -215,7 +216,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_place_that_fails_says_so_and_the_others_go_on() {
-        let dead = crate::backend::FaultyBackend::new(place(&[(1, 0)]).await, 1);
+        let dead = FaultyBackend::new(place(&[(1, 0)]).await, 1);
         dead.go_dead();
         let inventory = Inventory::new(&sources(vec![Arc::new(dead), place(&[(1, 1), (2, 1)]).await]));
         let (found, places) = drain(inventory).await;

@@ -150,7 +150,8 @@ mod tests {
     use super::*;
 
     fn entry(name: FileName) -> Entry {
-        let seen = Fingerprint { bytes: u64::MAX, ..Fingerprint::of_stream(i64::MIN, u32::MAX) };
+        let mut seen = Fingerprint::of_stream(i64::MIN, u32::MAX);
+        seen.bytes = u64::MAX;
         Entry { name, version: VersionId([255; 16]), offset: u64::MAX, blake3: Digest([255; 32]), seen }
     }
 
