@@ -23,6 +23,7 @@ pub mod proof;
 pub mod put;
 pub mod reader;
 pub mod rebuild;
+pub mod recover;
 pub mod refresh;
 pub mod show;
 pub mod status;
