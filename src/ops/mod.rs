@@ -19,6 +19,7 @@ pub mod ingest;
 pub mod leftovers;
 pub mod list;
 pub mod mend;
+mod metrics;
 pub mod proof;
 pub mod put;
 pub mod reader;
@@ -28,6 +29,7 @@ pub mod refresh;
 pub mod show;
 pub mod status;
 mod timestamp;
+pub mod verify;
 pub mod writer;
 
 pub use backends::{
@@ -36,4 +38,5 @@ pub use backends::{
 };
 pub use bench::{BenchReport, LevelBench, bench};
 pub use controls::{Controls, ProgressEvent, ProgressSink};
+pub use metrics::prometheus;
 pub use timestamp::Timestamp;
