@@ -62,7 +62,8 @@ impl Progress {
         let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
             ProgressEvent::Begin { phase, total_bytes, total_items } => {
-                let step = Step { phase, bytes_done: 0, bytes_total: total_bytes, items_done: 0, items_total: total_items };
+                let step =
+                    Step { phase, bytes_done: 0, bytes_total: total_bytes, items_done: 0, items_total: total_items };
                 steps.push(step);
                 self.begin(&step);
             }
