@@ -26,7 +26,11 @@ pub(super) async fn read(remote: &Remote, shard: ShardId, range: Range<u64>) -> 
     if range.is_empty() || range.end > MAX_RANGE_END {
         // No server answers such a range, but its place can be checked.
         let stored = remote.head(shard).await?;
-        return if range.is_empty() && range.end <= stored { Ok(Bytes::new()) } else { Err(Error::new(ErrorKind::OutOfRange, doing)) };
+        return if range.is_empty() && range.end <= stored {
+            Ok(Bytes::new())
+        } else {
+            Err(Error::new(ErrorKind::OutOfRange, doing))
+        };
     }
     let path = remote.place.shard_path(shard);
     if !remote.whole_answers.load(Ordering::Relaxed) {

@@ -132,12 +132,7 @@ impl Listing {
     }
 
     /// A place that lists out of order, or for ever, cannot be merged with others.
-    fn in_order(
-        &self,
-        page: ListPage,
-        after: Option<ShardId>,
-        last: Option<ObjectId>,
-    ) -> backend::Result<ListPage> {
+    fn in_order(&self, page: ListPage, after: Option<ShardId>, last: Option<ObjectId>) -> backend::Result<ListPage> {
         let objects = || page.shards.iter().map(|shard| shard.id.object);
         let ascends = objects().zip(objects().skip(1)).all(|(one, next)| one <= next);
         let goes_on = objects().next().is_none_or(|first| last.is_none_or(|last| first >= last));

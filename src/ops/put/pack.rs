@@ -31,6 +31,13 @@ struct Entry {
     seen: Fingerprint,
 }
 
+impl Pack<'_> {
+    /// Takes back what was packed because of an error, and gives the error back.
+    pub(super) async fn abandon_for(self, error: Error) -> Error {
+        self.writer.abandon_for(error).await
+    }
+}
+
 impl<'a> Session<'a> {
     /// Adds a file to the pack that is open, or to a new one.
     pub(super) async fn put_small(&mut self, name: FileName, reading: &mut Reading, seen: Fingerprint) -> Result<()> {
@@ -150,7 +157,8 @@ mod tests {
     use super::*;
 
     fn entry(name: FileName) -> Entry {
-        let seen = Fingerprint { bytes: u64::MAX, ..Fingerprint::of_stream(i64::MIN, u32::MAX) };
+        let mut seen = Fingerprint::of_stream(i64::MIN, u32::MAX);
+        seen.bytes = u64::MAX;
         Entry { name, version: VersionId([255; 16]), offset: u64::MAX, blake3: Digest([255; 32]), seen }
     }
 

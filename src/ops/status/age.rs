@@ -43,7 +43,8 @@ impl VerificationAge {
     pub(super) fn new(geometry: Geometry, objects: (u64, u64), oldest_ns: Option<i64>, now_ns: i64) -> Self {
         let level = RedundancyLevel::of(geometry);
         let wanted_s = wanted_age_seconds(level);
-        let age_s = oldest_ns.map(|oldest| now_ns.saturating_sub(oldest).max(0).unsigned_abs() / SECOND_NS.unsigned_abs());
+        let age_s =
+            oldest_ns.map(|oldest| now_ns.saturating_sub(oldest).max(0).unsigned_abs() / SECOND_NS.unsigned_abs());
         Self {
             level: level.to_string(),
             objects: objects.0,

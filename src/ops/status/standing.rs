@@ -124,7 +124,8 @@ mod tests {
 
     #[test]
     fn five_disks_may_lose_two_and_one_disk_none() {
-        let spread = Standing::of(personal(), &shards(&[OK; 5]), &health(None, None), &zones(&["a", "b", "c", "d", "e"]));
+        let spread =
+            Standing::of(personal(), &shards(&[OK; 5]), &health(None, None), &zones(&["a", "b", "c", "d", "e"]));
         assert_eq!((spread.margin, spread.backend_margin, spread.critical_zones.len()), (Some(2), Some(2), 0));
         let heaped = Standing::of(personal(), &shards(&[OK; 5]), &health(None, None), &zones(&["a"; 5]));
         assert_eq!((heaped.margin, heaped.backend_margin), (Some(0), Some(2)));

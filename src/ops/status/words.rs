@@ -21,7 +21,8 @@ impl Outlook {
         match (standing.margin, standing.backend_margin) {
             (Some(margin), Some(backend_margin)) => {
                 self.margin = Some(self.margin.map_or(margin, |least| least.min(margin)));
-                self.backend_margin = Some(self.backend_margin.map_or(backend_margin, |least| least.min(backend_margin)));
+                self.backend_margin =
+                    Some(self.backend_margin.map_or(backend_margin, |least| least.min(backend_margin)));
                 self.critical_zones.extend(standing.critical_zones.iter().cloned());
             }
             _ => self.beyond += 1,
