@@ -1,4 +1,115 @@
 //! Keeps data alive on storage nobody should trust alone.
+//!
+//! # The idea
+//!
+//! **A pure core turns a block of bytes into a stripe of shards and back; backends keep shards without understanding them; a
+//! handful of operations move bytes between the two.** The backends hold the whole truth: any k of the n shards, and the
+//! key, bring everything back, with no server, no database and no laptop surviving. Damage is data and not an error: what
+//! can be recovered is returned, and the damage is reported beside it.
+//!
+//! # The floors
+//!
+//! ```text
+//!  8  cli/                     people: arguments, printing, exit codes, environment (in the binary)
+//!  7  ops/                     one operation a file: put, recover, verify, repair …
+//!  6  store/                   Store = catalog + backends + key; no operation here
+//!  5  error.rs                 the outward error; nothing below names it
+//!  4  catalog/                 what is where (SQLite)
+//!  3  backend/  format/        where bytes rest  ·  shard file, manifest and index as bytes, pure
+//!  2  stripe/                  payload ⇄ blocks of shards, pure
+//!  1  codec/  merkle/  crypto/ strangers to each other, pure
+//!  0  id.rs                    ObjectId, ShardId, BackendId, Geometry, RedundancyLevel, Digest
+//! ```
+//!
+//! A module imports from strictly lower floors and from its own children; neighbours are strangers. The pure ones touch no
+//! file, socket, clock, environment or global randomness: time and randomness are arguments. Each module opens with what it
+//! is, what it knows, what it does not know, and its invariants.
+//!
+//! # The code map
+//!
+//! | to understand | read |
+//! |---|---|
+//! | the words: object, payload, stripe, block, shard, manifest | `src/format/FORMAT.md`, which is also enough to write a reader without this code |
+//! | how k of n give everything back | [`codec`], then [`stripe`] |
+//! | how a wrong block is told from a right one | [`merkle`], then [`format`](mod@format) |
+//! | what a place that keeps shards must promise | [`backend`]: a contract in numbered clauses |
+//! | which shard goes where | `backend/placement.rs`: one pure function |
+//! | what is where, and what survives a crash | [`catalog`] |
+//! | what happens when a person types `put` | `cli/` in the binary, then [`ops`] |
+//!
+//! # What always holds
+//!
+//! Each line names the tests that guard it.
+//!
+//! | invariant | guarded by |
+//! |---|---|
+//! | Imports only point down; the pure modules touch nothing; only the command line prints and reads the environment. | `imports_only_point_down` · `the_pure_modules_touch_nothing` · `only_the_command_line_prints_and_reads_the_environment` |
+//! | Any k of n blocks give all n back, at all 33,320 loss patterns of the four levels; fewer are refused. | `every_loss_within_the_promise_of_the_four_levels_is_undone_and_every_other_is_refused` |
+//! | Parity is that of `reed-solomon-erasure`, byte for byte. | `parity_is_byte_identical_to_reed_solomon_erasure` |
+//! | What is stored is what `FORMAT.md` says, to the last byte. | `every_golden_shard_is_what_this_crate_writes_to_the_last_byte` · `every_k_of_the_golden_shards_give_payload_and_index_back` |
+//! | A block that was swapped, shifted or taken from another object does not verify. | `a_block_verifies_at_its_own_position_alone` · `shards_swapped_with_each_other_give_no_byte` · `shards_of_another_object_give_no_byte` |
+//! | A proof holds for one block of one object, and every change of it is noticed. | `any_changed_field_of_a_proof_is_noticed` · `a_flip_of_any_bit_of_a_proof_is_noticed` |
+//! | Only a manifest signed by the store's own key is trusted. | `a_manifest_reads_back_and_no_flipped_bit_of_it_is_accepted` · `a_manifest_of_another_store_or_signer_is_refused` |
+//! | Lengths from a file are checked before anything is allocated. | `lengths_that_do_not_fit_file_or_limits_are_refused_before_anything_is_taken` · `sizes_from_outside_are_refused_before_they_are_used` |
+//! | No byte is handed out that was not verified. | `no_flipped_bit_goes_unseen_or_reaches_the_data` · `a_flipped_bit_anywhere_in_one_shard_is_never_handed_out` |
+//! | What can be recovered is decided stripe by stripe. | `every_shard_damaged_in_another_stripe_costs_nothing` · `an_object_whose_every_shard_is_damaged_in_another_stripe_is_made_whole_in_place` |
+//! | A stripe that changed in memory after it was read is not written. | `a_full_check_finds_a_change_made_after_reading_and_a_parity_check_cannot` |
+//! | On a backend a shard appears whole or not at all, and is never replaced by chance. | `clause_01_a_shard_appears_whole_or_not_at_all` · `clause_03_create_never_replaces` |
+//! | No zone gets more shards than may be lost, while that is possible. | `what_is_placed_stays_and_a_zone_limit_is_never_exceeded` |
+//! | Unreachable is not missing, and an unmounted folder is not an empty one. | `what_is_unreachable_is_not_missing_and_may_make_up_for_what_is` · `a_missing_root_is_unreachable_and_not_empty` |
+//! | A file exists from the commit of its final piece on, whole. | `a_file_exists_from_the_commit_of_its_final_piece_on` |
+//! | What was removed does not come back with an old backend. | `a_dead_object_does_not_come_back_with_a_backend_that_has_its_shards` |
+//! | What is known follows from what was committed, in any order and on any machine; versions that do not know each other are both shown. | `what_is_known_follows_from_what_was_committed_and_not_from_the_order` · `heads_that_do_not_know_each_other_are_both_shown_newest_first` |
+//! | A stored name leads nowhere out of its folder. | `a_name_cannot_lead_out_of_its_folder` |
+//! | The key is shown nowhere, and not used when others can read it. | `a_master_key_is_not_shown` · `a_key_that_others_can_read_is_refused` |
+//!
+//! # Three depths
+//!
+//! ## Deep: bytes in memory
+//!
+//! [`ErasureCodec`] encodes bytes into a [`ShardSet`], says what is wrong with one, gives the bytes back from what is left,
+//! and makes the set whole again. No files, no backends, no keys.
+//!
+//! ```
+//! use shard::{ErasureCodec, MerkleProof, RedundancyLevel};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let codec = ErasureCodec::new(RedundancyLevel::Personal);
+//! let whole = codec.encode(b"the only copy of the thesis")?;
+//! assert_eq!(whole.shards().len(), 5);
+//!
+//! // Two of five may go, whichever they are: one is lost, one is damaged.
+//! let mut set = whole.clone();
+//! let mut damaged = set.remove(0).expect("it was there").to_vec();
+//! damaged[3] ^= 1;
+//! set.insert(0, damaged)?;
+//! set.remove(4);
+//!
+//! let report = codec.verify(&set)?;
+//! assert!(!report.valid && report.recoverable);
+//! assert_eq!((report.damaged, report.missing, report.margin), (vec![0], vec![4], Some(0)));
+//! assert_eq!(codec.decode(&set)?, b"the only copy of the thesis");
+//!
+//! // The set is whole again, bit for bit.
+//! assert_eq!(codec.repair(&mut set)?.rebuilt, [0, 4]);
+//! assert_eq!(set, whole);
+//!
+//! // A proof needs nothing but the root.
+//! let json = set.proof(2)?.to_json();
+//! MerkleProof::from_json(json.as_bytes())?.verify(&whole.root())?;
+//!
+//! assert_eq!(codec.stats().failures_survived, 2);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! ## Middle: backends of one's own
+//!
+//! [`backend::BackendRegistry`] spreads a shard set over any [`backend::Backend`]s and fetches it back.
+//!
+//! ## Top: a store
+//!
+//! [`store::Store`] with the operations in [`ops`]: async, with progress by callback, cancellable.
 
 pub mod backend;
 pub mod catalog;
@@ -12,4 +123,8 @@ pub mod ops;
 pub mod store;
 pub mod stripe;
 
+pub use codec::ErasureCodec;
 pub use error::{Error, ErrorKind, Result};
+pub use id::{Geometry, RedundancyLevel};
+pub use merkle::MerkleProof;
+pub use stripe::ShardSet;

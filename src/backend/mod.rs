@@ -43,6 +43,7 @@
 pub mod cloud;
 pub mod contract;
 mod dice;
+mod distribute;
 mod error;
 pub mod faulty;
 mod ledger;
@@ -55,6 +56,7 @@ pub mod retry;
 mod spec;
 mod zone;
 
+pub use distribute::{Distribution, Placement};
 pub use error::{Error, ErrorKind};
 pub use faulty::{Effect, Fault, FaultyBackend, Operation, When};
 pub use local::{LocalBackend, LocalOptions};

@@ -22,6 +22,8 @@ pub mod index;
 mod manifest;
 mod name;
 mod shard_file;
+#[cfg(test)]
+mod tests;
 mod trailer;
 
 pub use header::{FORMAT_VERSION, HEADER_BYTES, Header, HeaderError, MAGIC};

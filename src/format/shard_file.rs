@@ -67,7 +67,7 @@ pub fn header_bytes(manifest: &Manifest, shard_index: u8) -> [u8; HEADER_BYTES] 
 }
 
 /// Everything that follows the blocks of a shard: leaves, manifest, trailer. It is determined by them to the last bit,
-/// so that a repaired file is the byte-identical one.
+/// so that a repaired file is the byte-identical one. There has to be a leaf for each stripe.
 pub fn tail_bytes(manifest: &Manifest, shard_index: u8, leaves: &[Digest]) -> Vec<u8> {
     let layout = ShardFileLayout::of(manifest);
     let ManifestBytes { public, signature, sealed } = manifest.bytes();
@@ -83,7 +83,8 @@ pub fn tail_bytes(manifest: &Manifest, shard_index: u8, leaves: &[Digest]) -> Ve
     bytes
 }
 
-/// Splits the leaves out of a shard's tail; `None` when there are not exactly `stripe_count` of them at its beginning.
+/// The leaves in the leaves section of a shard, in the order of the stripes. They are not trusted; bytes at the end that are
+/// no whole leaf are left out.
 pub fn leaves_of(leaves_section: &[u8]) -> Vec<Digest> {
     leaves_section.chunks_exact(Digest::BYTES).filter_map(Digest::from_slice).collect()
 }

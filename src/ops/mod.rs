@@ -14,15 +14,27 @@ mod backends;
 mod bench;
 pub mod catalog_stats;
 mod controls;
+pub mod drain;
+pub mod examine;
+pub mod gc;
 pub mod ingest;
 pub mod leftovers;
 pub mod list;
 pub mod mend;
+mod metrics;
+pub mod proof;
+pub mod prune;
 pub mod put;
 pub mod reader;
+pub mod rebuild;
+pub mod recover;
+pub mod refresh;
+pub mod remove;
+pub mod repair;
 pub mod show;
 pub mod status;
 mod timestamp;
+pub mod verify;
 pub mod writer;
 
 pub use backends::{
@@ -31,4 +43,5 @@ pub use backends::{
 };
 pub use bench::{BenchReport, LevelBench, bench};
 pub use controls::{Controls, ProgressEvent, ProgressSink};
+pub use metrics::prometheus;
 pub use timestamp::Timestamp;

@@ -1,7 +1,7 @@
 //! `proof`: shows that a shard or a block belongs to an object, to somebody who has nothing but the object root.
 
 use super::Controls;
-use super::ingest::places_of;
+use super::ingest::Sources;
 use super::reader::ObjectReader;
 use crate::catalog::ObjectRecord;
 use crate::error::{Error, ErrorKind, Result};
@@ -92,7 +92,8 @@ pub async fn create_proof(store: &Store, options: CreateProofOptions) -> Result<
     let id = object.id;
     let bytes = ManifestBytes { public: object.public, signature: object.signature, sealed: object.sealed };
     let manifest = Manifest::open(bytes, &store.id()).map_err(|error| {
-        Error::new(ErrorKind::Damaged, format!("the catalog's manifest of object {id} cannot be used")).with_source(error)
+        Error::new(ErrorKind::Damaged, format!("the catalog's manifest of object {id} cannot be used"))
+            .with_source(error)
     })?;
     let (root, binding, roots) = (manifest.object_root(), manifest.binding(), manifest.shard_roots().to_vec());
     let refused = |error| Error::new(ErrorKind::NotFound, format!("object {id} has no such proof")).with_source(error);
@@ -102,7 +103,8 @@ pub async fn create_proof(store: &Store, options: CreateProofOptions) -> Result<
     // Refused before anything is read.
     MerkleProof::of_shard(binding, options.shard, &roots).map_err(refused)?;
     let records = store.catalog(move |catalog| catalog.shards(id)).await?;
-    let reader = ObjectReader::new(manifest, places_of(store, &records));
+    let places = records.iter().map(|shard| (shard.index, shard.backend));
+    let reader = ObjectReader::new(manifest, Sources::of(store).places(places));
     let leaves = reader.trusted_leaves(options.shard).await?.ok_or_else(|| {
         let doing = format!("the leaves of shard {} of object {id} cannot be had now", options.shard);
         Error::new(ErrorKind::Unavailable, doing)
@@ -214,7 +216,8 @@ fn layout_of(proof: &MerkleProof) -> Result<Layout, String> {
     let binding = proof.binding();
     let seal = Seal::from_code(binding.seal).ok_or_else(|| format!("seal {} is not known here", binding.seal))?;
     let shape = StripeShape::new(binding.geometry, binding.block_bytes, seal.overhead_bytes());
-    let layout = shape.and_then(|shape| Layout::new(shape, binding.payload_bytes)).map_err(|error| error.to_string())?;
+    let layout =
+        shape.and_then(|shape| Layout::new(shape, binding.payload_bytes)).map_err(|error| error.to_string())?;
     if layout.stripe_count() != binding.stripe_count {
         return Err("the proof's lengths contradict each other".to_owned());
     }

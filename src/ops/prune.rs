@@ -1,7 +1,7 @@
 //! `prune`: old versions go, by a rule that looks at the versions alone and never at the clock.
 
-use super::Controls;
 use super::remove::{Doomed, RemoveReport, remove_versions};
+use super::{Controls, leftovers};
 use crate::catalog::VersionRecord;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::VersionId;
@@ -63,6 +63,7 @@ pub async fn prune(store: &Store, options: PruneOptions) -> Result<RemoveReport>
         let doing = "pruning needs to know what to keep: how many versions, or for how long";
         return Err(Error::new(ErrorKind::Invalid, doing));
     }
+    leftovers::clear(store, &options.controls).await?;
     let mut doomed = Vec::new();
     let mut after = None;
     loop {

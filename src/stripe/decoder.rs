@@ -2,7 +2,7 @@
 
 use super::layout::Layout;
 use crate::codec::{self, ErasureCodec};
-use crate::merkle::VerifiedBlock;
+use crate::merkle::{BlockPosition, VerifiedBlock};
 use bytes::Bytes;
 
 /// Why a stripe was not decoded.
@@ -25,6 +25,16 @@ pub enum DecodeError {
         found: usize,
         /// What it should be.
         expected: u32,
+    },
+    /// A block of another shard or stripe stands in its place.
+    #[error("{position} was given as block {shard_index} of stripe {stripe_index}")]
+    Misplaced {
+        /// Which stripe was asked for.
+        stripe_index: u64,
+        /// Whose place it stands in.
+        shard_index: usize,
+        /// Where it is from.
+        position: BlockPosition,
     },
     /// Too few blocks, or not as many places for them as there are shards.
     #[error(transparent)]
@@ -69,12 +79,17 @@ pub struct StripeDecoder {
 impl StripeDecoder {
     /// For one object's stripes.
     pub fn new(layout: Layout) -> Self {
-        Self { codec: ErasureCodec::new(layout.geometry()), layout }
+        Self::with_codec(ErasureCodec::new(layout.geometry()), layout)
+    }
+
+    /// With a codec that was made already, of the same geometry.
+    pub(super) fn with_codec(codec: ErasureCodec, layout: Layout) -> Self {
+        Self { codec, layout }
     }
 
     /// The payload of a stripe, given n places of which at least k hold a block.
     pub fn open(&self, stripe_index: u64, blocks: &[Option<VerifiedBlock>]) -> Result<StripePayload, DecodeError> {
-        self.check_lengths(stripe_index, blocks)?;
+        self.check_blocks(stripe_index, blocks)?;
         let data_shards = self.layout.geometry().data_shards();
         let absent: Vec<u8> =
             (0..data_shards).filter(|i| blocks.get(*i).is_none_or(Option::is_none)).map(|i| i as u8).collect();
@@ -93,7 +108,7 @@ impl StripeDecoder {
         blocks: &[Option<VerifiedBlock>],
         wanted: &[u8],
     ) -> Result<Vec<(u8, Bytes)>, DecodeError> {
-        self.check_lengths(stripe_index, blocks)?;
+        self.check_blocks(stripe_index, blocks)?;
         if wanted.is_empty() {
             return Ok(Vec::new());
         }
@@ -103,14 +118,20 @@ impl StripeDecoder {
         Ok(rebuilt.into_iter().map(|(index, block)| (index, Bytes::from(block))).collect())
     }
 
-    fn check_lengths(&self, stripe_index: u64, blocks: &[Option<VerifiedBlock>]) -> Result<(), DecodeError> {
+    /// That each block is from where it stands, and as long as this stripe's blocks are.
+    fn check_blocks(&self, stripe_index: u64, blocks: &[Option<VerifiedBlock>]) -> Result<(), DecodeError> {
         let expected = self.layout.block_bytes(stripe_index);
-        let lengths =
-            blocks.iter().enumerate().filter_map(|(index, block)| Some((index, block.as_ref()?.bytes().len())));
-        match lengths.into_iter().find(|(_, found)| *found != expected as usize) {
-            Some((shard_index, found)) => Err(DecodeError::BlockBytes { stripe_index, shard_index, found, expected }),
-            None => Ok(()),
+        for (shard_index, block) in blocks.iter().enumerate() {
+            let Some(block) = block else { continue };
+            let (position, found) = (block.position(), block.bytes().len());
+            if usize::from(position.shard_index) != shard_index || position.stripe_index != stripe_index {
+                return Err(DecodeError::Misplaced { stripe_index, shard_index, position });
+            }
+            if found != expected as usize {
+                return Err(DecodeError::BlockBytes { stripe_index, shard_index, found, expected });
+            }
         }
+        Ok(())
     }
 
     fn strip_padding(

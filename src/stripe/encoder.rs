@@ -19,7 +19,7 @@ pub enum Check {
 /// Why a stripe was not encoded.
 #[derive(Debug, thiserror::Error)]
 pub enum EncodeError {
-    /// The payload is empty or over the capacity.
+    /// The payload is empty or over what stripe and buffer hold.
     #[error("stripe {stripe_index} was given {payload_bytes} bytes; it takes 1 to {capacity}")]
     PayloadBytes {
         /// Which stripe.
@@ -62,8 +62,9 @@ pub struct FilledStripe {
 impl FilledStripe {
     /// Takes the hash that [`Check::Full`] compares with; to be called as soon as the payload is in the buffer.
     pub fn note_digest(&mut self) {
-        let payload = &self.buffer.as_ref()[..self.payload_bytes as usize];
-        self.digest = Some(Digest(blake3::hash(payload).into()));
+        let buffer = self.buffer.as_ref();
+        let payload_bytes = usize::try_from(self.payload_bytes).unwrap_or(usize::MAX).min(buffer.len());
+        self.digest = Some(Digest(blake3::hash(&buffer[..payload_bytes]).into()));
     }
 }
 
@@ -100,7 +101,12 @@ pub struct StripeEncoder {
 impl StripeEncoder {
     /// For one object's stripes.
     pub fn new(shape: StripeShape, object: ObjectId, check: Check) -> Self {
-        Self { codec: ErasureCodec::new(shape.geometry()), shape, object, check }
+        Self::with_codec(ErasureCodec::new(shape.geometry()), shape, object, check)
+    }
+
+    /// With a codec that was made already, of the same geometry.
+    pub(super) fn with_codec(codec: ErasureCodec, shape: StripeShape, object: ObjectId, check: Check) -> Self {
+        Self { codec, shape, object, check }
     }
 
     /// How long a buffer must be: n blocks.
@@ -111,7 +117,7 @@ impl StripeEncoder {
     /// Encodes one stripe in its own buffer.
     pub fn encode(&self, mut stripe: FilledStripe) -> Result<EncodedStripe, EncodeError> {
         let (stripe_index, payload_bytes) = (stripe.stripe_index, stripe.payload_bytes);
-        let capacity = self.shape.capacity();
+        let capacity = self.shape.capacity_in(stripe.buffer.as_ref().len());
         if payload_bytes == 0 || payload_bytes > capacity {
             return Err(EncodeError::PayloadBytes { stripe_index, payload_bytes, capacity });
         }

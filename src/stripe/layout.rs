@@ -9,7 +9,7 @@ pub const MAX_CONTENT_BYTES: u64 = 1 << 30;
 pub const MAX_LEAVES: u64 = 1 << 18;
 /// All shards of one object that could each be buffered before an upload begins together have at most this many bytes;
 /// it bounds the objects of geometries with so many shards that even one upload part for each would be too much.
-pub(super) const MAX_NARROW_OBJECT_BYTES: u64 = 128 * 1024 * 1024;
+pub const MAX_NARROW_OBJECT_BYTES: u64 = 128 * 1024 * 1024;
 /// From this many shards on [`MAX_NARROW_OBJECT_BYTES`] holds.
 const NARROW_FROM_SHARDS: usize = 25;
 
@@ -77,6 +77,13 @@ impl StripeShape {
     /// How many payload bytes a full stripe takes.
     pub fn capacity(&self) -> u64 {
         u64::from(self.block_bytes) * self.geometry.data_shards() as u64 - u64::from(self.overhead_bytes)
+    }
+
+    /// How many payload bytes a stripe takes whose n blocks have to fit in this many bytes.
+    pub(super) fn capacity_in(&self, buffer_bytes: usize) -> u64 {
+        let largest_block = (buffer_bytes / self.geometry.total_shards()) as u64;
+        let data_bytes = largest_block * self.geometry.data_shards() as u64;
+        data_bytes.saturating_sub(u64::from(self.overhead_bytes)).min(self.capacity())
     }
 
     /// The length of the blocks of a stripe that holds this many payload bytes, at least 1 and at most the capacity.

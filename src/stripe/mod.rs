@@ -23,11 +23,17 @@ mod buffer;
 mod decoder;
 mod encoder;
 mod layout;
+mod shard_set;
+#[cfg(test)]
+mod tests;
 
 pub use buffer::{Buffer, BufferPool};
 pub use decoder::{DecodeError, StripeDecoder, StripePayload};
 pub use encoder::{Check, EncodeError, EncodedStripe, FilledStripe, StripeEncoder};
-pub use layout::{Layout, LayoutError, MAX_CONTENT_BYTES, MAX_LEAVES, StripeShape};
+pub use layout::{Layout, LayoutError, MAX_CONTENT_BYTES, MAX_LEAVES, MAX_NARROW_OBJECT_BYTES, StripeShape};
+pub use shard_set::{
+    IntegrityReport, RepairReport, SHARD_SET_SCHEMA, ShardSet, ShardSetDescription, ShardSetError, ShardSetStats,
+};
 
 use serde::{Deserialize, Serialize};
 

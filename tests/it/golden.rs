@@ -58,7 +58,7 @@ fn fixtures() -> PathBuf {
 }
 
 fn read(path: &Path) -> Vec<u8> {
-    fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    fs::read(path).map_err(|error| format!("{}: {error}", path.display())).expect("a fixture")
 }
 
 fn inputs() -> Inputs {

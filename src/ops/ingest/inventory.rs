@@ -7,7 +7,7 @@ use super::{FoundObject, FoundShard, Sources};
 use crate::backend::{self, Backend, LIST_PAGE_SHARDS, ListPage, ListedShard};
 use crate::id::{BackendId, ObjectId, ShardId};
 use futures_util::future;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// The listings of many places, on their way.
@@ -84,6 +84,12 @@ impl Inventory {
         Some(FoundObject { object, shards })
     }
 
+    /// The places whose listing did not fail so far.
+    pub(in crate::ops) fn listed(&self) -> BTreeSet<BackendId> {
+        let goes_on = |listing: &&Listing| !matches!(listing.next, Next::Failed(_));
+        self.listings.iter().filter(goes_on).map(|listing| listing.place).collect()
+    }
+
     /// What each listing came to; complete once there is no next object.
     pub(in crate::ops) fn into_places(self) -> Vec<ListedPlace> {
         let place = |listing: Listing| ListedPlace {
@@ -110,7 +116,10 @@ impl Listing {
     }
 
     fn take(&mut self, object: ObjectId) -> Option<FoundShard> {
-        let shard = self.page.pop_front_if(|shard| shard.id.object == object)?;
+        if self.head() != Some(object) {
+            return None;
+        }
+        let shard = self.page.pop_front()?;
         self.shards += 1;
         self.bytes += shard.bytes;
         Some(FoundShard { index: shard.id.index, backend: self.place, bytes: shard.bytes })
@@ -148,9 +157,9 @@ impl Listing {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::FaultyBackend;
     use crate::backend::MemoryBackend;
     use bytes::Bytes;
-    use std::collections::BTreeSet;
 
     async fn place(shards: &[(u16, u8)]) -> Arc<dyn Backend> {
         let memory = MemoryBackend::new();
@@ -207,7 +216,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_place_that_fails_says_so_and_the_others_go_on() {
-        let dead = crate::backend::FaultyBackend::new(place(&[(1, 0)]).await, 1);
+        let dead = FaultyBackend::new(place(&[(1, 0)]).await, 1);
         dead.go_dead();
         let inventory = Inventory::new(&sources(vec![Arc::new(dead), place(&[(1, 1), (2, 1)]).await]));
         let (found, places) = drain(inventory).await;

@@ -15,12 +15,11 @@ mod inventory;
 pub(in crate::ops) use inventory::{Inventory, ListedPlace};
 
 use super::reader::{ObjectReader, ReadError, ShardPlace, gather_manifest};
+use super::writer::object_record;
 use crate::backend::{Backend, RegisteredBackend};
-use crate::catalog::{
-    self, Catalog, CheckRecord, Commit, ObjectKind, ObjectRecord, ObjectState, ShardRecord, ShardState,
-};
+use crate::catalog::{self, Catalog, CheckRecord, Commit, ObjectState, ShardRecord, ShardState};
 use crate::error::{ErrorKind, Result};
-use crate::format::{self, Index, Manifest, ShardFileLayout};
+use crate::format::{Index, Manifest, ShardFileLayout};
 use crate::id::{BackendId, ObjectId, StoreId};
 use crate::store::Store;
 use std::collections::{BTreeMap, BTreeSet};
@@ -71,6 +70,11 @@ impl Sources {
         self.backends.is_empty()
     }
 
+    /// This one, if it answers.
+    pub fn get(&self, backend: BackendId) -> Option<&Arc<dyn Backend>> {
+        self.backends.get(&backend)
+    }
+
     /// Whether this one answers.
     pub fn contains(&self, backend: BackendId) -> bool {
         self.backends.contains_key(&backend)
@@ -114,27 +118,6 @@ pub async fn read_object(sources: &Sources, trusted: &StoreId, found: &FoundObje
     let reader = ObjectReader::new(manifest, places);
     let index = reader.index().await;
     Ok(ReadObject { manifest: reader.manifest().clone(), index, bytes_read: reader.bytes_read() })
-}
-
-/// What the catalog keeps of an object's manifest.
-pub fn object_record(manifest: &Manifest) -> ObjectRecord {
-    let (layout, bytes) = (manifest.layout(), manifest.bytes());
-    ObjectRecord {
-        id: manifest.object(),
-        kind: match manifest.kind() {
-            format::ObjectKind::Data => ObjectKind::Data,
-            format::ObjectKind::Removal => ObjectKind::Removal,
-        },
-        geometry: manifest.geometry(),
-        block_bytes: layout.shape().block_bytes(),
-        stripe_count: layout.stripe_count(),
-        payload_bytes: layout.payload_bytes(),
-        seal: manifest.seal().code(),
-        root: manifest.object_root(),
-        public: bytes.public.clone(),
-        signature: bytes.signature.clone(),
-        sealed: bytes.sealed.clone(),
-    }
 }
 
 /// What the catalog keeps of the shards that were found. A file of another length than the manifest says is corrupt; a
@@ -230,16 +213,32 @@ impl TakenRecord {
         self.check.is_some()
     }
 
+    /// Shards may be on a backend that could not be looked at: what cannot be read now is not lost.
+    pub(in crate::ops) fn more_may_be_elsewhere(&mut self) {
+        if let Some(check) = &mut self.check {
+            check.state = ObjectState::Unavailable;
+        }
+    }
+
+    /// What is known of it, where its index cannot be read.
+    pub(in crate::ops) fn state(&self) -> ObjectState {
+        self.check.as_ref().map_or(ObjectState::Healthy, |check| check.state)
+    }
+
+    /// Takes it into a catalog.
     pub(in crate::ops) fn write(&self, catalog: &mut Catalog) -> catalog::Result<()> {
         catalog.commit(&self.commit)?;
         if let Some(check) = &self.check {
             catalog.record_check(check)?;
         }
-        note_unread(catalog, self.object(), self.is_unread())
+        match self.is_unread() {
+            true => note_unread(catalog, self.object()),
+            false => catalog.clear_note(&unread_key(self.object())),
+        }
     }
 }
 
-/// Too few shards were found, but a backend that does not answer may hold more: callers say so by the error's kind.
+/// By what was found alone.
 fn state_of(error: &ReadError) -> ObjectState {
     match error.kind() {
         ErrorKind::Lost | ErrorKind::Damaged => ObjectState::Lost,
@@ -252,13 +251,9 @@ pub(in crate::ops) fn is_unread(catalog: &Catalog, object: ObjectId) -> catalog:
     Ok(catalog.note(&unread_key(object))?.is_some())
 }
 
-fn note_unread(catalog: &mut Catalog, object: ObjectId, is_unread: bool) -> catalog::Result<()> {
-    let key = unread_key(object);
-    match (is_unread, catalog.note(&key)?.is_some()) {
-        (true, false) => catalog.set_note(&key, "its index could not be read when it was found"),
-        (false, true) => catalog.clear_note(&key),
-        _ => Ok(()),
-    }
+/// Notes that the object's index is still to be read: its pieces and removals are not in the catalog.
+pub(in crate::ops) fn note_unread(catalog: &mut Catalog, object: ObjectId) -> catalog::Result<()> {
+    catalog.set_note(&unread_key(object), "its index could not be read when it was found")
 }
 
 fn unread_key(object: ObjectId) -> String {

@@ -61,6 +61,8 @@ pub enum WriteMode {
 pub struct Rebuilt {
     /// For each target, in the order given: the length of the finished shard file, or why there is none.
     pub outcomes: Vec<Result<u64, MendError>>,
+    /// How many bytes of shards were read for it.
+    pub bytes_read: u64,
     /// How many bytes of shards were finished.
     pub bytes_written: u64,
 }
@@ -131,8 +133,10 @@ impl From<MendError> for Error {
 /// Fails as a whole, with nothing finished, when some stripe has too few good blocks or when cancelled. A place that does
 /// not take its shard is an outcome.
 pub async fn rebuild_shards(reader: &ObjectReader, targets: Vec<Target>, controls: &Controls) -> Result<Rebuilt> {
-    let wanted = WantedBlocks::new(reader, &targets)?;
-    deliver(reader.manifest(), wanted.rebuilt(), targets, controls).await
+    let (wanted, before) = (WantedBlocks::new(reader, &targets)?, reader.bytes_read());
+    let mut rebuilt = deliver(reader.manifest(), wanted.rebuilt(), targets, controls).await?;
+    rebuilt.bytes_read = reader.bytes_read() - before;
+    Ok(rebuilt)
 }
 
 /// Makes the target shards from copies of the same shards, in the order of the targets; only where a block of a copy is
@@ -145,9 +149,11 @@ pub async fn copy_shards(
     targets: Vec<Target>,
     controls: &Controls,
 ) -> Result<Rebuilt> {
-    let wanted = WantedBlocks::new(reader, &targets)?;
+    let (wanted, before) = (WantedBlocks::new(reader, &targets)?, reader.bytes_read());
     let copies = ObjectReader::new(reader.manifest().clone(), copies);
-    deliver(reader.manifest(), wanted.copied(&copies), targets, controls).await
+    let mut rebuilt = deliver(reader.manifest(), wanted.copied(&copies), targets, controls).await?;
+    rebuilt.bytes_read = reader.bytes_read() - before + copies.bytes_read();
+    Ok(rebuilt)
 }
 
 /// Passes every stripe's wanted blocks to the targets.
@@ -164,7 +170,7 @@ async fn deliver(
     }
     let outcomes = delivery.finish(manifest).await;
     let bytes_written = outcomes.iter().filter_map(|outcome| outcome.as_ref().ok()).sum();
-    Ok(Rebuilt { outcomes, bytes_written })
+    Ok(Rebuilt { outcomes, bytes_read: 0, bytes_written })
 }
 
 async fn pass(

@@ -31,6 +31,7 @@ mod tests;
 
 pub use error::ReadError;
 pub use manifest::{gather_manifest, read_manifest};
+pub(in crate::ops) use off_reactor::compute;
 pub use place::{Damage, ShardPlace};
 pub use stripes::{BlockState, StripeBlocks, Wanted};
 

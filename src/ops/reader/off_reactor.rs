@@ -6,9 +6,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::task::{JoinError, JoinHandle};
 
-/// Runs what takes the processor on a thread of its own.
-pub(super) async fn compute<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ReadError> {
-    tokio::task::spawn_blocking(work).await.map_err(stopped)
+/// Runs what takes the processor, or waits for a disk, on a thread of its own; it begins at once.
+pub(in crate::ops) fn compute<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> impl Future<Output = Result<T, ReadError>> + Send {
+    let task = tokio::task::spawn_blocking(work);
+    async { task.await.map_err(stopped) }
 }
 
 /// A task that goes on while nobody looks, and is stopped when it is dropped.

@@ -47,7 +47,7 @@ impl WriteFailures {
     }
 
     /// Writes down who failed, and takes away the note of who did not fail any more.
-    pub(super) fn write_down(&self, catalog: &mut Catalog, succeeded: &[BackendId]) -> catalog::Result<()> {
+    pub(in crate::ops) fn write_down(&self, catalog: &mut Catalog, succeeded: &[BackendId]) -> catalog::Result<()> {
         let said = self.said().clone();
         for (backend, error) in &said {
             catalog.set_note(&note_key(*backend), &error.to_string())?;

@@ -125,9 +125,14 @@ impl<'a> ObjectWriter<'a> {
     ///
     /// [`ErrorKind::BelowQuorum`] where the places that take shards now could not even hold the quorum.
     pub async fn begin(store: &'a Store, options: ObjectOptions) -> Result<Self> {
+        let object = ObjectId(store.random_bytes()?);
+        Self::begin_as(store, options, object).await
+    }
+
+    /// The same, under an id that the caller drew at random and nobody ever had.
+    pub async fn begin_as(store: &'a Store, options: ObjectOptions, object: ObjectId) -> Result<Self> {
         options.controls.check_cancelled()?;
         let shape = new_object_shape(options.geometry)?;
-        let object = ObjectId(store.random_bytes()?);
         let places = Places::choose(store, object, &options).await?;
         places.journal(store, &options).await?;
         let lines = Lines::open(store, object, shape, &places);

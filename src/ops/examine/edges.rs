@@ -1,0 +1,59 @@
+//! What stands around a copy's blocks: its length, header, leaves, manifest and trailer, each compared with the bytes that
+//! the signed manifest and the verified blocks determine.
+
+use super::{Defect, Depth};
+use crate::backend::{self, Backend, ErrorKind};
+use crate::format::{HEADER_BYTES, Manifest, ShardFileLayout, header_bytes, tail_bytes};
+use crate::id::{Digest, ShardId};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// What a copy should be.
+pub(super) struct Edges<'a> {
+    pub(super) manifest: &'a Manifest,
+    pub(super) index: u8,
+    /// The length its file has.
+    pub(super) file_bytes: u64,
+    /// The leaves that lead to the signed root, where they are known.
+    pub(super) leaves: Option<Arc<[Digest]>>,
+}
+
+/// The first thing that is wrong beside the blocks, and how many bytes were read; an error when the place stops answering.
+pub(super) async fn check(
+    backend: &dyn Backend,
+    edges: &Edges<'_>,
+    depth: Depth,
+) -> backend::Result<(Option<Defect>, u64)> {
+    let (manifest, index) = (edges.manifest, edges.index);
+    let file = ShardFileLayout::of(manifest);
+    let expected = file.file_bytes();
+    if edges.file_bytes != expected {
+        return Ok((Some(Defect::Length { found: edges.file_bytes, expected }), 0));
+    }
+    let shard = ShardId { object: manifest.object(), index };
+    let end = file.leaves().end..expected;
+    let mut sections: Vec<(Defect, Range<u64>, Vec<u8>)> = Vec::new();
+    if depth != Depth::Quick {
+        sections.push((Defect::Header, 0..HEADER_BYTES as u64, header_bytes(manifest, index).to_vec()));
+        let Some(leaves) = &edges.leaves else { return Ok((Some(Defect::Leaves), 0)) };
+        let leaves = leaves.iter().flat_map(|leaf| leaf.0).collect();
+        sections.push((Defect::Leaves, file.leaves(), leaves));
+    }
+    sections.push((Defect::Manifest, end, tail_bytes(manifest, index, &[])));
+    let mut bytes_read = 0;
+    for (defect, range, expected) in sections {
+        match backend.read(shard, range).await {
+            Ok(bytes) => {
+                bytes_read += bytes.len() as u64;
+                if bytes != expected {
+                    return Ok((Some(defect), bytes_read));
+                }
+            }
+            Err(error) if matches!(error.kind, ErrorKind::OutOfRange | ErrorKind::Failed) => {
+                return Ok((Some(defect), bytes_read));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((None, bytes_read))
+}

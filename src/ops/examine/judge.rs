@@ -1,0 +1,281 @@
+//! From what was read to what it means: the state of each copy, the state and the margins of the object. Pure.
+
+use super::locate::{Copy, Presence};
+use super::read::{CopyReading, Reading};
+use super::{CopyFinding, Defect, Depth, Examination, Subject, is_good};
+use crate::backend::placement::{PlacementRules, better_place, margin};
+use crate::backend::{BackendRegistry, Zone};
+use crate::catalog::{ObjectHealth, ObjectState, ShardRecord, ShardState};
+use crate::format::Manifest;
+use crate::id::{BackendId, ObjectId};
+use crate::ops::reader::ObjectReader;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What was seen of an object, not judged yet.
+pub(super) struct Seen {
+    pub(super) copies: Vec<Copy>,
+    pub(super) reading: Reading,
+    pub(super) reader: ObjectReader,
+}
+
+/// Judges what was seen.
+pub(super) fn judge(subject: Subject, registry: &BackendRegistry, seen: Seen, depth: Depth) -> Examination {
+    let Seen { copies, reading, reader } = seen;
+    let mut findings = findings(copies, &reading, &subject.manifest);
+    if depth != Depth::Full {
+        recall(&subject.recorded, &mut findings);
+    }
+    settle_surplus(registry, &mut findings);
+    settle_misplaced(&subject, registry, &mut findings);
+    let worst = Worst::of(&subject, registry, &findings, &reading);
+    let moved_away = take_moved_away(&mut findings);
+    add_never_placed(&subject, &mut findings);
+    let mut examination = Examination {
+        state: worst.state(&subject, &findings),
+        margin: worst.margin,
+        backend_margin: worst.backend_margin,
+        worst_stripe_good: worst.good,
+        copies: findings,
+        moved_away,
+        bytes_read: reading.bytes_read,
+        blocks_checked: reading.blocks_checked,
+        full: depth == Depth::Full,
+        reader,
+        manifest: subject.manifest,
+    };
+    if let Some(health) = &subject.health {
+        recall_object(health, &mut examination);
+    }
+    examination
+}
+
+/// What is to be said of each copy by itself.
+pub(super) fn findings(copies: Vec<Copy>, reading: &Reading, manifest: &Manifest) -> Vec<CopyFinding> {
+    let stripe_count = manifest.layout().stripe_count();
+    copies.into_iter().zip(&reading.copies).map(|(copy, reading)| finding(copy, reading, stripe_count)).collect()
+}
+
+fn finding(copy: Copy, reading: &CopyReading, stripe_count: u64) -> CopyFinding {
+    let presence = reading.gone.clone().unwrap_or(copy.presence);
+    let (state, bytes, bad_blocks, defect) = match presence {
+        Presence::Absent => (ShardState::Missing, 0, 0, Some(Defect::Missing)),
+        Presence::Unknown(defect) => (ShardState::Unreachable, 0, 0, Some(defect)),
+        Presence::Unreadable(defect) => (ShardState::Corrupt, 0, stripe_count, Some(defect)),
+        Presence::There(bytes) => {
+            let defect = defect_of(reading);
+            let state = if defect.is_some() { ShardState::Corrupt } else { ShardState::Ok };
+            (state, bytes, reading.bad_blocks, defect)
+        }
+    };
+    CopyFinding {
+        index: copy.index,
+        backend: Some(copy.backend),
+        recorded: copy.recorded,
+        state,
+        bytes,
+        bad_blocks,
+        defect,
+    }
+}
+
+fn defect_of(reading: &CopyReading) -> Option<Defect> {
+    let blocks =
+        reading.first_bad.map(|first| Defect::Blocks { bad: reading.bad_blocks, read: reading.read_blocks, first });
+    match &reading.edge {
+        Some(length @ Defect::Length { .. }) => Some(length.clone()),
+        edge => blocks.or_else(|| edge.clone()),
+    }
+}
+
+/// Damage that a closer look found stays known until a look as close says otherwise.
+fn recall(recorded: &[ShardRecord], findings: &mut [CopyFinding]) {
+    for finding in findings.iter_mut().filter(|finding| finding.state == ShardState::Ok) {
+        let is_it = |record: &&ShardRecord| (record.index, Some(record.backend)) == (finding.index, finding.backend);
+        let Some(record) = recorded.iter().find(is_it).filter(|record| record.state == ShardState::Corrupt) else {
+            continue;
+        };
+        finding.state = ShardState::Corrupt;
+        finding.bad_blocks = record.bad_blocks;
+        finding.defect = Some(Defect::KnownBefore { bad: record.bad_blocks });
+    }
+}
+
+/// Which stripes the damage known from before is in is not known any more: what was said of the object then still holds.
+fn recall_object(health: &ObjectHealth, examination: &mut Examination) {
+    let recalled = |copy: &CopyFinding| matches!(copy.defect, Some(Defect::KnownBefore { .. }));
+    if health.checked_ns.is_none() || !examination.copies.iter().any(recalled) {
+        return;
+    }
+    let least = |now: Option<usize>, before: Option<u32>| now.zip(before).map(|(now, before)| now.min(before as usize));
+    examination.state = examination.state.max(health.state);
+    examination.margin = least(examination.margin, health.margin);
+    examination.backend_margin = least(examination.backend_margin, health.backend_margin);
+}
+
+/// Of several good copies of a shard one counts: not on a place that is being emptied, where the others are few, recorded.
+fn settle_surplus(registry: &BackendRegistry, findings: &mut [CopyFinding]) {
+    let mut good: BTreeMap<u8, Vec<usize>> = BTreeMap::new();
+    for (number, finding) in findings.iter().enumerate().filter(|(_, finding)| is_good(finding.state)) {
+        good.entry(finding.index).or_default().push(number);
+    }
+    let mut in_zone: BTreeMap<Option<&Zone>, usize> = BTreeMap::new();
+    for numbers in good.values().filter(|numbers| numbers.len() == 1) {
+        *in_zone.entry(zone_of(registry, &findings[numbers[0]])).or_default() += 1;
+    }
+    for numbers in good.into_values().filter(|numbers| numbers.len() > 1) {
+        let cost = |number: &usize| {
+            let finding = &findings[*number];
+            let place = finding.backend.and_then(|backend| registry.get(backend));
+            let leaving = place.is_none_or(|place| place.draining || place.volatile);
+            (leaving, in_zone.get(&zone_of(registry, finding)).copied().unwrap_or(0), !finding.recorded)
+        };
+        let Some(kept) = numbers.iter().copied().min_by_key(cost) else { continue };
+        *in_zone.entry(zone_of(registry, &findings[kept])).or_default() += 1;
+        for number in numbers.into_iter().filter(|number| *number != kept) {
+            findings[number].state = ShardState::Surplus;
+        }
+    }
+}
+
+fn zone_of<'a>(registry: &'a BackendRegistry, finding: &CopyFinding) -> Option<&'a Zone> {
+    registry.get(finding.backend?).map(|place| &place.zone)
+}
+
+/// Finds the shards for which a strictly better place exists, each as if those before it had moved there.
+fn settle_misplaced(subject: &Subject, registry: &BackendRegistry, findings: &mut [CopyFinding]) {
+    let candidates = registry.candidates(&subject.failed_writers);
+    let mut placed = placed(subject, registry, findings);
+    for index in 0..placed.len() {
+        let of_index =
+            |finding: &&mut CopyFinding| usize::from(finding.index) == index && finding.state == ShardState::Ok;
+        let Some(finding) = findings.iter_mut().find(of_index) else { continue };
+        if let Some(better) = better_place(&candidates, &placed, index, rules(subject.manifest.object())) {
+            placed[index] = Some(better);
+            finding.state = ShardState::Misplaced;
+            finding.defect = Some(Defect::BetterPlace);
+        }
+    }
+}
+
+/// Where each shard is, or may be again: its good copy, or else a place that does not answer or has a bad one.
+fn placed(subject: &Subject, registry: &BackendRegistry, findings: &[CopyFinding]) -> Vec<Option<usize>> {
+    let mut placed = vec![None; subject.manifest.geometry().total_shards()];
+    for wanted in [ShardState::Ok, ShardState::Unreachable, ShardState::Corrupt] {
+        for finding in findings.iter().filter(|finding| finding.state == wanted) {
+            let position = finding.backend.and_then(|backend| registry.position(backend));
+            let place = &mut placed[usize::from(finding.index)];
+            *place = place.or(position);
+        }
+    }
+    placed
+}
+
+/// The rules by which an object's shards find other places: the turn follows from its random id.
+pub(in crate::ops) fn rules(object: ObjectId) -> PlacementRules {
+    let [first, second, ..] = *object.as_bytes();
+    PlacementRules { rotation: usize::from(u16::from_le_bytes([first, second])), zone_limit: None }
+}
+
+/// The worst that is true of any stripe.
+struct Worst {
+    good: usize,
+    /// Good, or in a place that does not answer.
+    possible: usize,
+    margin: Option<usize>,
+    backend_margin: Option<usize>,
+}
+
+impl Worst {
+    fn of(subject: &Subject, registry: &BackendRegistry, findings: &[CopyFinding], reading: &Reading) -> Self {
+        let data_shards = subject.manifest.geometry().data_shards();
+        let mut worst: Option<Self> = None;
+        for pattern in &reading.patterns {
+            let stripe = Self::of_stripe(registry, findings, pattern, data_shards);
+            worst = Some(match worst {
+                None => stripe,
+                Some(worst) => worst.and(&stripe),
+            });
+        }
+        worst.unwrap_or_else(|| Self::of_stripe(registry, findings, &[], data_shards))
+    }
+
+    fn of_stripe(registry: &BackendRegistry, findings: &[CopyFinding], pattern: &[bool], data_shards: usize) -> Self {
+        let mut good: BTreeMap<u8, BackendId> = BTreeMap::new();
+        let mut lasting: BTreeMap<u8, (&Zone, BackendId)> = BTreeMap::new();
+        // A copy too many counts only where the one that counts is bad.
+        let (surplus, others): (Vec<_>, Vec<_>) =
+            findings.iter().zip(pattern).partition(|(finding, _)| finding.state == ShardState::Surplus);
+        for (finding, _) in others.into_iter().chain(surplus).filter(|(_, good)| **good) {
+            let Some(place) = finding.backend.and_then(|backend| registry.get(backend)) else { continue };
+            good.entry(finding.index).or_insert(place.id);
+            if !place.volatile {
+                lasting.entry(finding.index).or_insert((&place.zone, place.id));
+            }
+        }
+        let silent = findings.iter().filter(|finding| finding.state == ShardState::Unreachable);
+        let silent: BTreeSet<u8> =
+            silent.map(|finding| finding.index).filter(|index| !good.contains_key(index)).collect();
+        Self {
+            good: good.len(),
+            possible: good.len() + silent.len(),
+            margin: margin(lasting.values().map(|(zone, _)| *zone), data_shards),
+            backend_margin: margin(lasting.values().map(|(_, backend)| *backend), data_shards),
+        }
+    }
+
+    fn and(self, other: &Self) -> Self {
+        let least = |a: Option<usize>, b: Option<usize>| a.zip(b).map(|(a, b)| a.min(b));
+        Self {
+            good: self.good.min(other.good),
+            possible: self.possible.min(other.possible),
+            margin: least(self.margin, other.margin),
+            backend_margin: least(self.backend_margin, other.backend_margin),
+        }
+    }
+
+    fn state(&self, subject: &Subject, findings: &[CopyFinding]) -> ObjectState {
+        let geometry = subject.manifest.geometry();
+        let in_order = |index: u8| findings.iter().any(|copy| copy.index == index && copy.state == ShardState::Ok);
+        if self.possible < geometry.data_shards() {
+            ObjectState::Lost
+        } else if self.good < geometry.data_shards() {
+            ObjectState::Unavailable
+        } else if geometry.shard_indexes().all(in_order) {
+            ObjectState::Healthy
+        } else {
+            ObjectState::Degraded
+        }
+    }
+}
+
+/// Takes out the places where a shard is no more while a good copy of it is somewhere else.
+fn take_moved_away(findings: &mut Vec<CopyFinding>) -> Vec<(u8, BackendId)> {
+    let good: BTreeSet<u8> =
+        findings.iter().filter(|finding| is_good(finding.state)).map(|finding| finding.index).collect();
+    let mut moved_away = Vec::new();
+    findings.retain(|finding| {
+        let gone = finding.state == ShardState::Missing && good.contains(&finding.index);
+        if gone {
+            moved_away.extend(finding.backend.map(|backend| (finding.index, backend)));
+        }
+        !gone
+    });
+    moved_away
+}
+
+fn add_never_placed(subject: &Subject, findings: &mut Vec<CopyFinding>) {
+    for index in subject.manifest.geometry().shard_indexes() {
+        if !findings.iter().any(|finding| finding.index == index) {
+            findings.push(CopyFinding {
+                index,
+                backend: None,
+                recorded: false,
+                state: ShardState::Missing,
+                bytes: 0,
+                bad_blocks: 0,
+                defect: Some(Defect::NeverPlaced),
+            });
+        }
+    }
+    findings.sort_by_key(|finding| finding.index);
+}

@@ -1,0 +1,307 @@
+//! Looks at one object: which of its shards are there, whole, and where they should be, and what may still be lost.
+//!
+//! *What it is.* [`examine`], on which verify, repair and status stand: finds every copy of every shard, reads as much of
+//! it as the [`Depth`] says, and judges.
+//!
+//! *What it knows.* The catalog's record of an object, its signed manifest, the registry, and what a shard file must be to
+//! the last bit.
+//!
+//! *What it does not know.* Which object to look at, what to do about what it finds. It writes nothing, anywhere.
+//!
+//! *Invariants.* Unreachable is never taken for missing: missing is a shard whose recorded place and every other place
+//! within reach said that it is not there. A copy is good only if every byte that was read of it is the one that signed
+//! manifest and verified blocks determine. State and margin are those of the worst stripe.
+//!
+//! ```text
+//! catalog ─▶ manifest ─▶ copies found ─▶ blocks, leaves and edges read ─▶ each copy's state ─▶ the object's state, margins
+//! ```
+
+mod edges;
+mod judge;
+mod locate;
+mod read;
+#[cfg(test)]
+mod tests;
+
+use super::Controls;
+use super::reader::{ObjectReader, ShardPlace};
+use crate::backend::BackendRegistry;
+use crate::catalog::{CheckRecord, ObjectHealth, ObjectRecord, ObjectState, PendingDelete, ShardRecord, ShardState};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{Manifest, ManifestBytes};
+use crate::id::{BackendId, Geometry, ObjectId, StoreId};
+use crate::store::Store;
+pub(in crate::ops) use judge::rules;
+pub use read::Sample;
+
+/// How closely an object is looked at.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Depth {
+    /// Presence, length, and the end of each copy: manifest and trailer.
+    Quick,
+    /// Also header, leaves, and a share of the blocks, each verified.
+    Sample(Sample),
+    /// Every byte of every copy.
+    Full,
+}
+
+/// What is known of an object before it is looked at.
+#[derive(Debug, Clone)]
+pub struct Subject {
+    /// What its signed manifest says.
+    pub manifest: Manifest,
+    /// Where its shards should be.
+    pub recorded: Vec<ShardRecord>,
+    /// What the last look said.
+    pub health: Option<ObjectHealth>,
+    /// Places of its shards that wait for deletion: what is there is no copy.
+    pub going: Vec<(u8, BackendId)>,
+    /// Backends whose last write failed: no shard is misplaced because of them.
+    pub failed_writers: Vec<BackendId>,
+}
+
+/// What a look at an object gave.
+#[derive(Debug, Clone)]
+pub struct Examination {
+    /// What was looked at.
+    pub manifest: Manifest,
+    /// The state of its worst stripe.
+    pub state: ObjectState,
+    /// How many more zones may be lost before the object is; `None` where it cannot be recovered now.
+    pub margin: Option<usize>,
+    /// How many more backends may be lost before the object is.
+    pub backend_margin: Option<usize>,
+    /// How many shards' blocks are good and within reach in the worst stripe.
+    pub worst_stripe_good: usize,
+    /// What was found of each copy, by index, and for an index of which there is no copy nor record, that.
+    pub copies: Vec<CopyFinding>,
+    /// Recorded places where a shard is no more, while a good copy of it was found elsewhere.
+    pub moved_away: Vec<(u8, BackendId)>,
+    /// How many bytes were read.
+    pub bytes_read: u64,
+    /// How many blocks were read and checked.
+    pub blocks_checked: u64,
+    /// Whether every byte was looked at.
+    pub full: bool,
+    /// Reads whatever is good of the object.
+    pub reader: ObjectReader,
+}
+
+/// What was found of one copy of a shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CopyFinding {
+    /// Which shard.
+    pub index: u8,
+    /// Where; `None` for a shard that has no place.
+    pub backend: Option<BackendId>,
+    /// Whether the catalog has it there.
+    pub recorded: bool,
+    /// How it is.
+    pub state: ShardState,
+    /// The length of its file, where it is known.
+    pub bytes: u64,
+    /// How many of its blocks are wrong, of those that were read.
+    pub bad_blocks: u64,
+    /// What exactly is wrong.
+    pub defect: Option<Defect>,
+}
+
+/// What is wrong with a copy.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Defect {
+    /// Its backend did not answer.
+    #[error("its backend does not answer: {said}")]
+    Unreachable {
+        /// What the backend said.
+        said: String,
+    },
+    /// Its backend is not among those of the store.
+    #[error("its backend is not one of this store's any more")]
+    UnknownBackend,
+    /// It is not where it should be, nor anywhere else within reach.
+    #[error("it is not there")]
+    Missing,
+    /// It was never written: no place took it.
+    #[error("it has no place")]
+    NeverPlaced,
+    /// The file is there and cannot be read.
+    #[error("it cannot be read: {said}")]
+    Unreadable {
+        /// What the backend said.
+        said: String,
+    },
+    /// The file does not have the length it should have.
+    #[error("its file has {found} bytes, not {expected}")]
+    Length {
+        /// Its length.
+        found: u64,
+        /// What it should be.
+        expected: u64,
+    },
+    /// The first 64 bytes are wrong.
+    #[error("its header is damaged")]
+    Header,
+    /// Blocks are wrong.
+    #[error("{bad} of the {read} blocks read are damaged, the first in stripe {first}")]
+    Blocks {
+        /// How many.
+        bad: u64,
+        /// Of how many.
+        read: u64,
+        /// The first stripe with one.
+        first: u64,
+    },
+    /// The leaves are wrong, and what the others give says so.
+    #[error("its Merkle leaves are damaged")]
+    Leaves,
+    /// Manifest or trailer are wrong.
+    #[error("its manifest or trailer is damaged")]
+    Manifest,
+    /// An earlier, closer look found damage that this one does not see.
+    #[error("an earlier, closer check found it damaged ({bad} bad blocks)")]
+    KnownBefore {
+        /// How many.
+        bad: u64,
+    },
+    /// It is whole, but not where it should be.
+    #[error("a better place for it exists")]
+    BetterPlace,
+}
+
+impl Examination {
+    /// Which object.
+    pub fn object(&self) -> ObjectId {
+        self.manifest.object()
+    }
+
+    /// Its k and n.
+    pub fn geometry(&self) -> Geometry {
+        self.manifest.geometry()
+    }
+
+    /// The findings about one index.
+    pub fn copies_of(&self, index: u8) -> impl Iterator<Item = &CopyFinding> {
+        self.copies.iter().filter(move |copy| copy.index == index)
+    }
+
+    /// What the catalog is to remember of it.
+    pub fn check_record(&self, when_ns: i64) -> CheckRecord {
+        let record = |copy: &CopyFinding| {
+            let looked_whole = self.full && copy.state != ShardState::Unreachable && copy.state != ShardState::Missing;
+            let known = copy.recorded || is_good(copy.state);
+            copy.backend.filter(|_| known).map(|backend| ShardRecord {
+                index: copy.index,
+                backend,
+                bytes: copy.bytes,
+                state: copy.state,
+                bad_blocks: copy.bad_blocks,
+                verified_ns: looked_whole.then_some(when_ns),
+            })
+        };
+        let margin = |margin: Option<usize>| margin.and_then(|margin| u32::try_from(margin).ok());
+        CheckRecord {
+            object: self.object(),
+            state: self.state,
+            margin: margin(self.margin),
+            backend_margin: margin(self.backend_margin),
+            shards: self.copies.iter().filter_map(record).collect(),
+            when_ns,
+            full: self.full,
+        }
+    }
+}
+
+/// Whether a copy is whole.
+pub fn is_good(state: ShardState) -> bool {
+    matches!(state, ShardState::Ok | ShardState::Surplus | ShardState::Misplaced)
+}
+
+/// Looks at an object; `None` when the catalog does not have it, or has it no more.
+pub async fn examine(
+    store: &Store,
+    object: ObjectId,
+    depth: Depth,
+    controls: &Controls,
+) -> Result<Option<Examination>> {
+    match Subject::load(store, object).await? {
+        Some(subject) => subject.examine(store.registry(), depth, controls).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+impl Subject {
+    /// What the catalog knows of an object; `None` when it is unknown or dead.
+    pub async fn load(store: &Store, object: ObjectId) -> Result<Option<Self>> {
+        let loaded = store.catalog(move |catalog| {
+            if !catalog.object_is_live(object)? {
+                return Ok(None);
+            }
+            let before = PendingDelete { object, index: 0, backend: BackendId([0; BackendId::BYTES]) };
+            let limit = usize::try_from(catalog.pending_deletes_of(object)?).unwrap_or(usize::MAX);
+            let going = catalog.pending_deletes(Some(&before), limit)?;
+            let record = catalog.object(object)?;
+            Ok(record.map(|record| (record, catalog.shards(object), catalog.health(object), going)))
+        });
+        let Some((record, recorded, health, going)) = loaded.await? else { return Ok(None) };
+        let going = going.into_iter().filter(|delete| delete.object == object);
+        Ok(Some(Self {
+            manifest: open_manifest(record, &store.id())?,
+            recorded: recorded?,
+            health: health?,
+            going: going.map(|delete| (delete.index, delete.backend)).collect(),
+            failed_writers: super::writer::failed_writers(store).await?,
+        }))
+    }
+
+    /// Looks at it.
+    pub async fn examine(self, registry: &BackendRegistry, depth: Depth, controls: &Controls) -> Result<Examination> {
+        let copies = locate::find_copies(&self, registry).await;
+        let places = copies.iter().filter_map(|copy| copy.place(registry)).collect();
+        let reader = ObjectReader::new(self.manifest.clone(), places);
+        let reading = read::read(&reader, &copies, depth, controls).await?;
+        Ok(judge::judge(self, registry, judge::Seen { copies, reading, reader }, depth))
+    }
+}
+
+/// Reads every byte of these places again, as [`Depth::Full`] does, and judges what is there on its own: what the rest of
+/// the object is like makes no difference, nor where a better place would be.
+pub async fn look_again(
+    seen: &Examination,
+    registry: &BackendRegistry,
+    places: &[(u8, BackendId)],
+    controls: &Controls,
+) -> Result<SecondLook> {
+    let copies = locate::ask_again(seen.object(), registry, places).await;
+    let present = copies.iter().filter_map(|copy| copy.place(registry)).collect();
+    let reader = ObjectReader::new(seen.manifest.clone(), present);
+    let reading = read::read(&reader, &copies, Depth::Full, controls).await?;
+    let bytes_read = reading.bytes_read;
+    Ok(SecondLook { copies: judge::findings(copies, &reading, &seen.manifest), bytes_read })
+}
+
+/// What a second look at some places gave.
+#[derive(Debug, Clone)]
+pub struct SecondLook {
+    /// What is there, in the order of index and registration.
+    pub copies: Vec<CopyFinding>,
+    /// How many bytes were read.
+    pub bytes_read: u64,
+}
+
+impl locate::Copy {
+    /// Where the reader finds it, if there is anything to read.
+    fn place(&self, registry: &BackendRegistry) -> Option<ShardPlace> {
+        let backend = registry.get(self.backend).filter(|_| self.is_there())?;
+        Some(ShardPlace { index: self.index, backend: self.backend, source: Some(backend.backend.clone()) })
+    }
+}
+
+/// The manifest as the catalog keeps it, checked like any other.
+fn open_manifest(record: ObjectRecord, store: &StoreId) -> Result<Manifest> {
+    let ObjectRecord { id, public, signature, sealed, .. } = record;
+    Manifest::open(ManifestBytes { public, signature, sealed }, store).map_err(|error| {
+        Error::new(ErrorKind::Damaged, format!("the catalog's copy of the manifest of object {id} is damaged"))
+            .with_source(error)
+            .with_hint("make the catalog anew with `shard catalog rebuild`")
+    })
+}

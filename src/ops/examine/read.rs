@@ -1,0 +1,289 @@
+//! Reads as much of each copy as was asked for, and says block by block what is good.
+
+use super::edges::{self, Edges};
+use super::locate::{Copy, Presence};
+use super::{Defect, Depth};
+use crate::backend::{self, Backend, ErrorKind};
+use crate::catalog::ShardState;
+use crate::error::{self, Error, Result};
+use crate::format::{HEADER_BYTES, Manifest, ShardFileLayout};
+use crate::id::ShardId;
+use crate::merkle::{BlockPosition, Challenge, MAX_CHALLENGE_BLOCKS, VerifiedBlock};
+use crate::ops::Controls;
+use crate::ops::reader::{BlockState, ObjectReader, ShardPlace, StripeBlocks, Wanted};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// How many small reads are under way at once.
+const READS_AT_ONCE: usize = 16;
+
+/// Which share of the blocks is read, drawn from a seed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sample {
+    /// From 0, exclusive, to 1.
+    pub share: f64,
+    /// What the draw follows from; it must not be known beforehand.
+    pub seed: [u8; 32],
+}
+
+impl Sample {
+    /// How many of this many blocks are drawn: at least the share of them, and at least one.
+    pub fn count_of(&self, blocks: u64) -> u64 {
+        ((blocks as f64 * self.share).ceil() as u64).clamp(1.min(blocks), blocks)
+    }
+
+    /// The blocks of an object that are read.
+    pub fn positions(&self, manifest: &Manifest) -> Result<Vec<BlockPosition>> {
+        let (binding, geometry) = (manifest.binding(), manifest.geometry());
+        let all = binding.stripe_count * geometry.total_shards() as u64;
+        let impossible = |error| Error::new(error::ErrorKind::Invalid, "no sample can be drawn").with_source(error);
+        if self.count_of(all) <= MAX_CHALLENGE_BLOCKS {
+            let challenge = Challenge::new(&binding, self.count_of(all), self.seed).map_err(impossible)?;
+            return Ok(challenge.positions().to_vec());
+        }
+        let mut positions = Vec::new();
+        for index in geometry.shard_indexes() {
+            let count = self.count_of(binding.stripe_count);
+            let challenge = Challenge::for_shard(&binding, index, count, self.seed).map_err(impossible)?;
+            positions.extend_from_slice(challenge.positions());
+        }
+        Ok(positions)
+    }
+}
+
+/// What was read.
+#[derive(Debug)]
+pub(super) struct Reading {
+    /// In the order of the copies.
+    pub(super) copies: Vec<CopyReading>,
+    /// Each set of copies that are good in the same stripes, once; in the order of the copies.
+    pub(super) patterns: BTreeSet<Vec<bool>>,
+    pub(super) bytes_read: u64,
+    pub(super) blocks_checked: u64,
+}
+
+/// What was read of one copy.
+#[derive(Debug, Clone, Default)]
+pub(super) struct CopyReading {
+    pub(super) read_blocks: u64,
+    pub(super) bad_blocks: u64,
+    pub(super) first_bad: Option<u64>,
+    /// What is wrong beside the blocks.
+    pub(super) edge: Option<Defect>,
+    /// It stopped answering on the way.
+    pub(super) gone: Option<Presence>,
+}
+
+impl CopyReading {
+    fn note(&mut self, stripe_index: u64, good: bool) {
+        self.read_blocks += 1;
+        if !good {
+            self.bad_blocks += 1;
+            self.first_bad.get_or_insert(stripe_index);
+        }
+    }
+}
+
+/// A copy that is there, and its number among all copies.
+struct Present<'a> {
+    number: usize,
+    copy: &'a Copy,
+    file_bytes: u64,
+    backend: Arc<dyn Backend>,
+}
+
+/// Reads the copies that are there.
+pub(super) async fn read(reader: &ObjectReader, copies: &[Copy], depth: Depth, controls: &Controls) -> Result<Reading> {
+    let mut places = reader.places();
+    let mut present = Vec::new();
+    for (number, copy) in copies.iter().enumerate() {
+        let Presence::There(file_bytes) = copy.presence else { continue };
+        let Some(ShardPlace { source: Some(backend), .. }) = places.next() else { continue };
+        present.push(Present { number, copy, file_bytes, backend: Arc::clone(backend) });
+    }
+    let mut reading = Reading {
+        copies: vec![CopyReading::default(); copies.len()],
+        patterns: BTreeSet::new(),
+        bytes_read: 0,
+        blocks_checked: 0,
+    };
+    if depth == Depth::Full {
+        read_blocks(reader, &present, &mut reading, controls).await?;
+    } else {
+        reading.assume_blocks(&present, ShardFileLayout::of(reader.manifest()).file_bytes());
+    }
+    controls.check_cancelled()?;
+    read_edges(reader, &present, &mut reading, depth).await?;
+    if let Depth::Sample(sample) = depth {
+        read_sample(reader, &present, &mut reading, sample.positions(reader.manifest())?).await?;
+    }
+    reading.bytes_read += reader.bytes_read();
+    reading.settle_gone();
+    Ok(reading)
+}
+
+impl Reading {
+    /// Before any block is read, those of a file of the right length count as good.
+    fn assume_blocks(&mut self, present: &[Present<'_>], expected_bytes: u64) {
+        let mut pattern = vec![false; self.copies.len()];
+        for copy in present {
+            pattern[copy.number] = copy.file_bytes == expected_bytes;
+        }
+        self.patterns.insert(pattern);
+    }
+
+    fn note_stripe(&mut self, present: &[Present<'_>], stripe: &StripeBlocks) {
+        let mut pattern = vec![false; self.copies.len()];
+        for (copy, state) in present.iter().zip(&stripe.states) {
+            let good = *state == BlockState::Good;
+            pattern[copy.number] = good;
+            self.copies[copy.number].note(stripe.stripe_index, good);
+            self.blocks_checked += 1;
+        }
+        if !self.patterns.contains(&pattern) {
+            self.patterns.insert(pattern);
+        }
+    }
+
+    fn note_gone(&mut self, number: usize, error: &backend::Error) {
+        let gone = match error.kind {
+            ErrorKind::NotFound => Presence::Absent,
+            _ => Presence::Unknown(Defect::Unreachable { said: error.to_string() }),
+        };
+        self.copies[number].gone.get_or_insert(gone);
+    }
+
+    /// What stopped answering has no good blocks, whatever was read before.
+    fn settle_gone(&mut self) {
+        let patterns = std::mem::take(&mut self.patterns);
+        self.patterns = patterns
+            .into_iter()
+            .map(|mut pattern| {
+                pattern.iter_mut().zip(&self.copies).for_each(|(good, copy)| *good &= copy.gone.is_none());
+                pattern
+            })
+            .collect();
+    }
+}
+
+async fn read_blocks(
+    reader: &ObjectReader,
+    present: &[Present<'_>],
+    reading: &mut Reading,
+    controls: &Controls,
+) -> Result<()> {
+    let layout = reader.manifest().layout();
+    let mut stripes = reader.stripes(0..layout.stripe_count(), Wanted::All);
+    while let Some(stripe) = stripes.next().await {
+        controls.check_cancelled()?;
+        let stripe = stripe?;
+        controls.bytes(u64::from(layout.block_bytes(stripe.stripe_index)) * present.len() as u64);
+        reading.note_stripe(present, &stripe);
+    }
+    for damage in reader.damage() {
+        let is_it = |copy: &&Present<'_>| (copy.copy.index, copy.copy.backend) == (damage.index, damage.backend);
+        let Some(copy) = present.iter().find(is_it) else { continue };
+        let gone = match damage.state {
+            ShardState::Missing => Presence::Absent,
+            ShardState::Unreachable => {
+                Presence::Unknown(Defect::Unreachable { said: "it stopped answering while it was read".to_owned() })
+            }
+            _ => continue,
+        };
+        reading.copies[copy.number].gone = Some(gone);
+    }
+    Ok(())
+}
+
+async fn read_edges(reader: &ObjectReader, present: &[Present<'_>], reading: &mut Reading, depth: Depth) -> Result<()> {
+    let ask = |copy: usize| async move {
+        let Present { number, copy, file_bytes, backend } = &present[copy];
+        let leaves = if depth == Depth::Quick { None } else { reader.trusted_leaves(copy.index).await? };
+        let edges = Edges { manifest: reader.manifest(), index: copy.index, file_bytes: *file_bytes, leaves };
+        Ok::<_, Error>((*number, edges::check(backend.as_ref(), &edges, depth).await))
+    };
+    let still_there: Vec<usize> =
+        (0..present.len()).filter(|copy| reading.copies[present[*copy].number].gone.is_none()).collect();
+    let mut answers = stream::iter(still_there).map(ask).buffer_unordered(READS_AT_ONCE);
+    while let Some((number, answer)) = answers.try_next().await? {
+        match answer {
+            Ok((edge, bytes_read)) => {
+                reading.copies[number].edge = edge;
+                reading.bytes_read += bytes_read;
+            }
+            Err(error) => reading.note_gone(number, &error),
+        }
+    }
+    Ok(())
+}
+
+/// Reads the drawn blocks from every copy of their shards.
+async fn read_sample(
+    reader: &ObjectReader,
+    present: &[Present<'_>],
+    reading: &mut Reading,
+    positions: Vec<BlockPosition>,
+) -> Result<()> {
+    let base = reading.patterns.first().cloned().unwrap_or_default();
+    let questions = positions.into_iter().flat_map(|position| {
+        let of_shard = present.iter().filter(move |copy| copy.copy.index == position.shard_index);
+        of_shard.map(move |copy| (copy, position))
+    });
+    let ask = |(copy, position): (&Present<'_>, BlockPosition)| {
+        let (number, backend, reader) = (copy.number, Arc::clone(&copy.backend), reader.clone());
+        async move { Ok::<_, Error>((number, position, read_block(&reader, backend.as_ref(), position).await?)) }
+    };
+    // Collected first, so that what is under way borrows nothing.
+    let questions: Vec<_> = questions.map(ask).collect();
+    let mut answers = stream::iter(questions).buffer_unordered(READS_AT_ONCE);
+    let mut bad: Vec<(u64, usize)> = Vec::new();
+    while let Some((number, position, answer)) = answers.try_next().await? {
+        let good = match answer {
+            Ok(bytes) => bytes.is_some_and(|bytes| {
+                reading.bytes_read += bytes;
+                true
+            }),
+            Err(error) => {
+                reading.note_gone(number, &error);
+                continue;
+            }
+        };
+        reading.blocks_checked += 1;
+        reading.copies[number].note(position.stripe_index, good);
+        if !good {
+            bad.push((position.stripe_index, number));
+        }
+    }
+    bad.sort_unstable();
+    for stripe in bad.chunk_by(|a, b| a.0 == b.0) {
+        let mut pattern = base.clone();
+        stripe.iter().for_each(|(_, number)| pattern[*number] = false);
+        reading.patterns.insert(pattern);
+    }
+    Ok(())
+}
+
+/// How many bytes a block has that verifies; `None` when it does not, or cannot be read.
+async fn read_block(
+    reader: &ObjectReader,
+    backend: &dyn Backend,
+    position: BlockPosition,
+) -> Result<backend::Result<Option<u64>>> {
+    let layout = reader.manifest().layout();
+    let shard = ShardId { object: position.object, index: position.shard_index };
+    let start = HEADER_BYTES as u64 + layout.block_offset(position.stripe_index);
+    let bytes = u64::from(layout.block_bytes(position.stripe_index));
+    let block = match backend.read(shard, start..start + bytes).await {
+        Ok(block) => block,
+        Err(error) if matches!(error.kind, ErrorKind::OutOfRange | ErrorKind::Failed) => return Ok(Ok(None)),
+        Err(error) => return Ok(Err(error)),
+    };
+    let Some(leaves) = reader.trusted_leaves(position.shard_index).await? else { return Ok(Ok(None)) };
+    let check = move || {
+        let leaf = usize::try_from(position.stripe_index).ok().and_then(|stripe| leaves.get(stripe))?;
+        VerifiedBlock::check(position, block, leaf).ok().map(|_| bytes)
+    };
+    let stopped = |error| Error::new(error::ErrorKind::Cancelled, "hashing was stopped").with_source(error);
+    tokio::task::spawn_blocking(check).await.map(Ok).map_err(stopped)
+}

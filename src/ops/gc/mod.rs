@@ -1,0 +1,181 @@
+//! `gc`: gives back space that nothing needs.
+//!
+//! *What it is.* Leftovers of dead processes, deletes that wait, objects of large files that were begun and not ended,
+//! copies too many, objects that keep little for their size, removals of which everything is gone.
+//!
+//! *What it knows.* What the catalog says is needed, and what the backends say when they are asked again.
+//!
+//! *What it does not know.* How a shard is rebuilt: an object that is not well is left to `repair`.
+//!
+//! *Invariants.* Copy → commit → removal → delete: what lives is durable in its new object before the old one is named in a
+//! removal. Nothing goes because it seems unknown or absent: an object is emptied only by what its own index says, read
+//! again. A version that a living process is putting, or another machine began, stays.
+
+mod repack;
+mod surplus;
+mod unfinished;
+
+pub use repack::RepackedObject;
+pub use surplus::SurplusCopy;
+pub use unfinished::KeptUnfinished;
+
+use super::Controls;
+use super::ingest::Sources;
+use super::leftovers;
+use super::rebuild::MAINTENANCE;
+use super::refresh::refresh_known;
+use super::remove::{Deletes, RemovedFile, WaitingDeletes, Which, delete_pending};
+use crate::catalog::Catalog;
+use crate::error::Result;
+use crate::id::ObjectId;
+use crate::store::Store;
+use serde::Serialize;
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+/// How many dead objects are asked of the catalog at a time.
+const PAGE_OBJECTS: usize = 1000;
+
+/// Whether anything is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum GcMode {
+    /// It is.
+    #[default]
+    Run,
+    /// It is only said what would be.
+    DryRun,
+}
+
+/// How space is given back.
+#[derive(Debug, Clone, Default)]
+pub struct GcOptions {
+    /// Whether anything is done.
+    pub mode: GcMode,
+    /// Progress and cancelling.
+    pub controls: Controls,
+}
+
+/// What was given back, or would be.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct GcReport {
+    /// Whether nothing was done.
+    pub dry_run: bool,
+    /// Large files that were begun and not ended, and are gone.
+    pub unfinished: Vec<RemovedFile>,
+    /// Such files that stay, and why.
+    pub unfinished_kept: Vec<KeptUnfinished>,
+    /// Copies of shards that were one too many.
+    pub surplus: Vec<SurplusCopy>,
+    /// What lived in objects that kept little, packed anew.
+    pub repacked: Vec<RepackedObject>,
+    /// Objects that held nothing any more.
+    pub emptied: Vec<ObjectId>,
+    /// Objects that were left alone because they cannot be read now.
+    pub left_alone: Vec<ObjectId>,
+    /// Removals of which everything is gone, and so are they.
+    pub removals_finished: u64,
+    /// How many shards were deleted. In a dry run: how many wait to be.
+    pub shards_deleted: u64,
+    /// The bytes of these.
+    pub bytes_freed: u64,
+    /// Shards that stay until their backends can be reached.
+    pub waiting: Vec<WaitingDeletes>,
+    /// How many bytes of shards were read to pack anew and to check.
+    pub bytes_read: u64,
+    /// How many bytes of shards were written.
+    pub bytes_written: u64,
+    /// How long it took, in milliseconds.
+    pub elapsed_ms: u64,
+}
+
+impl GcReport {
+    /// Whether there was nothing to do.
+    pub fn is_nothing(&self) -> bool {
+        let lists_are_empty = self.unfinished.is_empty() && self.surplus.is_empty() && self.repacked.is_empty();
+        lists_are_empty && self.emptied.is_empty() && self.removals_finished == 0 && self.shards_deleted == 0
+    }
+}
+
+/// Gives back space.
+pub async fn gc(store: &Store, options: GcOptions) -> Result<GcReport> {
+    let begun = Instant::now();
+    options.controls.check_cancelled()?;
+    let mut report = match options.mode {
+        GcMode::Run => run(store, &options.controls).await?,
+        GcMode::DryRun => plan(store, &options.controls).await?,
+    };
+    report.elapsed_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+    Ok(report)
+}
+
+async fn run(store: &Store, controls: &Controls) -> Result<GcReport> {
+    leftovers::clear(store, controls).await?;
+    let _lease = store.lease(MAINTENANCE).await?;
+    // What another machine removed, or packed anew, is not to be done against.
+    let sources = Sources::of(store);
+    let refreshed = refresh_known(store, &sources, controls).await?;
+    let mut report = GcReport { bytes_read: refreshed.bytes_read, ..GcReport::default() };
+    let mut deletes = delete_pending(store, Which::All, controls).await?;
+    unfinished::clear(store, &mut report, controls).await?;
+    surplus::clear(store, &mut report, controls).await?;
+    repack::run(store, &sources, &mut report, controls).await?;
+    deletes.add_made(delete_pending(store, Which::All, controls).await?);
+    // An object that holds a removed version may be where nobody could look: then the removal stays.
+    if refreshed.unlisted.is_empty() {
+        deletes.add_made(drop_finished(store, &mut report, controls).await?);
+    }
+    forget_gone(store).await?;
+    report.shards_deleted += deletes.shards;
+    report.bytes_freed += deletes.bytes;
+    report.waiting = deletes.waiting(store);
+    Ok(report)
+}
+
+/// Nothing is asked of a backend but what an examination reads.
+async fn plan(store: &Store, controls: &Controls) -> Result<GcReport> {
+    let mut report = GcReport { dry_run: true, ..GcReport::default() };
+    let stats = store.catalog(|catalog| catalog.stats()).await?;
+    report.shards_deleted = stats.pending_deletes;
+    unfinished::plan(store, &mut report).await?;
+    surplus::plan(store, &mut report, controls).await?;
+    repack::plan(store, &Sources::of(store), &mut report, controls).await?;
+    report.removals_finished = store.catalog(|catalog| catalog.finished_removals()).await?.len() as u64;
+    Ok(report)
+}
+
+/// Removals that have nothing left to say.
+async fn drop_finished(store: &Store, report: &mut GcReport, controls: &Controls) -> Result<Deletes> {
+    let finished = store
+        .catalog(|catalog| {
+            let finished = catalog.finished_removals()?;
+            finished.iter().try_for_each(|removal| catalog.remove_finished(*removal))?;
+            Ok(finished)
+        })
+        .await?;
+    report.removals_finished = finished.len() as u64;
+    delete_pending(store, Which::Of(finished.into_iter().collect()), controls).await
+}
+
+/// Dead objects of which nothing is left anywhere need not be known.
+async fn forget_gone(store: &Store) -> Result<()> {
+    let mut after = None;
+    loop {
+        let from = after;
+        let page = store.catalog(move |catalog| forget_page(catalog, from)).await?;
+        match page {
+            Some(last) => after = Some(last),
+            None => return Ok(()),
+        }
+    }
+}
+
+fn forget_page(catalog: &mut Catalog, after: Option<ObjectId>) -> crate::catalog::Result<Option<ObjectId>> {
+    let busy: BTreeSet<ObjectId> = catalog.journals()?.iter().map(|entry| entry.object).collect();
+    let page = catalog.dead_objects(after, PAGE_OBJECTS)?;
+    for object in page.iter().filter(|object| !busy.contains(object)) {
+        if catalog.pending_deletes_of(*object)? == 0 {
+            catalog.forget_object(*object)?;
+        }
+    }
+    Ok(page.last().copied())
+}

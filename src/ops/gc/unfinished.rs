@@ -1,0 +1,97 @@
+//! Large files that were begun and not ended.
+
+use super::GcReport;
+use crate::catalog::{Catalog, VersionRecord};
+use crate::error::{ErrorKind, Result};
+use crate::format::FileName;
+use crate::id::{ProcessId, VersionId};
+use crate::ops::Controls;
+use crate::ops::put::version_lease;
+use crate::ops::remove::{Doomed, RemovedFile, remove_versions};
+use crate::store::Store;
+use serde::Serialize;
+
+/// A file that was begun, not ended, and stays.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct KeptUnfinished {
+    /// Its name.
+    pub name: FileName,
+    /// The version.
+    pub version: VersionId,
+    /// Why it stays.
+    pub why: &'static str,
+}
+
+/// Whose it is.
+struct Begun {
+    version: VersionRecord,
+    /// Hashes of its pieces are known only where they were put, and so is the lease of a process that died over it.
+    is_own: bool,
+    holder: Option<ProcessId>,
+}
+
+/// Removes those that this machine began and no living process goes on with.
+pub(super) async fn clear(store: &Store, report: &mut GcReport, controls: &Controls) -> Result<()> {
+    let (going, kept) = sort(store).await?;
+    report.unfinished_kept = kept;
+    for version in going {
+        // Held while it is removed, so that no put goes on with it now.
+        let _lease = match store.lease(&version_lease(version.id)).await {
+            Err(error) if error.kind == ErrorKind::Busy => {
+                report.unfinished_kept.push(keep(&version, "a process is putting it"));
+                continue;
+            }
+            lease => lease?,
+        };
+        let name = version.name.clone();
+        let is_still = store.catalog(move |catalog| catalog.unfinished_of(&name)).await?;
+        if !is_still.iter().any(|other| other.id == version.id) {
+            continue;
+        }
+        let removed = remove_versions(store, vec![Doomed::of(&version)], controls).await?;
+        report.unfinished.extend(removed.files);
+        report.shards_deleted += removed.shards_deleted;
+        report.bytes_freed += removed.bytes_freed;
+    }
+    Ok(())
+}
+
+/// Says which would go.
+pub(super) async fn plan(store: &Store, report: &mut GcReport) -> Result<()> {
+    let (going, kept) = sort(store).await?;
+    report.unfinished = going.into_iter().map(|v| RemovedFile { name: v.name, version: v.id }).collect();
+    report.unfinished_kept = kept;
+    Ok(())
+}
+
+async fn sort(store: &Store) -> Result<(Vec<VersionRecord>, Vec<KeptUnfinished>)> {
+    let begun = store.catalog(|catalog| read(catalog)).await?;
+    let (mut going, mut kept) = (Vec::new(), Vec::new());
+    for Begun { version, is_own, holder } in begun {
+        if holder.is_some_and(|holder| store.process_is_alive(holder)) {
+            kept.push(keep(&version, "a process is putting it"));
+        } else if !is_own {
+            kept.push(keep(
+                &version,
+                "another machine began it, or the catalog was rebuilt: `shard remove --version` ends it",
+            ));
+        } else {
+            going.push(version);
+        }
+    }
+    Ok((going, kept))
+}
+
+fn keep(version: &VersionRecord, why: &'static str) -> KeptUnfinished {
+    KeptUnfinished { name: version.name.clone(), version: version.id, why }
+}
+
+fn read(catalog: &Catalog) -> crate::catalog::Result<Vec<Begun>> {
+    let mut begun = Vec::new();
+    for version in catalog.unfinished()? {
+        let holder = catalog.lease_holder(&version_lease(version.id))?;
+        let is_own = holder.is_some() || catalog.pieces(version.id)?.iter().any(|piece| piece.blake3.is_some());
+        begun.push(Begun { version, is_own, holder });
+    }
+    Ok(begun)
+}

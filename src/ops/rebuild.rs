@@ -1,0 +1,333 @@
+//! `catalog rebuild`: the catalog made anew from the backends alone.
+//!
+//! A new catalog file is filled beside the old one and takes its place in one transaction: interrupted, nothing has
+//! changed. What is found counts, in whatever order it is found: removals are applied, chains of pieces that are not
+//! complete stay invisible, and what cannot be read now is recorded without names and never deleted.
+
+use super::Controls;
+use super::ingest::{FoundObject, Ingested, Inventory, ListedPlace, Sources, Taken, read_object};
+use super::refresh::refresh_known;
+use super::show::backend_name;
+use crate::backend::{self, Backend, BackendSpec, Mark};
+use crate::catalog::{Catalog, CatalogStats, ObjectState};
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::{BackendId, ObjectId, StoreId};
+use crate::store::Store;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use serde::Serialize;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+/// How many objects are read at once: their indexes are at most 16 MiB each, and most are far less.
+const OBJECTS_IN_FLIGHT: usize = 4;
+/// The lease that keeps everything away that would change what is where.
+pub(in crate::ops) const MAINTENANCE: &str = "maintenance";
+/// The new catalog's file name, until it takes the old one's place.
+const NEW_CATALOG_NAME: &str = "catalog.rebuild.db";
+
+/// How the catalog is rebuilt.
+#[derive(Debug, Clone, Default)]
+pub struct RebuildOptions {
+    /// Places to read beside the store's own backends.
+    pub from: Vec<String>,
+    /// Progress and cancelling.
+    pub controls: Controls,
+}
+
+/// What the rebuilt catalog holds.
+#[derive(Debug, Clone, Serialize)]
+pub struct RebuildReport {
+    /// The places that were read.
+    pub backends: Vec<RebuiltPlace>,
+    /// Objects that are in the catalog now, removals among them.
+    pub objects: u64,
+    /// Removals among them.
+    pub removals: u64,
+    /// Names that have a version.
+    pub files: u64,
+    /// Complete versions that were not removed.
+    pub versions: u64,
+    /// Large files of which the last piece was not found: they stay invisible.
+    pub unfinished: u64,
+    /// Objects that are recorded without names, because too little of them can be read now.
+    pub unreadable: Vec<UnreadableObject>,
+    /// Objects of which no copy of the manifest can be trusted: they are left alone.
+    pub untrusted: Vec<UntrustedObject>,
+    /// Objects that a process is writing, or that one left half-written.
+    pub in_progress: u64,
+    /// How many bytes of shards were read.
+    pub bytes_read: u64,
+    /// How long it took, in milliseconds.
+    pub elapsed_ms: u64,
+}
+
+/// One place that was read.
+#[derive(Debug, Clone, Serialize)]
+pub struct RebuiltPlace {
+    /// Its name; its id where the settings do not have it.
+    pub name: String,
+    /// How many shards it lists.
+    pub shards: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Why it could not be read, or not to its end.
+    pub problem: Option<String>,
+}
+
+/// An object that cannot be read now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct UnreadableObject {
+    /// The object.
+    pub id: ObjectId,
+    /// Lost, or unavailable where a backend that does not answer may hold the rest.
+    pub state: ObjectState,
+    /// How many of its shards were found.
+    pub found: usize,
+    /// Why.
+    pub problem: String,
+}
+
+/// An object whose manifest cannot be trusted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct UntrustedObject {
+    /// The object, as its shards' names say.
+    pub id: ObjectId,
+    /// How many of its shards were found.
+    pub found: usize,
+    /// Why.
+    pub problem: String,
+}
+
+/// Makes the catalog anew from the backends.
+///
+/// [`ErrorKind::Unavailable`] when not one backend can be read: an empty catalog would be no truth.
+pub async fn rebuild(store: &Store, options: RebuildOptions) -> Result<RebuildReport> {
+    let begun = Instant::now();
+    options.controls.check_cancelled()?;
+    let sources = all_sources(store, &options.from).await?;
+    if sources.is_empty() {
+        let doing = "no backend can be read: there is nothing to make the catalog from";
+        return Err(Error::new(ErrorKind::Unavailable, doing).with_hint("`shard backend check` says why"));
+    }
+    let _lease = store.lease(MAINTENANCE).await?;
+    let file = NewCatalog::create(store).await?;
+    let scan = Scan::run(store, &sources, &file, &options.controls).await?;
+    file.take_place(store, scan.unread.clone()).await?;
+    // What was put while the backends were read.
+    refresh_known(store, &sources, &options.controls).await?;
+    let (stats, dead) = count(store, &scan).await?;
+    Ok(scan.report(store, (stats, dead), begun))
+}
+
+/// The store's backends that answer, and the places named beside them.
+async fn all_sources(store: &Store, from: &[String]) -> Result<Sources> {
+    let mut all: Vec<(BackendId, Arc<dyn Backend>)> = Sources::of(store).iter().collect();
+    for url in from {
+        let (id, place) = open_place(store, url).await?;
+        if all.iter().all(|(known, _)| *known != id) {
+            all.push((id, place));
+        }
+    }
+    Ok(all.into_iter().collect())
+}
+
+async fn open_place(store: &Store, url: &str) -> Result<(BackendId, Arc<dyn Backend>)> {
+    let spec = BackendSpec::new("from", BackendId([0; BackendId::BYTES]), url);
+    let place = backend::open(&spec, store.environment(), store.dir())?;
+    match place.read_mark().await? {
+        Some(Mark { store: owner, backend }) if owner == store.id() => Ok((backend, place)),
+        Some(Mark { store: owner, .. }) => {
+            let doing = format!("{url} belongs to another store ({owner})");
+            Err(Error::new(ErrorKind::WrongKey, doing)
+                .with_hint("the key in this store is not the one it was made with"))
+        }
+        None => {
+            let doing = format!("{url} has no mark: it is not mounted, or not a place of a store");
+            Err(Error::new(ErrorKind::Unavailable, doing))
+        }
+    }
+}
+
+/// The new catalog, in a file of its own; gone when dropped.
+struct NewCatalog {
+    path: PathBuf,
+    catalog: Arc<Mutex<Catalog>>,
+}
+
+impl NewCatalog {
+    async fn create(store: &Store) -> Result<Self> {
+        let (path, id) = (store.dir().join(NEW_CATALOG_NAME), store.id());
+        remove_database(&path);
+        let at = path.clone();
+        let made = off_reactor(move || Ok(Catalog::create(&at, id)?)).await?;
+        Ok(Self { path, catalog: Arc::new(Mutex::new(made)) })
+    }
+
+    async fn write(&self, taken: &Taken) -> Result<()> {
+        let (catalog, record) = (Arc::clone(&self.catalog), taken.record.clone());
+        off_reactor(move || Ok(record.write(&mut catalog.lock().unwrap_or_else(PoisonError::into_inner))?)).await
+    }
+
+    /// The new content takes the place of the old; what is local stays, and what is still to be read is noted.
+    async fn take_place(self, store: &Store, unread: BTreeSet<ObjectId>) -> Result<()> {
+        let path = self.path.clone();
+        store
+            .catalog(move |catalog| {
+                catalog.rebuild_into(&path)?;
+                unread.iter().try_for_each(|object| super::ingest::note_unread(catalog, *object))
+            })
+            .await
+    }
+}
+
+impl Drop for NewCatalog {
+    fn drop(&mut self) {
+        remove_database(&self.path);
+    }
+}
+
+/// A database is its file and two beside it. What cannot be removed is in the way of nothing but the next rebuild.
+fn remove_database(path: &Path) {
+    for suffix in ["", "-wal", "-shm"] {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        let _ = std::fs::remove_file(name);
+    }
+}
+
+async fn off_reactor<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let stopped = |error| Error::new(ErrorKind::Cancelled, "the rebuild was stopped").with_source(error);
+    tokio::task::spawn_blocking(work).await.map_err(stopped)?
+}
+
+/// What reading all backends came to.
+#[derive(Debug, Default)]
+struct Scan {
+    places: Vec<ListedPlace>,
+    unreachable: Vec<(BackendId, String)>,
+    unread: BTreeSet<ObjectId>,
+    unreadable: Vec<UnreadableObject>,
+    untrusted: Vec<UntrustedObject>,
+    in_progress: u64,
+    bytes_read: u64,
+}
+
+type Read = (FoundObject, std::result::Result<Taken, super::reader::ReadError>);
+
+impl Scan {
+    async fn run(store: &Store, sources: &Sources, file: &NewCatalog, controls: &Controls) -> Result<Self> {
+        let mut scan = Self { unreachable: unreachable(store, sources), ..Self::default() };
+        let journals = store.catalog(|catalog| catalog.journals()).await?;
+        let busy: BTreeSet<ObjectId> = journals.iter().map(|entry| entry.object).collect();
+        controls.begin("reading what is on the backends", None, None);
+        let mut inventory = Inventory::new(sources);
+        let mut reading = FuturesUnordered::new();
+        let (trusted, now_ns) = (store.id(), store.now_ns());
+        while let Some(found) = inventory.next_object().await {
+            controls.check_cancelled()?;
+            if busy.contains(&found.object) {
+                scan.in_progress += 1;
+                continue;
+            }
+            if reading.len() >= OBJECTS_IN_FLIGHT
+                && let Some(read) = reading.next().await
+            {
+                scan.take(read, file, controls).await?;
+            }
+            reading.push(read(sources, trusted, found, now_ns));
+        }
+        while let Some(read) = reading.next().await {
+            controls.check_cancelled()?;
+            scan.take(read, file, controls).await?;
+        }
+        controls.end();
+        scan.places = inventory.into_places();
+        scan.unreadable.sort_by_key(|object| object.id);
+        scan.untrusted.sort_by_key(|object| object.id);
+        Ok(scan)
+    }
+
+    async fn take(&mut self, (found, read): Read, file: &NewCatalog, controls: &Controls) -> Result<()> {
+        controls.items(1);
+        match read {
+            Ok(mut taken) => {
+                self.bytes_read += taken.bytes_read;
+                controls.bytes(taken.bytes_read);
+                if let Ingested::Unreadable(error) = &taken.outcome {
+                    let problem = error.to_string();
+                    if !self.unreachable.is_empty() {
+                        taken.record.more_may_be_elsewhere();
+                    }
+                    let state = taken.record.state();
+                    self.unread.insert(found.object);
+                    let found_count = found.index_count();
+                    self.unreadable.push(UnreadableObject { id: found.object, state, found: found_count, problem });
+                }
+                file.write(&taken).await
+            }
+            Err(error) => {
+                let problem = error.to_string();
+                self.untrusted.push(UntrustedObject { id: found.object, found: found.index_count(), problem });
+                Ok(())
+            }
+        }
+    }
+
+    fn report(self, store: &Store, (stats, dead): (CatalogStats, BTreeSet<ObjectId>), begun: Instant) -> RebuildReport {
+        let listed = self.places.into_iter().map(|place| RebuiltPlace {
+            name: backend_name(store, place.backend),
+            shards: place.shards,
+            bytes: place.bytes,
+            problem: place.failure.map(|error| error.to_string()),
+        });
+        let silent = self.unreachable.into_iter().map(|(id, problem)| RebuiltPlace {
+            name: backend_name(store, id),
+            shards: 0,
+            bytes: 0,
+            problem: Some(problem),
+        });
+        RebuildReport {
+            backends: listed.chain(silent).collect(),
+            objects: stats.data_objects + stats.removal_objects,
+            removals: stats.removal_objects,
+            files: stats.files,
+            versions: stats.versions,
+            unfinished: stats.unfinished,
+            // What a removal names need not be read.
+            unreadable: self.unreadable.into_iter().filter(|object| !dead.contains(&object.id)).collect(),
+            untrusted: self.untrusted,
+            in_progress: self.in_progress,
+            bytes_read: self.bytes_read,
+            elapsed_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+async fn read(sources: &Sources, trusted: StoreId, found: FoundObject, now_ns: i64) -> Read {
+    let read = read_object(sources, &trusted, &found).await;
+    let taken = read.map(|read| Taken::new(read, &found, now_ns));
+    (found, taken)
+}
+
+/// The store's backends that do not answer.
+fn unreachable(store: &Store, sources: &Sources) -> Vec<(BackendId, String)> {
+    let silent = store.registry().iter().filter(|backend| !sources.contains(backend.id));
+    silent.map(|backend| (backend.id, format!("backend {} does not answer", backend.name))).collect()
+}
+
+async fn count(store: &Store, scan: &Scan) -> Result<(CatalogStats, BTreeSet<ObjectId>)> {
+    let unread = scan.unread.clone();
+    store
+        .catalog(move |catalog| {
+            let mut dead = BTreeSet::new();
+            for object in unread {
+                if !catalog.object_is_live(object)? {
+                    dead.insert(object);
+                }
+            }
+            Ok((catalog.stats()?, dead))
+        })
+        .await
+}

@@ -1,0 +1,116 @@
+//! Where files and shards are looked up: in a store, or in what was found on places without one.
+
+use super::found::Found;
+use crate::backend::Backend;
+use crate::catalog::{self, Catalog, ObjectRecord, ShardRecord};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{Manifest, ManifestBytes};
+use crate::id::{BackendId, ObjectId, ShardId, StoreId};
+use crate::ops::ingest::Sources;
+use crate::ops::reader::{ObjectReader, ShardPlace, gather_manifest};
+use crate::store::Store;
+use futures_util::future;
+use std::sync::Arc;
+
+/// Where files and shards are looked up.
+#[derive(Debug)]
+pub(super) enum Origin<'a> {
+    Store(&'a Store),
+    Found(Found),
+}
+
+impl Origin<'_> {
+    /// Asks the catalog, off the reactor.
+    pub(super) async fn catalog<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Catalog) -> catalog::Result<T> + Send + 'static,
+    {
+        match self {
+            Self::Store(store) => store.catalog(work).await,
+            Self::Found(found) => found.catalog(work).await,
+        }
+    }
+
+    /// What is said when a name is no file.
+    pub(super) fn not_found(&self, name: &str) -> Error {
+        let error = Error::new(ErrorKind::NotFound, format!("there is no file called {name:?}"));
+        error.with_hint(match self {
+            Self::Store(_) => "`shard list` shows what there is",
+            Self::Found(_) => "it may be in places that were not named: give each with --from",
+        })
+    }
+
+    fn trusted(&self) -> StoreId {
+        match self {
+            Self::Store(store) => store.id(),
+            Self::Found(found) => found.store_id(),
+        }
+    }
+
+    /// What people call a backend; `None` for a place that nobody named.
+    pub(super) fn backend_name(&self, backend: BackendId) -> Option<String> {
+        match self {
+            Self::Store(store) => {
+                let name = store.registry().get(backend).map(|registered| registered.name.clone());
+                Some(name.unwrap_or_else(|| backend.to_string()))
+            }
+            Self::Found(found) => found.backend_name(backend),
+        }
+    }
+
+    /// A reader of an object's shards in the places where they are recorded.
+    pub(super) async fn open(&self, object: ObjectId) -> Result<ObjectReader> {
+        let look = move |catalog: &mut Catalog| Ok((catalog.object(object)?, catalog.shards(object)?));
+        let (record, shards) = self.catalog(look).await?;
+        let places = self.recorded(&shards, record.as_ref());
+        let known = record.and_then(|record| open_manifest(record, &self.trusted()));
+        let manifest = match known {
+            Some(manifest) => manifest,
+            None => gather_manifest(&places, object, &self.trusted()).await?,
+        };
+        Ok(ObjectReader::new(manifest, places))
+    }
+
+    fn recorded(&self, shards: &[ShardRecord], record: Option<&ObjectRecord>) -> Vec<ShardPlace> {
+        match self {
+            Self::Store(store) => {
+                let place = |shard: &ShardRecord| ShardPlace::registered(store.registry(), shard.index, shard.backend);
+                shards.iter().map(place).collect()
+            }
+            Self::Found(found) => found.places(shards, record),
+        }
+    }
+
+    /// A reader of the same object that also has every other place where one of its shards is. `None` when there is none.
+    pub(super) async fn open_wider(&self, narrow: &ObjectReader) -> Option<ObjectReader> {
+        let Self::Store(store) = self else { return None };
+        let manifest = narrow.manifest().clone();
+        let mut places: Vec<ShardPlace> = narrow.places().cloned().collect();
+        let known = |index: u8, backend: BackendId| places.iter().any(|p| p.index == index && p.backend == backend);
+        let mut candidates = Vec::new();
+        for (backend, source) in Sources::of(store).iter() {
+            for index in manifest.geometry().shard_indexes().filter(|index| !known(*index, backend)) {
+                candidates.push(ShardPlace { index, backend, source: Some(Arc::clone(&source)) });
+            }
+        }
+        let object = manifest.object();
+        let found = future::join_all(candidates.into_iter().map(|place| look_for(object, place))).await;
+        let recorded = places.len();
+        places.extend(found.into_iter().flatten());
+        (places.len() > recorded).then(|| ObjectReader::new(manifest, places))
+    }
+}
+
+async fn look_for(object: ObjectId, place: ShardPlace) -> Option<ShardPlace> {
+    let source: &Arc<dyn Backend> = place.source.as_ref()?;
+    let found = source.head(ShardId { object, index: place.index }).await.is_ok();
+    found.then_some(place)
+}
+
+/// The manifest that the catalog has; `None` when that one is damaged, and the shards' are to be asked.
+fn open_manifest(record: ObjectRecord, trusted: &StoreId) -> Option<Manifest> {
+    let object = record.id;
+    let bytes = ManifestBytes { public: record.public, signature: record.signature, sealed: record.sealed };
+    Manifest::open(bytes, trusted).ok().filter(|manifest| manifest.object() == object)
+}

@@ -1,0 +1,86 @@
+//! What recovering came to.
+
+use crate::catalog::ShardState;
+use crate::error::{Error, ErrorKind};
+use crate::format::FileName;
+use crate::id::{Digest, ObjectId, VersionId};
+use serde::{Serialize, Serializer};
+
+/// What was recovered, and what was met on the way.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct RecoverReport {
+    /// The files that were recovered.
+    pub files: Vec<RecoveredFile>,
+    /// Shards that were wanted and missing, corrupt or unreachable.
+    pub damage: Vec<DamagedShard>,
+    /// The files that were not recovered, while others were.
+    pub failed: Vec<FailedRecovery>,
+    /// Bytes of shards that were read.
+    pub bytes_read: u64,
+    /// Bytes of files that were written.
+    pub bytes_written: u64,
+    /// How long it took.
+    pub elapsed_ms: u64,
+}
+
+/// A file that was recovered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RecoveredFile {
+    /// What it is called.
+    pub name: FileName,
+    /// Which version.
+    pub version: VersionId,
+    /// How many bytes were recovered.
+    pub size: u64,
+    /// The hash of the whole file's bytes, which was compared; `None` where only a range was recovered.
+    pub blake3: Option<Digest>,
+    /// Where it is now; `-` for a stream.
+    pub output: String,
+    /// How many heads the name has: with more than one, machines did not know each other, and this is the newest.
+    pub heads: u64,
+}
+
+/// A shard that was wanted and could not be used as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DamagedShard {
+    /// The object.
+    pub object: ObjectId,
+    /// Which shard of it.
+    pub shard: u8,
+    /// The backend's name.
+    pub backend: String,
+    /// Missing, corrupt or unreachable.
+    pub state: ShardState,
+    /// How many of the blocks that were read are bad.
+    pub bad_blocks: u64,
+}
+
+/// A file that was not recovered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FailedRecovery {
+    /// What it is called.
+    pub name: FileName,
+    /// Which version, where that is known.
+    pub version: Option<VersionId>,
+    /// What kind of failure.
+    #[serde(serialize_with = "kind_name")]
+    pub kind: ErrorKind,
+    /// Why, with its causes.
+    pub error: String,
+}
+
+fn kind_name<S: Serializer>(kind: &ErrorKind, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(kind.name())
+}
+
+impl FailedRecovery {
+    pub(super) fn new(name: FileName, version: Option<VersionId>, error: &Error) -> Self {
+        let mut text = error.to_string();
+        let mut cause = std::error::Error::source(error);
+        while let Some(next) = cause {
+            text = format!("{text}: {next}");
+            cause = next.source();
+        }
+        Self { name, version, kind: error.kind, error: text }
+    }
+}

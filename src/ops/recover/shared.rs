@@ -1,0 +1,184 @@
+//! The files that share one object: its stripes are read once, small files are written several at a time.
+
+use super::folder::{Folder, NewFile};
+use super::group::{Span, place, spans};
+use super::object::{OpenObject, Run};
+use super::origin::Origin;
+use super::outcome::Outcome;
+use super::plan::PlannedFile;
+use super::session::Request;
+use super::sink::{Extent, HashingSink, Sink, attributes, check_hash};
+use super::target::Files;
+use crate::error::{Error, Result};
+use crate::id::ObjectId;
+use crate::ops::reader::compute;
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::sync::Arc;
+
+/// A file up to this many bytes is written in one go beside others; larger ones are written as they are read.
+const SMALL_FILE_BYTES: u64 = 1024 * 1024;
+/// So many small files are written at once: what takes time is waiting for the disk to say that it has them.
+const SMALL_FILES_IN_FLIGHT: usize = 8;
+
+/// A small file that is being written, and where.
+type SmallFile = BoxFuture<'static, (PlannedFile, String, Result<()>)>;
+
+/// Recovers the files that share one object.
+pub(super) struct SharedObject<'s> {
+    request: &'s Request,
+    outcome: &'s mut Outcome,
+    files: &'s mut Files,
+    in_flight: FuturesUnordered<SmallFile>,
+}
+
+impl<'s> SharedObject<'s> {
+    pub(super) fn new(request: &'s Request, outcome: &'s mut Outcome, files: &'s mut Files) -> Self {
+        Self { request, outcome, files, in_flight: FuturesUnordered::new() }
+    }
+
+    pub(super) async fn recover(
+        mut self,
+        origin: &Origin<'_>,
+        object: ObjectId,
+        sharing: Vec<PlannedFile>,
+    ) -> Result<()> {
+        let wanted = self.without_existing(sharing).await?;
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let mut open = match OpenObject::open(origin, object).await {
+            Ok(open) => open,
+            Err(error) => return self.outcome.all_failed(&wanted, error),
+        };
+        let gap = open.stripe_bytes();
+        let mut done = Ok(());
+        for span in spans(wanted, gap) {
+            done = self.span(&mut open, span).await;
+            if done.is_err() {
+                break;
+            }
+        }
+        let done = done.and(self.drain().await);
+        self.outcome.take(open.into_tally());
+        done
+    }
+
+    /// Leaves out what is not to be replaced before anything is read for it.
+    async fn without_existing(&mut self, sharing: Vec<PlannedFile>) -> Result<Vec<PlannedFile>> {
+        let mut wanted = Vec::with_capacity(sharing.len());
+        for file in sharing {
+            match self.is_free(&file).await {
+                Ok(()) => wanted.push(file),
+                Err(error) => self.outcome.failed(&file, error)?,
+            }
+        }
+        Ok(wanted)
+    }
+
+    async fn is_free(&mut self, file: &PlannedFile) -> Result<()> {
+        file.check_pieces()?;
+        let (folder, name) = self.place(file).await?;
+        let existing = self.request.existing;
+        compute(move || folder.refuse_existing(&name, existing)).await?
+    }
+
+    async fn place(&mut self, file: &PlannedFile) -> Result<(Arc<Folder>, OsString)> {
+        if self.files.is_full() {
+            self.drain().await?;
+            self.files.sync().await?;
+        }
+        let relative = self.files.relative(file)?;
+        self.files.place(&relative).await
+    }
+
+    async fn span(&mut self, open: &mut OpenObject<'_>, span: Span) -> Result<()> {
+        let mut files = VecDeque::from(span.files);
+        while let Some(first) = files.front() {
+            let mut run = open.run(place(first).start..span.range.end);
+            while let Some(file) = files.pop_front() {
+                if let Err(error) = self.file(&mut run, &file).await {
+                    self.outcome.failed(&file, error)?;
+                    // Where the run stands is not known: the next file begins another.
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// One file from its object's payload to its place; a small one may still be on its way when this returns.
+    async fn file(&mut self, run: &mut Run<'_, '_>, file: &PlannedFile) -> Result<()> {
+        let range = place(file);
+        run.skip_to(range.start).await?;
+        let (folder, name) = self.place(file).await?;
+        let output = folder.path_of(&name).display().to_string();
+        let (existing, given) = (self.request.existing, attributes(&file.whole, Extent::Whole));
+        if range.end - range.start <= SMALL_FILE_BYTES {
+            let mut bytes = Vec::with_capacity((range.end - range.start) as usize);
+            while let Some(part) = run.next(range.end).await? {
+                bytes.extend_from_slice(&part);
+            }
+            return self.start(file.clone(), output, (folder, name, bytes)).await;
+        }
+        let new = compute(move || NewFile::create(folder, &name, existing, given.as_ref())).await??;
+        let mut sink = HashingSink::new(Sink::NewFile(new));
+        while let Some(part) = run.next(range.end).await? {
+            self.request.controls.bytes(part.len() as u64);
+            sink = sink.write(part).await?;
+        }
+        let bytes = sink.bytes();
+        sink.finish(&file.name, &file.whole, Extent::Whole).await?;
+        self.request.controls.items(1);
+        self.outcome.recovered(file, output, (Extent::Whole, bytes));
+        Ok(())
+    }
+
+    async fn start(
+        &mut self,
+        file: PlannedFile,
+        output: String,
+        (folder, name, bytes): (Arc<Folder>, OsString, Vec<u8>),
+    ) -> Result<()> {
+        if self.in_flight.len() >= SMALL_FILES_IN_FLIGHT {
+            self.settle_one().await?;
+        }
+        let existing = self.request.existing;
+        let (stored_name, whole) = (file.name.clone(), file.whole.clone());
+        let written = compute(move || {
+            let given = attributes(&whole, Extent::Whole);
+            let mut hasher = blake3::Hasher::new();
+            check_hash(&stored_name, &whole, hasher.update(&bytes))?;
+            let mut new = NewFile::create(folder, &name, existing, given.as_ref())?;
+            new.write(&bytes)?;
+            new.finish(given.as_ref())
+        });
+        let settled = async { (file, output, written.await.map_err(Error::from).flatten()) };
+        self.in_flight.push(Box::pin(settled));
+        Ok(())
+    }
+
+    async fn settle_one(&mut self) -> Result<()> {
+        let Some((file, output, outcome)) = self.in_flight.next().await else { return Ok(()) };
+        match outcome {
+            Ok(()) => {
+                let bytes = file.whole.total_bytes;
+                self.request.controls.bytes(bytes);
+                self.request.controls.items(1);
+                self.outcome.recovered(&file, output, (Extent::Whole, bytes));
+                Ok(())
+            }
+            Err(error) => self.outcome.failed(&file, error),
+        }
+    }
+
+    async fn drain(&mut self) -> Result<()> {
+        while !self.in_flight.is_empty() {
+            self.settle_one().await?;
+        }
+        Ok(())
+    }
+}

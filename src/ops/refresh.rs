@@ -1,0 +1,336 @@
+//! `catalog refresh`: brings in what other machines did on the same backends.
+//!
+//! Objects that the catalog does not know are taken in once the write quorum of their shards is there: with fewer, another
+//! machine may be writing them. Shards of known objects that were found in another place are recorded there. Nothing on a
+//! backend is changed, and nothing is forgotten because it was not found.
+
+use super::Controls;
+use super::ingest::{
+    FoundObject, Inventory, ListedPlace, ReadObject, Sources, Taken, is_unread, read_object, shard_records,
+};
+use super::rebuild::{MAINTENANCE, UntrustedObject};
+use super::show::backend_name;
+use crate::backend::ErrorKind as BackendErrorKind;
+use crate::catalog::{self, Catalog, PendingDelete, ShardRecord, ShardState};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{Manifest, ManifestBytes};
+use crate::id::{BackendId, ObjectId, ShardId};
+use crate::store::Store;
+use serde::Serialize;
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+/// How many objects are looked up in the catalog at a time.
+const BATCH_OBJECTS: usize = 256;
+
+/// How the catalog is refreshed.
+#[derive(Debug, Clone, Default)]
+pub struct RefreshOptions {
+    /// Progress and cancelling.
+    pub controls: Controls,
+}
+
+/// What was brought in.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct RefreshReport {
+    /// Objects that were not known, removals among them.
+    pub objects: u64,
+    /// Names that have a version now.
+    pub files: u64,
+    /// How many more complete versions there are than before; fewer when removals came in.
+    pub versions_gained: i64,
+    /// Places of known shards that were recorded anew.
+    pub shards_found: u64,
+    /// Shards of removed objects that were found, and are to be deleted.
+    pub removed_shards_found: u64,
+    /// Objects with fewer shards than the write quorum: maybe another machine is writing them.
+    pub incomplete: Vec<IncompleteObject>,
+    /// Objects of which no copy of the manifest can be trusted: they are left alone.
+    pub untrusted: Vec<UntrustedObject>,
+    /// Objects that the catalog has and no backend does, though every backend was listed to its end: lost, or removed by a
+    /// machine that finished before this one looked. They stay in the catalog until someone removes their files.
+    pub vanished: Vec<ObjectId>,
+    /// Backends that could not be listed to their end.
+    pub unlisted: Vec<String>,
+    /// How many bytes of shards were read.
+    pub bytes_read: u64,
+    /// How long it took, in milliseconds.
+    pub elapsed_ms: u64,
+}
+
+/// An object that is not whole yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct IncompleteObject {
+    /// The object.
+    pub id: ObjectId,
+    /// How many of its shards were found.
+    pub found: usize,
+    /// How many must be there before it is taken in.
+    pub needed: usize,
+}
+
+/// Brings in what is on the backends and not in the catalog.
+pub async fn refresh(store: &Store, options: RefreshOptions) -> Result<RefreshReport> {
+    options.controls.check_cancelled()?;
+    let sources = Sources::of(store);
+    if sources.is_empty() {
+        let doing = "no backend can be read: there is nothing to refresh from";
+        return Err(Error::new(ErrorKind::Unavailable, doing).with_hint("`shard backend check` says why"));
+    }
+    let _lease = store.lease(MAINTENANCE).await?;
+    refresh_known(store, &sources, &options.controls).await
+}
+
+/// The same, for whoever holds the maintenance lease.
+pub(in crate::ops) async fn refresh_known(
+    store: &Store,
+    sources: &Sources,
+    controls: &Controls,
+) -> Result<RefreshReport> {
+    let begun = Instant::now();
+    let before = store.catalog(|catalog| catalog.stats()).await?;
+    controls.begin("listing the backends", None, None);
+    let mut inventory = Inventory::new(sources);
+    let (listed, report) = (BTreeSet::new(), RefreshReport::default());
+    let mut refresh = Refresh { store, sources, listed, absent: Vec::new(), seen_to: None, report };
+    let mut batch = Vec::new();
+    while let Some(found) = inventory.next_object().await {
+        controls.check_cancelled()?;
+        controls.items(1);
+        batch.push(found);
+        if batch.len() >= BATCH_OBJECTS {
+            refresh.listed = inventory.listed();
+            refresh.take_batch(std::mem::take(&mut batch), controls).await?;
+        }
+    }
+    refresh.listed = inventory.listed();
+    refresh.take_batch(batch, controls).await?;
+    refresh.note_absent(&BTreeSet::new(), None).await?;
+    controls.end();
+    refresh.report.unlisted = unlisted(store, sources, &inventory.into_places());
+    let absent = std::mem::take(&mut refresh.absent);
+    if refresh.report.unlisted.is_empty() {
+        refresh.report.vanished = refresh.still_absent(absent, controls).await?;
+    }
+    let mut report = refresh.report;
+    let after = store.catalog(|catalog| catalog.stats()).await?;
+    report.files = after.files;
+    report.versions_gained =
+        i64::try_from(after.versions).unwrap_or(i64::MAX) - i64::try_from(before.versions).unwrap_or(i64::MAX);
+    report.elapsed_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+    Ok(report)
+}
+
+fn unlisted(store: &Store, sources: &Sources, listed: &[ListedPlace]) -> Vec<String> {
+    let silent = store.registry().iter().map(|backend| backend.id).filter(|id| !sources.contains(*id));
+    let failed = listed.iter().filter(|place| place.failure.is_some()).map(|place| place.backend);
+    silent.chain(failed).map(|id| backend_name(store, id)).collect()
+}
+
+struct Refresh<'a> {
+    store: &'a Store,
+    sources: &'a Sources,
+    /// Places whose listing did not fail so far: what they did not show of an object is not there.
+    listed: BTreeSet<BackendId>,
+    /// Objects that the catalog has and no listing showed.
+    absent: Vec<ObjectId>,
+    /// The last object up to which catalog and listings were compared.
+    seen_to: Option<ObjectId>,
+    report: RefreshReport,
+}
+
+/// What the catalog says of an object that was found.
+enum Known {
+    /// A journal names it: whoever writes it, or clears up after whoever did, records it.
+    Busy,
+    /// Nothing.
+    Unknown,
+    /// That it is there, but not what it holds.
+    Unread,
+    /// That it is removed.
+    Dead,
+    /// That it lives: its manifest, its recorded places, and those whose deletes wait.
+    Live(Manifest, Vec<ShardRecord>, BTreeSet<(u8, BackendId)>),
+}
+
+impl Refresh<'_> {
+    async fn take_batch(&mut self, batch: Vec<FoundObject>, controls: &Controls) -> Result<()> {
+        if let Some(last) = batch.last().map(|found| found.object) {
+            let shown = batch.iter().map(|found| found.object).collect();
+            self.note_absent(&shown, Some(last)).await?;
+        }
+        let (objects, trusted) = (batch.iter().map(|found| found.object).collect::<Vec<_>>(), self.store.id());
+        let known = self
+            .store
+            .catalog(move |catalog| {
+                let busy: BTreeSet<ObjectId> = catalog.journals()?.iter().map(|entry| entry.object).collect();
+                objects.iter().map(|object| look_up(catalog, *object, &busy, &trusted)).collect::<Result<Vec<_>, _>>()
+            })
+            .await?;
+        for (found, known) in batch.into_iter().zip(known) {
+            match known {
+                Known::Busy => {}
+                Known::Unknown => {
+                    let needed = |manifest: &Manifest| manifest.geometry().write_quorum();
+                    self.take_in(found, needed, controls).await?;
+                }
+                // It was whole once: what can be read of it now counts.
+                Known::Unread => self.take_in(found, |manifest| manifest.geometry().data_shards(), controls).await?,
+                Known::Dead => self.take_dead(found).await?,
+                Known::Live(manifest, recorded, pending) => {
+                    self.take_live(&found, &manifest, (&recorded, &pending)).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes through the catalog's objects up to `last`, or to the end, and notes those that were not shown.
+    async fn note_absent(&mut self, shown: &BTreeSet<ObjectId>, last: Option<ObjectId>) -> Result<()> {
+        loop {
+            let after = self.seen_to;
+            let mut page = self.store.catalog(move |catalog| catalog.objects_after(after, BATCH_OBJECTS)).await?;
+            page.retain(|object| last.is_none_or(|last| *object <= last));
+            match page.last() {
+                Some(end) => self.seen_to = Some(*end),
+                None => {
+                    self.seen_to = last.or(after);
+                    return Ok(());
+                }
+            }
+            self.absent.extend(page.into_iter().filter(|object| !shown.contains(object)));
+        }
+    }
+
+    /// Those of which no recorded shard is there when asked for by name: what was put or moved meanwhile is.
+    async fn still_absent(&self, absent: Vec<ObjectId>, controls: &Controls) -> Result<Vec<ObjectId>> {
+        let mut vanished = Vec::new();
+        for object in absent {
+            controls.check_cancelled()?;
+            let look = move |catalog: &mut Catalog| Ok((catalog.object_is_live(object)?, catalog.shards(object)?));
+            let (is_live, recorded) = self.store.catalog(look).await?;
+            let mut is_gone = is_live;
+            for shard in recorded {
+                let id = ShardId { object, index: shard.index };
+                let absent = match self.sources.get(shard.backend) {
+                    Some(source) => source.head(id).await.is_err_and(|error| error.kind == BackendErrorKind::NotFound),
+                    None => false,
+                };
+                is_gone &= absent;
+            }
+            if is_gone {
+                vanished.push(object);
+            }
+        }
+        Ok(vanished)
+    }
+
+    async fn take_in(
+        &mut self,
+        found: FoundObject,
+        needed: impl Fn(&Manifest) -> usize,
+        controls: &Controls,
+    ) -> Result<()> {
+        let read = match read_object(self.sources, &self.store.id(), &found).await {
+            Ok(read) => read,
+            Err(error) => {
+                let (id, problem) = (found.object, error.to_string());
+                self.report.untrusted.push(UntrustedObject { id, found: found.index_count(), problem });
+                return Ok(());
+            }
+        };
+        self.report.bytes_read += read.bytes_read;
+        controls.bytes(read.bytes_read);
+        let ReadObject { manifest, index, .. } = &read;
+        let (count, needed) = (found.index_count(), needed(manifest));
+        if count < needed || index.is_err() {
+            self.report.incomplete.push(IncompleteObject { id: found.object, found: count, needed });
+            return Ok(());
+        }
+        let record = Taken::new(read, &found, self.store.now_ns()).record;
+        self.store.catalog(move |catalog| record.write(catalog)).await?;
+        self.report.objects += 1;
+        Ok(())
+    }
+
+    async fn take_dead(&mut self, found: FoundObject) -> Result<()> {
+        self.report.removed_shards_found += found.shards.len() as u64;
+        self.store
+            .catalog(move |catalog| {
+                for shard in &found.shards {
+                    let (index, backend, bytes) = (shard.index, shard.backend, shard.bytes);
+                    let state = ShardState::Ok;
+                    let record = ShardRecord { index, backend, bytes, state, bad_blocks: 0, verified_ns: None };
+                    // Of a dead object this records a delete that waits.
+                    catalog.put_shard(found.object, &record)?;
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    /// Records what was found and is not recorded, and forgets places that were listed without it.
+    async fn take_live(
+        &mut self,
+        found: &FoundObject,
+        manifest: &Manifest,
+        (recorded, pending): (&[ShardRecord], &BTreeSet<(u8, BackendId)>),
+    ) -> Result<()> {
+        let is_found =
+            |old: &ShardRecord| found.shards.iter().any(|new| (new.index, new.backend) == (old.index, old.backend));
+        let standing = |old: &ShardRecord| matches!(old.state, ShardState::Ok | ShardState::Misplaced) && is_found(old);
+        let mut news = Vec::new();
+        for mut shard in shard_records(manifest, found) {
+            let place = (shard.index, shard.backend);
+            let known = recorded.iter().find(|old| (old.index, old.backend) == place);
+            let is_news = known.is_none_or(|old| matches!(old.state, ShardState::Missing | ShardState::Unreachable));
+            if !is_news || pending.contains(&place) {
+                continue;
+            }
+            if shard.state != ShardState::Corrupt {
+                let stands = recorded.iter().any(|old| old.index == shard.index && standing(old));
+                shard.state = if stands { ShardState::Surplus } else { shard.state };
+            }
+            news.push(shard);
+        }
+        if news.is_empty() {
+            return Ok(());
+        }
+        self.report.shards_found += news.len() as u64;
+        let stands_in =
+            |old: &ShardRecord| news.iter().any(|new| new.index == old.index && new.state == ShardState::Ok);
+        let is_gone = |old: &&ShardRecord| self.listed.contains(&old.backend) && !is_found(old) && stands_in(old);
+        let gone: Vec<ShardRecord> = recorded.iter().filter(is_gone).copied().collect();
+        let object = found.object;
+        self.store
+            .catalog(move |catalog| {
+                news.iter().try_for_each(|new| catalog.put_shard(object, new))?;
+                gone.iter().try_for_each(|old| catalog.drop_shard(object, old.index, old.backend))
+            })
+            .await
+    }
+}
+
+fn look_up(
+    catalog: &Catalog,
+    object: ObjectId,
+    busy: &BTreeSet<ObjectId>,
+    trusted: &crate::id::StoreId,
+) -> catalog::Result<Known> {
+    if busy.contains(&object) {
+        return Ok(Known::Busy);
+    }
+    let Some(record) = catalog.object(object)? else { return Ok(Known::Unknown) };
+    if !catalog.object_is_live(object)? {
+        return Ok(Known::Dead);
+    }
+    let bytes = ManifestBytes { public: record.public, signature: record.signature, sealed: record.sealed };
+    let (Ok(manifest), false) = (Manifest::open(bytes, trusted), is_unread(catalog, object)?) else {
+        return Ok(Known::Unread);
+    };
+    let first = PendingDelete { object, index: 0, backend: BackendId([0; BackendId::BYTES]) };
+    let waiting = catalog.pending_deletes(Some(&first), usize::from(u8::MAX) + 1)?;
+    let waiting = waiting.into_iter().filter(|delete| delete.object == object);
+    let pending = waiting.map(|delete| (delete.index, delete.backend)).collect();
+    Ok(Known::Live(manifest, catalog.shards(object)?, pending))
+}
