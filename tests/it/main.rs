@@ -8,6 +8,7 @@ mod cloud_webdav;
 mod front_page;
 mod golden;
 mod kill;
+mod past;
 mod put;
 mod put_folder;
 mod put_leftovers;
