@@ -10,10 +10,11 @@ use super::ingest::{
 };
 use super::rebuild::{MAINTENANCE, UntrustedObject};
 use super::show::backend_name;
+use crate::backend::ErrorKind as BackendErrorKind;
 use crate::catalog::{self, Catalog, PendingDelete, ShardRecord, ShardState};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Manifest, ManifestBytes};
-use crate::id::{BackendId, ObjectId};
+use crate::id::{BackendId, ObjectId, ShardId};
 use crate::store::Store;
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -46,6 +47,9 @@ pub struct RefreshReport {
     pub incomplete: Vec<IncompleteObject>,
     /// Objects of which no copy of the manifest can be trusted: they are left alone.
     pub untrusted: Vec<UntrustedObject>,
+    /// Objects that the catalog has and no backend does, though every backend was listed to its end: lost, or removed by a
+    /// machine that finished before this one looked. They stay in the catalog until someone removes their files.
+    pub vanished: Vec<ObjectId>,
     /// Backends that could not be listed to their end.
     pub unlisted: Vec<String>,
     /// How many bytes of shards were read.
@@ -87,7 +91,8 @@ pub(in crate::ops) async fn refresh_known(
     let before = store.catalog(|catalog| catalog.stats()).await?;
     controls.begin("listing the backends", None, None);
     let mut inventory = Inventory::new(sources);
-    let mut refresh = Refresh { store, sources, listed: BTreeSet::new(), report: RefreshReport::default() };
+    let (listed, report) = (BTreeSet::new(), RefreshReport::default());
+    let mut refresh = Refresh { store, sources, listed, absent: Vec::new(), seen_to: None, report };
     let mut batch = Vec::new();
     while let Some(found) = inventory.next_object().await {
         controls.check_cancelled()?;
@@ -100,9 +105,14 @@ pub(in crate::ops) async fn refresh_known(
     }
     refresh.listed = inventory.listed();
     refresh.take_batch(batch, controls).await?;
+    refresh.note_absent(&BTreeSet::new(), None).await?;
     controls.end();
+    refresh.report.unlisted = unlisted(store, sources, &inventory.into_places());
+    let absent = std::mem::take(&mut refresh.absent);
+    if refresh.report.unlisted.is_empty() {
+        refresh.report.vanished = refresh.still_absent(absent, controls).await?;
+    }
     let mut report = refresh.report;
-    report.unlisted = unlisted(store, sources, &inventory.into_places());
     let after = store.catalog(|catalog| catalog.stats()).await?;
     report.files = after.files;
     report.versions_gained =
@@ -122,6 +132,10 @@ struct Refresh<'a> {
     sources: &'a Sources,
     /// Places whose listing did not fail so far: what they did not show of an object is not there.
     listed: BTreeSet<BackendId>,
+    /// Objects that the catalog has and no listing showed.
+    absent: Vec<ObjectId>,
+    /// The last object up to which catalog and listings were compared.
+    seen_to: Option<ObjectId>,
     report: RefreshReport,
 }
 
@@ -141,6 +155,10 @@ enum Known {
 
 impl Refresh<'_> {
     async fn take_batch(&mut self, batch: Vec<FoundObject>, controls: &Controls) -> Result<()> {
+        if let Some(last) = batch.last().map(|found| found.object) {
+            let shown = batch.iter().map(|found| found.object).collect();
+            self.note_absent(&shown, Some(last)).await?;
+        }
         let (objects, trusted) = (batch.iter().map(|found| found.object).collect::<Vec<_>>(), self.store.id());
         let known = self
             .store
@@ -165,6 +183,46 @@ impl Refresh<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Goes through the catalog's objects up to `last`, or to the end, and notes those that were not shown.
+    async fn note_absent(&mut self, shown: &BTreeSet<ObjectId>, last: Option<ObjectId>) -> Result<()> {
+        loop {
+            let after = self.seen_to;
+            let mut page = self.store.catalog(move |catalog| catalog.objects_after(after, BATCH_OBJECTS)).await?;
+            page.retain(|object| last.is_none_or(|last| *object <= last));
+            match page.last() {
+                Some(end) => self.seen_to = Some(*end),
+                None => {
+                    self.seen_to = last.or(after);
+                    return Ok(());
+                }
+            }
+            self.absent.extend(page.into_iter().filter(|object| !shown.contains(object)));
+        }
+    }
+
+    /// Those of which no recorded shard is there when asked for by name: what was put or moved meanwhile is.
+    async fn still_absent(&self, absent: Vec<ObjectId>, controls: &Controls) -> Result<Vec<ObjectId>> {
+        let mut vanished = Vec::new();
+        for object in absent {
+            controls.check_cancelled()?;
+            let look = move |catalog: &mut Catalog| Ok((catalog.object_is_live(object)?, catalog.shards(object)?));
+            let (is_live, recorded) = self.store.catalog(look).await?;
+            let mut is_gone = is_live;
+            for shard in recorded {
+                let id = ShardId { object, index: shard.index };
+                let absent = match self.sources.get(shard.backend) {
+                    Some(source) => source.head(id).await.is_err_and(|error| error.kind == BackendErrorKind::NotFound),
+                    None => false,
+                };
+                is_gone &= absent;
+            }
+            if is_gone {
+                vanished.push(object);
+            }
+        }
+        Ok(vanished)
     }
 
     async fn take_in(

@@ -70,6 +70,11 @@ impl Sources {
         self.backends.is_empty()
     }
 
+    /// This one, if it answers.
+    pub fn get(&self, backend: BackendId) -> Option<&Arc<dyn Backend>> {
+        self.backends.get(&backend)
+    }
+
     /// Whether this one answers.
     pub fn contains(&self, backend: BackendId) -> bool {
         self.backends.contains_key(&backend)

@@ -1,0 +1,188 @@
+//! Giving back space.
+
+use super::*;
+use shard::catalog::{JournalEntry, Purpose};
+use shard::format::{Index, ObjectKind, Piece};
+use shard::id::{Digest, ProcessId};
+use shard::ops::Controls;
+use shard::ops::gc::GcMode;
+use shard::ops::writer::{Contents, ObjectOptions, ObjectWriter, WriteFailures};
+use shard::stripe::Check;
+
+#[tokio::test]
+async fn packing_anew_keeps_what_lives_and_frees_the_rest() {
+    let world = World::new(5).await;
+    let store = world.open("a").await;
+    let files: Vec<(String, Vec<u8>)> = (0..10).map(|n| (format!("f{n}"), bytes(n, 50_000))).collect();
+    let given: Vec<(&str, Vec<u8>)> = files.iter().map(|(file, content)| (file.as_str(), content.clone())).collect();
+    let old = put_together(&store, &given).await.objects[0].id;
+    let (full, before) = (world.shard_bytes(), list_all(&store, ListedVersions::All).await);
+    for file in 0..7 {
+        remove_file(&store, &format!("folder/f{file}"), RemoveVersions::All).await;
+    }
+    let planned = gc(&store, GcOptions { mode: GcMode::DryRun, ..GcOptions::default() }).await.expect("a plan");
+    assert_eq!((planned.repacked[0].live_bytes, planned.repacked[0].to), (150_000, None));
+    assert!(heads(&store, "folder/f8").await.len() == 1 && world.shard_bytes() > full, "a dry run does nothing");
+    let report = run_gc(&store).await;
+    assert_eq!(report.repacked.len(), 1);
+    let packed = &report.repacked[0];
+    assert_eq!((packed.from.as_slice(), packed.pieces, packed.live_bytes), (&[old][..], 3, 150_000));
+    assert!(packed.replaced && packed.to.is_some_and(|new| new < old));
+    assert!(world.shard_bytes() * 2 < full, "{} of {full}", world.shard_bytes());
+    assert_eq!(world.all_shards().len(), 5, "the removals are finished and gone too");
+    let after = list_all(&store, ListedVersions::All).await;
+    for file in 7..10 {
+        let text = format!("folder/f{file}");
+        assert!(read_file(&store, &text).await == Some(bytes(file, 50_000)));
+        let of = |report: &ListReport| {
+            report.files.iter().find(|f| f.name == name(&text)).map(|f| (f.version, f.size, f.modified))
+        };
+        assert_eq!(of(&after), of(&before), "version, length and time stay");
+    }
+    assert!(run_gc(&store).await.is_nothing());
+    drop(store);
+    world.lose_catalog("a");
+    let store = world.open("a").await;
+    run_rebuild(&store).await;
+    assert_eq!(list_all(&store, ListedVersions::All).await.files, after.files);
+}
+
+#[tokio::test]
+async fn several_thin_objects_become_one() {
+    let world = World::new(5).await;
+    let store = world.open("a").await;
+    for round in 0..3 {
+        put_together(
+            &store,
+            &[(&format!("keep{round}"), bytes(round, 1000)), (&format!("drop{round}"), bytes(9, 90_000))],
+        )
+        .await;
+        remove_file(&store, &format!("folder/drop{round}"), RemoveVersions::All).await;
+    }
+    let report = run_gc(&store).await;
+    assert_eq!((report.repacked.len(), report.repacked[0].from.len()), (1, 3));
+    assert_eq!(world.all_shards().len(), 5);
+    for round in 0..3 {
+        assert!(read_file(&store, &format!("folder/keep{round}")).await == Some(bytes(round, 1000)));
+    }
+}
+
+#[tokio::test]
+async fn an_object_that_cannot_be_read_is_left_alone() {
+    let world = World::new(5).await;
+    let store = world.open("a").await;
+    let old = put_together(&store, &[("keep", bytes(1, 1000)), ("drop", bytes(2, 90_000))]).await.objects[0].id;
+    remove_file(&store, "folder/drop", RemoveVersions::All).await;
+    drop(store);
+    for backend in [0, 1, 2] {
+        world.unmount(backend);
+    }
+    let store = world.open("a").await;
+    assert_eq!(run_gc(&store).await.left_alone, [old]);
+    drop(store);
+    for backend in [0, 1, 2] {
+        world.mount(backend);
+    }
+    let store = world.open("a").await;
+    assert_eq!(run_gc(&store).await.repacked.len(), 1);
+    assert!(read_file(&store, "folder/keep").await == Some(bytes(1, 1000)));
+}
+
+#[tokio::test]
+async fn a_copy_too_many_goes_once_all_shards_are_intact_and_not_before() {
+    let world = World::new(5).await;
+    let store = world.open("a").await;
+    put_bytes(&store, "file", bytes(1, 10_000)).await;
+    let whole = world.all_shards();
+    let (file, content) = world.shards(0).into_iter().next().expect("a shard");
+    let copy = world.folder(1).join(&file);
+    fs::create_dir_all(copy.parent().expect("a folder")).expect("a folder");
+    fs::write(&copy, &content).expect("written");
+    let (other, right) = world.shards(2).into_iter().next().expect("a shard");
+    let mut wrong = right.clone();
+    wrong[100] ^= 1;
+    fs::write(world.folder(2).join(&other), wrong).expect("damaged");
+    assert!(run_gc(&store).await.surplus.is_empty(), "one shard is damaged");
+    assert!(copy.exists());
+    fs::write(world.folder(2).join(&other), right).expect("mended");
+    let report = run_gc(&store).await;
+    assert_eq!((report.surplus.len(), report.shards_deleted), (1, 1));
+    assert_eq!(world.all_shards().len(), whole.len());
+    assert!(read_file(&store, "file").await == Some(bytes(1, 10_000)));
+    assert!(run_gc(&store).await.is_nothing());
+}
+
+/// Writes the first piece of a file whose last never comes.
+async fn begin_file(store: &Store, text: &str, hash: Option<Digest>) -> VersionId {
+    let version = VersionId(store.random_bytes().expect("bytes"));
+    let options = ObjectOptions {
+        kind: ObjectKind::Data,
+        geometry: RedundancyLevel::Personal.geometry(),
+        check: Check::Parity,
+        file: Some((name(text), version)),
+        failures: WriteFailures::default(),
+        controls: Controls::default(),
+    };
+    let mut writer = ObjectWriter::begin(store, options).await.expect("a writer");
+    writer.append(&bytes(1, 10_000)).await.expect("written");
+    let piece = Piece { version, name: name(text), ordinal: 0, offset: 0, bytes: 10_000, last: None };
+    let index = Index { pieces: vec![piece], removal: None };
+    let piece_hashes = hash.map(|hash| (version, 0, hash)).into_iter().collect();
+    writer.finish(Contents { index, piece_hashes }).await.expect("stored");
+    version
+}
+
+#[tokio::test]
+async fn a_file_that_was_begun_here_and_not_ended_goes_and_one_begun_elsewhere_stays() {
+    let world = World::new(5).await;
+    let store = world.open("a").await;
+    let own = begin_file(&store, "own", Some(Digest([1; 32]))).await;
+    let foreign = begin_file(&store, "foreign", None).await;
+    assert!(names(&store).await.is_empty());
+    let report = run_gc(&store).await;
+    assert_eq!(report.unfinished.iter().map(|file| file.version).collect::<Vec<_>>(), [own]);
+    assert_eq!(report.unfinished_kept.iter().map(|file| file.version).collect::<Vec<_>>(), [foreign]);
+    assert_eq!(world.all_shards().len(), 5);
+    assert!(run_gc(&store).await.is_nothing());
+    remove_file(&store, "foreign", RemoveVersions::One(foreign)).await;
+    run_gc(&store).await;
+    assert!(world.all_shards().is_empty());
+}
+
+#[tokio::test]
+async fn a_file_that_a_living_process_is_putting_stays() {
+    let world = World::new(5).await;
+    let (store, putting) = (world.open("a").await, world.open("a").await);
+    let version = begin_file(&putting, "file", Some(Digest([1; 32]))).await;
+    let lease = putting.lease(&shard::ops::put::version_lease(version)).await.expect("a lease");
+    let report = run_gc(&store).await;
+    assert_eq!((report.unfinished.len(), report.unfinished_kept.len()), (0, 1));
+    assert_eq!(world.all_shards().len(), 5);
+    drop(lease);
+    assert_eq!(run_gc(&store).await.unfinished.len(), 1);
+}
+
+#[tokio::test]
+async fn what_a_dead_process_left_half_written_is_cleared() {
+    let world = World::new(5).await;
+    let store = world.open("a").await;
+    put_bytes(&store, "file", bytes(1, 1000)).await;
+    let (path, content) = world.shards(0).into_iter().next().expect("a shard");
+    // The same bytes under the name of an object that a process, long dead, said it would write.
+    let object = ObjectId([0xab; 16]);
+    let planted = world.folder(0).join(format!("objects/ab/{object}.0.shard"));
+    fs::create_dir_all(planted.parent().expect("a folder")).expect("a folder");
+    fs::write(&planted, content).expect("planted");
+    let entry = JournalEntry {
+        object,
+        process: ProcessId([1; 16]),
+        purpose: Purpose::Put,
+        name: None,
+        version: None,
+        shards: (0..5).map(|index| (index, world.id(usize::from(index)))).collect(),
+    };
+    store.catalog(move |catalog| catalog.begin(&entry)).await.expect("journaled");
+    run_gc(&store).await;
+    assert!(!planted.exists() && world.folder(0).join(path).exists());
+    assert!(store.catalog(|catalog| catalog.journals()).await.expect("the catalog").is_empty());
+}

@@ -1,0 +1,112 @@
+//! How the store stands.
+
+use super::*;
+use shard::catalog::{CheckRecord, ObjectState, ShardState};
+use shard::ops::status::{StatusOptions, StatusReport, status};
+
+async fn take(store: &Store) -> StatusReport {
+    status(store, StatusOptions::default()).await.expect("a status")
+}
+
+/// Records that all of an object was read, this many days ago.
+async fn verified(store: &Store, object: ObjectId, days: i64) {
+    let when_ns = store.now_ns() - days * 24 * 3600 * 1_000_000_000;
+    store
+        .catalog(move |catalog| {
+            let shards = catalog.shards(object)?;
+            let (margin, backend_margin) = (Some(2), Some(2));
+            let state = ObjectState::Healthy;
+            let check = CheckRecord { object, state, margin, backend_margin, shards, when_ns, full: true };
+            catalog.record_check(&check)
+        })
+        .await
+        .expect("recorded");
+}
+
+#[tokio::test]
+async fn an_empty_store_is_healthy_and_not_overdue() {
+    let world = World::new(5).await;
+    let report = take(&world.open("a").await).await;
+    assert_eq!((report.state, report.overdue, report.objects.total), (ObjectState::Healthy, false, 0));
+    assert!(report.may_be_lost.is_empty() && report.verification.is_empty());
+    assert_eq!(report.backends.len(), 5);
+}
+
+#[tokio::test]
+async fn what_may_be_lost_is_said_for_zones_and_for_backends() {
+    let world = World::new(5).await;
+    let store = world.open("a").await;
+    put_bytes(&store, "file", bytes(1, 1000)).await;
+    let report = take(&store).await;
+    assert_eq!((report.margin, report.backend_margin), (Some(2), Some(2)));
+    assert_eq!(report.may_be_lost, ["any 2 zones"]);
+    put_at(&store, "weaker", bytes(1, 1000), RedundancyLevel::Minimal).await;
+    assert_eq!(take(&store).await.may_be_lost, ["any 1 zone"]);
+    // All on one disk.
+    let dir = world.dir("one-disk");
+    Store::init(&dir, InitOptions::WithLocalBackends).await.expect("a store");
+    let store = world.open("one-disk").await;
+    put_bytes(&store, "file", bytes(1, 1000)).await;
+    let report = take(&store).await;
+    assert_eq!((report.margin, report.backend_margin), (Some(0), Some(2)));
+    let zone = &report.backends[0].zone;
+    assert_eq!(report.may_be_lost, [format!("not zone `{zone}`"), "any 2 backends".to_owned()]);
+}
+
+#[tokio::test]
+async fn a_verification_that_is_too_old_for_its_level_is_overdue() {
+    let world = World::new(5).await;
+    let store = world.open("a").await;
+    let personal = put_bytes(&store, "personal", bytes(1, 1000)).await.objects[0].id;
+    let paranoid = put_at(&store, "paranoid", bytes(2, 1000), RedundancyLevel::Paranoid).await.objects[0].id;
+    let report = take(&store).await;
+    assert!(!report.overdue, "what was put just now need not be verified yet");
+    assert_eq!(report.objects.never_verified, 2);
+    assert!(report.verification.iter().all(|age| age.age_s.is_some_and(|age| age < 600)));
+    for (personal_days, paranoid_days, overdue) in [(1, 80, false), (8, 80, true), (1, 91, true), (6, 89, false)] {
+        verified(&store, personal, personal_days).await;
+        verified(&store, paranoid, paranoid_days).await;
+        assert_eq!(take(&store).await.overdue, overdue, "{personal_days} {paranoid_days}");
+    }
+    put_bytes(&store, "new", bytes(3, 1000)).await;
+    assert!(!take(&store).await.overdue);
+}
+
+#[tokio::test]
+async fn the_worst_object_is_the_state_of_the_store() {
+    let world = World::new(5).await;
+    let store = world.open("a").await;
+    put_bytes(&store, "fine", bytes(1, 1000)).await;
+    let object = put_bytes(&store, "broken", bytes(2, 1000)).await.objects[0].id;
+    store
+        .catalog(move |catalog| {
+            let mut shards = catalog.shards(object)?;
+            shards.iter_mut().take(3).for_each(|shard| shard.state = ShardState::Missing);
+            let (margin, backend_margin, when_ns) = (None, None, 1);
+            let state = ObjectState::Lost;
+            catalog.record_check(&CheckRecord { object, state, margin, backend_margin, shards, when_ns, full: false })
+        })
+        .await
+        .expect("recorded");
+    let report = take(&store).await;
+    assert_eq!((report.state, report.objects.lost, report.objects.healthy), (ObjectState::Lost, 1, 1));
+    assert_eq!((report.margin, report.may_be_lost.len()), (None, 2));
+    assert!(report.may_be_lost[0].contains("1 object cannot be recovered"));
+    let json = serde_json::to_value(&report).expect("json");
+    assert_eq!(json["state"], "lost");
+}
+
+#[tokio::test]
+async fn deletes_that_wait_are_counted_where_they_wait() {
+    let world = World::new(5).await;
+    let store = world.open("a").await;
+    put_bytes(&store, "file", bytes(1, 1000)).await;
+    drop(store);
+    world.unmount(3);
+    let store = world.open("a").await;
+    remove_file(&store, "file", RemoveVersions::All).await;
+    let report = take(&store).await;
+    let waiting: Vec<_> = report.backends.iter().map(|backend| (backend.state, backend.pending_deletes)).collect();
+    assert_eq!(waiting, [("ready", 0), ("ready", 0), ("ready", 0), ("unreachable", 1), ("ready", 0)]);
+    assert_eq!((report.space.pending_deletes, report.objects.removals), (1, 1));
+}
