@@ -20,6 +20,8 @@ pub(crate) struct Environment {
     data_folder: Option<PathBuf>,
     /// The home folder, where there is one.
     pub(crate) home: Option<PathBuf>,
+    /// The folder for temporary files.
+    pub(crate) temporary: PathBuf,
     /// The variables of cloud providers.
     pub(crate) cloud: BTreeMap<String, String>,
 }
@@ -32,6 +34,7 @@ impl Environment {
             store_variable: std::env::var_os(STORE_VARIABLE).filter(|value| !value.is_empty()).map(PathBuf::from),
             data_folder: strategy.as_ref().map(BaseStrategy::data_dir),
             home: strategy.as_ref().map(|strategy| strategy.home_dir().to_owned()),
+            temporary: std::env::temp_dir(),
             cloud: cloud_variables(std::env::vars_os()),
         }
     }
@@ -80,6 +83,7 @@ mod tests {
             store_variable: store.map(PathBuf::from),
             data_folder: data.map(PathBuf::from),
             home: None,
+            temporary: PathBuf::from("/tmp"),
             cloud: BTreeMap::new(),
         }
     }

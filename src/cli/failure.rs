@@ -1,6 +1,7 @@
 //! A failure as people and scripts read it: what went wrong, why, and what to type.
 
 use super::exit::ExitCode;
+use super::output::output_failure;
 use super::printable::Printable;
 use serde::Serialize;
 use std::error::Error;
@@ -18,8 +19,6 @@ pub(crate) enum FailureKind {
     Failed,
     /// The command line makes no sense.
     Usage,
-    /// The settings make no sense.
-    Settings,
     /// There is no store here.
     NoStore,
     /// A live process holds what is needed.
@@ -28,22 +27,32 @@ pub(crate) enum FailureKind {
     WrongKey,
     /// No such file, object, backend or key.
     NotFound,
-    /// Something is in the way, and is kept.
-    AlreadyExists,
-    /// No space left, or a quota is reached.
-    NoSpace,
-    /// A place refuses us.
-    Denied,
+    /// Settings or options make no sense.
+    Invalid,
+    /// Something would be overwritten or lost, and is kept.
+    Refused,
     /// Too few shards could be made durable.
     BelowQuorum,
     /// Some stripe cannot come back.
     Lost,
-    /// Some stripe cannot be read now.
+    /// Some stripe, or a backend, cannot be read now.
     Unavailable,
+    /// No space left, or a quota is reached.
+    Space,
+    /// A backend failed.
+    Backend,
+    /// A file or folder of this machine could not be read or written.
+    Local,
+    /// The store's own files are damaged.
+    Damaged,
+    /// This machine does not compute the same twice.
+    Memory,
+    /// A source changed while it was read.
+    Changed,
+    /// A person or a signal stopped it.
+    Cancelled,
     /// The output could not be written.
     Output,
-    /// A person interrupted it.
-    Interrupted,
     /// Whoever read the output has seen enough: no failure at all.
     ClosedPipe,
 }
@@ -61,13 +70,40 @@ impl FailureKind {
             Self::Lost => ExitCode::Lost,
             Self::Unavailable => ExitCode::Unavailable,
             Self::Failed
-            | Self::Settings
-            | Self::AlreadyExists
-            | Self::NoSpace
-            | Self::Denied
+            | Self::Invalid
+            | Self::Refused
             | Self::BelowQuorum
-            | Self::Output
-            | Self::Interrupted => ExitCode::Failed,
+            | Self::Space
+            | Self::Backend
+            | Self::Local
+            | Self::Damaged
+            | Self::Memory
+            | Self::Changed
+            | Self::Cancelled
+            | Self::Output => ExitCode::Failed,
+        }
+    }
+}
+
+impl From<shard::ErrorKind> for FailureKind {
+    fn from(kind: shard::ErrorKind) -> Self {
+        match kind {
+            shard::ErrorKind::NoStore => Self::NoStore,
+            shard::ErrorKind::Busy => Self::Busy,
+            shard::ErrorKind::WrongKey => Self::WrongKey,
+            shard::ErrorKind::NotFound => Self::NotFound,
+            shard::ErrorKind::Invalid => Self::Invalid,
+            shard::ErrorKind::Refused => Self::Refused,
+            shard::ErrorKind::BelowQuorum => Self::BelowQuorum,
+            shard::ErrorKind::Lost => Self::Lost,
+            shard::ErrorKind::Unavailable => Self::Unavailable,
+            shard::ErrorKind::Space => Self::Space,
+            shard::ErrorKind::Backend => Self::Backend,
+            shard::ErrorKind::Local => Self::Local,
+            shard::ErrorKind::Damaged => Self::Damaged,
+            shard::ErrorKind::Memory => Self::Memory,
+            shard::ErrorKind::Changed => Self::Changed,
+            shard::ErrorKind::Cancelled => Self::Cancelled,
         }
     }
 }
@@ -148,6 +184,18 @@ impl Failure {
     }
 }
 
+impl From<shard::Error> for Failure {
+    /// What the library says, with its hint and what lies underneath; standard output that failed is told apart.
+    fn from(error: shard::Error) -> Self {
+        if let Some(failure) = output_failure(&error) {
+            return failure;
+        }
+        let mut failure = Self::of(error.kind.into(), &error);
+        failure.hint = error.hint;
+        failure
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -184,6 +232,24 @@ mod tests {
             serde_json::json!({"schema": "shard.error/1", "kind": "no-store", "message": "no store in \"/x\ny\"",
                 "causes": [], "hint": "shard init"})
         );
+    }
+
+    #[test]
+    fn a_failure_of_the_library_keeps_its_kind_its_causes_and_its_hint() {
+        let error = shard::Error::new(shard::ErrorKind::Busy, "the store is busy")
+            .with_source(io::Error::other("held by another"))
+            .with_hint("try again later");
+        let failure = Failure::from(error);
+        assert_eq!((failure.kind, failure.kind.exit()), (FailureKind::Busy, ExitCode::Busy));
+        assert_eq!(lines(&failure), "error: the store is busy\ncaused by: held by another\nhint: try again later\n");
+    }
+
+    #[test]
+    fn every_kind_is_called_what_the_library_calls_it() {
+        for kind in [shard::ErrorKind::NoStore, shard::ErrorKind::BelowQuorum, shard::ErrorKind::Changed] {
+            let name = serde_json::to_value(FailureKind::from(kind)).expect("JSON");
+            assert_eq!(name, kind.name());
+        }
     }
 
     #[test]

@@ -15,10 +15,10 @@
 //! - Names are printed through [`printable::Printable`]: no name acts on the terminal.
 //! - Only [`environment`] reads the environment.
 
-#![allow(dead_code, unused_imports, reason = "what the operations use waits for them")]
-
 mod args;
+mod command;
 mod completions;
+mod context;
 mod environment;
 mod exit;
 mod failure;
@@ -29,7 +29,10 @@ mod output;
 mod printable;
 mod progress;
 mod quantity;
+mod render;
 mod run;
+mod runtime;
+mod streams;
 mod table;
 
 pub(crate) use run::run_process;

@@ -1,9 +1,10 @@
 //! Standard error: warnings, notes and the failure, as lines for people or as JSON for scripts.
 
 use super::failure::Failure;
-use super::output::Reader;
+use super::output::{Output, Reader};
 use super::printable::Printable;
 use anstyle::{AnsiColor, Style};
+use serde::Serialize;
 use std::io::{self, Write};
 
 /// The schema of a warning under `--json`.
@@ -48,6 +49,11 @@ impl Notices {
         if self.talk == Talk::Normal {
             self.say(NOTE_SCHEMA, AnsiColor::Cyan, message);
         }
+    }
+
+    /// The command's document, where the results' own place is taken by a file's bytes.
+    pub(crate) fn document<T: Serialize>(self, schema: &'static str, body: &T) -> Result<(), Failure> {
+        Output::to(self.reader, Box::new(io::stderr())).document(schema, body)
     }
 
     /// Why the command did not do what it was asked to; a pipe that was closed is no failure and needs no word.

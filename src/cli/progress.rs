@@ -3,7 +3,9 @@
 use super::notices::Notices;
 use super::printable::Printable;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use shard::ops::ProgressEvent;
 use std::fmt::Write;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// How often the line is drawn while nothing happens, so that the time does not stand still.
@@ -17,28 +19,14 @@ const OPEN: &str = "{prefix} {spinner} {done}  {rate}  {elapsed}";
 
 /// How far a phase of the work is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Step<'a> {
+struct Step {
     /// What is being done: `reading`, `verifying`.
-    pub(crate) phase: &'a str,
-    /// Bytes done in this phase.
-    pub(crate) bytes_done: u64,
-    /// Bytes to do, where that is known.
-    pub(crate) bytes_total: Option<u64>,
+    phase: &'static str,
+    bytes_done: u64,
+    bytes_total: Option<u64>,
     /// Files, objects or shards done.
-    pub(crate) items_done: u64,
-    /// Files, objects or shards to do, where that is known.
-    pub(crate) items_total: Option<u64>,
-}
-
-/// What long work says while it is under way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Event<'a> {
-    /// It has come this far.
-    Step(Step<'a>),
-    /// Something is not as it should be, but the work goes on.
-    Warning(&'a str),
-    /// Something worth knowing.
-    Note(&'a str),
+    items_done: u64,
+    items_total: Option<u64>,
 }
 
 /// Shows events on standard error: the moving line only on a terminal, and neither for scripts nor when told to be
@@ -47,6 +35,8 @@ pub(crate) enum Event<'a> {
 pub(crate) struct Progress {
     bar: ProgressBar,
     notices: Notices,
+    /// The phases that have begun and not ended, the innermost last: that one is shown.
+    steps: Mutex<Vec<Step>>,
 }
 
 impl Progress {
@@ -61,18 +51,36 @@ impl Progress {
 
     fn drawing_on(target: ProgressDrawTarget, notices: Notices) -> Self {
         let bar = ProgressBar::with_draw_target(None, target).with_style(style(OPEN));
-        if !bar.is_hidden() {
-            bar.enable_steady_tick(TICK);
-        }
-        Self { bar, notices }
+        Self { bar, notices, steps: Mutex::new(Vec::new()) }
     }
 
     /// Shows one event.
-    pub(crate) fn show(&self, event: Event<'_>) {
+    pub(crate) fn show(&self, event: ProgressEvent) {
+        if let ProgressEvent::Warning(message) = event {
+            return self.bar.suspend(|| self.notices.warning(&message));
+        }
+        let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
-            Event::Step(step) => self.step(step),
-            Event::Warning(message) => self.bar.suspend(|| self.notices.warning(message)),
-            Event::Note(message) => self.bar.suspend(|| self.notices.note(message)),
+            ProgressEvent::Begin { phase, total_bytes, total_items } => {
+                let step =
+                    Step { phase, bytes_done: 0, bytes_total: total_bytes, items_done: 0, items_total: total_items };
+                steps.push(step);
+                self.begin(&step);
+            }
+            ProgressEvent::Bytes(delta) => steps.iter_mut().for_each(|step| step.bytes_done += delta),
+            ProgressEvent::Items(delta) => {
+                if let Some(step) = steps.last_mut() {
+                    step.items_done += delta;
+                }
+            }
+            ProgressEvent::End => {
+                steps.pop();
+            }
+            ProgressEvent::Warning(_) => {}
+        }
+        match steps.last() {
+            Some(step) => self.step(step),
+            None => self.bar.set_prefix(""),
         }
     }
 
@@ -81,24 +89,36 @@ impl Progress {
         self.bar.finish_and_clear();
     }
 
-    fn step(&self, step: Step<'_>) {
+    /// A phase begins: the line is drawn from now on, and rate and time left begin anew.
+    fn begin(&self, step: &Step) {
+        self.bar.reset();
+        self.measure(step.bytes_total);
+        if !self.bar.is_hidden() {
+            self.bar.enable_steady_tick(TICK);
+        }
+    }
+
+    fn measure(&self, bytes_total: Option<u64>) {
+        match bytes_total {
+            Some(total) => {
+                self.bar.set_style(style(MEASURED));
+                self.bar.set_length(total);
+            }
+            None => {
+                self.bar.set_style(style(OPEN));
+                self.bar.unset_length();
+            }
+        }
+    }
+
+    fn step(&self, step: &Step) {
         let prefix = describe(step);
         if self.bar.prefix() != prefix {
             self.bar.set_prefix(prefix);
         }
         if self.bar.length() != step.bytes_total {
-            // Another phase measures something else: the rate and the time left begin anew.
-            self.bar.reset();
-            match step.bytes_total {
-                Some(total) => {
-                    self.bar.set_style(style(MEASURED));
-                    self.bar.set_length(total);
-                }
-                None => {
-                    self.bar.set_style(style(OPEN));
-                    self.bar.unset_length();
-                }
-            }
+            // An inner phase has ended, and the outer one measures something else.
+            self.measure(step.bytes_total);
         }
         self.bar.set_position(step.bytes_done);
     }
@@ -111,7 +131,7 @@ impl Drop for Progress {
 }
 
 /// `verifying 3/20`, `reading 17`, or the phase alone when there is nothing to count.
-fn describe(step: Step<'_>) -> String {
+fn describe(step: &Step) -> String {
     let phase = Printable(step.phase);
     match (step.items_done, step.items_total) {
         (done, Some(total)) => format!("{phase} {done}/{total}"),
@@ -184,20 +204,17 @@ mod tests {
         }
     }
 
-    const STEP: Step<'_> = Step {
-        phase: "verifying",
-        bytes_done: 1 << 20,
-        bytes_total: Some(2 << 20),
-        items_done: 3,
-        items_total: Some(20),
-    };
+    const BEGIN: ProgressEvent =
+        ProgressEvent::Begin { phase: "verifying", total_bytes: Some(2 << 20), total_items: Some(20) };
 
     #[test]
     fn the_line_says_phase_count_bytes_rate_and_time_left() {
         let screen = Screen::default();
         let target = ProgressDrawTarget::term_like_with_hz(Box::new(screen.clone()), 255);
         let progress = Progress::drawing_on(target, Notices::new(Reader::Person, Talk::Normal));
-        progress.show(Event::Step(STEP));
+        for event in [BEGIN, ProgressEvent::Bytes(1 << 20), ProgressEvent::Items(3)] {
+            progress.show(event);
+        }
         progress.bar.force_draw();
         let drawn = screen.0.lock().expect("no panic before").clone();
         for part in ["verifying 3/20", "=>", "50%", "1.0 MiB of 2.0 MiB", "/s", "left"] {
@@ -214,18 +231,20 @@ mod tests {
     }
 
     #[test]
-    fn a_phase_without_a_total_follows_one_that_had_it() {
+    fn a_phase_inside_another_is_shown_until_it_ends() {
         let progress = Progress::new(Notices::new(Reader::Person, Talk::Quiet));
-        progress.show(Event::Step(STEP));
-        assert_eq!(progress.bar.length(), Some(2 << 20));
-        progress.show(Event::Step(Step {
-            phase: "reading\n",
-            bytes_done: 5,
-            bytes_total: None,
-            items_total: None,
-            ..STEP
-        }));
+        progress.show(BEGIN);
+        progress.show(ProgressEvent::Bytes(7));
+        assert_eq!((progress.bar.length(), progress.bar.position()), (Some(2 << 20), 7));
+        progress.show(ProgressEvent::Begin { phase: "reading", total_bytes: None, total_items: None });
+        progress.show(ProgressEvent::Bytes(5));
         assert_eq!((progress.bar.length(), progress.bar.position()), (None, 5));
-        assert_eq!(progress.bar.prefix(), "reading\\u{a} 3");
+        progress.show(ProgressEvent::Items(3));
+        assert_eq!(progress.bar.prefix(), "reading 3");
+        progress.show(ProgressEvent::End);
+        assert_eq!((progress.bar.length(), progress.bar.position()), (Some(2 << 20), 12));
+        assert_eq!(progress.bar.prefix(), "verifying 0/20");
+        progress.show(ProgressEvent::End);
+        progress.show(ProgressEvent::Bytes(1));
     }
 }

@@ -1,28 +1,17 @@
 //! From words to an exit code: the road every command takes.
 
 use super::args::{Cli, Command, wants_json};
+use super::context::Context;
 use super::environment::Environment;
 use super::exit::ExitCode;
 use super::failure::{Failure, FailureKind};
 use super::notices::{Notices, Talk};
 use super::output::{Output, Reader};
-use super::{completions, man};
+use super::{command, completions, man, runtime};
 use clap::Parser;
 use clap::error::ErrorKind;
 use std::ffi::OsString;
 use tracing::level_filters::LevelFilter;
-
-/// What every command is given beside its own options.
-pub(crate) struct Context {
-    /// What the process was given.
-    pub(crate) environment: Environment,
-    /// The flags that every command has.
-    pub(crate) global: super::args::GlobalFlags,
-    /// Where results go.
-    pub(crate) output: Output,
-    /// Where everything else goes.
-    pub(crate) notices: Notices,
-}
 
 /// Runs the command that the process was started with.
 pub(crate) fn run_process() -> std::process::ExitCode {
@@ -36,8 +25,8 @@ pub(crate) fn run_process() -> std::process::ExitCode {
     let talk = if cli.global.quiet { Talk::Quiet } else { Talk::Normal };
     let notices = Notices::new(reader, talk);
     let output = Output::stdout(reader);
-    let mut context = Context { environment: Environment::capture(), global: cli.global, output, notices };
-    run_command(&cli.command, &mut context)
+    let mut context = Context::new(Environment::capture(), cli.global, output, notices);
+    run_command(cli.command, &mut context)
         .unwrap_or_else(|failure| {
             notices.failure(&failure);
             failure.kind.exit()
@@ -45,11 +34,14 @@ pub(crate) fn run_process() -> std::process::ExitCode {
         .into()
 }
 
-fn run_command(command: &Command, context: &mut Context) -> Result<ExitCode, Failure> {
+fn run_command(command: Command, context: &mut Context) -> Result<ExitCode, Failure> {
     match command {
-        Command::Completions(options) => completions::run(options, &mut context.output).map(|()| ExitCode::Done),
-        Command::Man(options) => man::run(options, &mut context.output).map(|()| ExitCode::Done),
-        _ => Err(Failure::new(FailureKind::Failed, "this build has no operations")),
+        Command::Completions(options) => completions::run(&options, &mut context.output).map(|()| ExitCode::Done),
+        Command::Man(options) => man::run(&options, &mut context.output).map(|()| ExitCode::Done),
+        command => {
+            let (notices, cancel) = (context.notices, context.cancel.clone());
+            runtime::run(notices, &cancel, command::run(command, context))
+        }
     }
 }
 

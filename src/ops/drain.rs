@@ -4,7 +4,7 @@
 //! is not, the old one deleted only when the new one is durable and in the catalog. So it can be interrupted and run again.
 
 use super::examine::{self, Depth, Examination, Subject};
-use super::repair::{Carried, MAINTENANCE, Plan, Work, name_of};
+use super::repair::{Carried, MAINTENANCE, Plan, Work, forgive, name_of};
 use super::verify::record;
 use super::writer::WriteFailures;
 use super::{Controls, leftovers};
@@ -79,6 +79,7 @@ pub async fn drain(store: &mut Store, options: DrainOptions) -> Result<DrainRepo
     let backend = store.registry().by_name(&options.backend).ok_or_else(unknown)?.id;
     leftovers::clear(store, &options.controls).await?;
     let _lease = store.lease(MAINTENANCE).await?;
+    forgive(store).await?;
     store.set_draining(&options.backend, Draining::Yes)?;
     let store: &Store = store;
     let objects = objects_on(store, backend).await?;

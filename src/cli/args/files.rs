@@ -154,6 +154,9 @@ pub(crate) struct List {
 pub(crate) struct Show {
     /// The file's name
     pub(crate) name: FileName,
+    /// This version rather than the newest
+    #[arg(long, value_name = "ID")]
+    pub(crate) version: Option<VersionId>,
 }
 
 /// Remove files

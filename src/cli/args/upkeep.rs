@@ -1,7 +1,5 @@
 //! `gc`, `catalog`, `bench`, `completions` and `man`: what is done now and then.
 
-use super::values::LevelName;
-use crate::cli::quantity::Span;
 use clap::{Args, Subcommand};
 use clap_complete::Shell;
 use std::path::PathBuf;
@@ -37,15 +35,10 @@ pub(crate) struct RebuildCatalog {
 }
 
 /// Measure encoding, reconstruction and hashing on this machine
+///
+/// Takes some seconds; from memory to memory, one thread, at each of the four levels.
 #[derive(Debug, Clone, Args)]
-pub(crate) struct Bench {
-    /// Only this level; give it once for each level [default: all four]
-    #[arg(long)]
-    pub(crate) level: Vec<LevelName>,
-    /// How long each measurement takes, such as 500ms or 5s
-    #[arg(long, value_name = "DURATION", default_value = "1s")]
-    pub(crate) time: Span,
-}
+pub(crate) struct Bench {}
 
 /// Print the completions of a shell
 #[derive(Debug, Clone, Args)]

@@ -38,9 +38,9 @@ pub(crate) struct ByteRange {
 }
 
 impl ByteRange {
-    /// The same bytes, with the end not included.
-    pub(crate) fn half_open(self) -> std::ops::Range<u64> {
-        self.first..self.last + 1
+    /// The bytes, both ends included.
+    pub(crate) fn inclusive(self) -> std::ops::RangeInclusive<u64> {
+        self.first..=self.last
     }
 }
 
@@ -135,8 +135,8 @@ mod tests {
 
     #[test]
     fn a_range_includes_both_its_ends() {
-        assert_eq!("0-0".parse::<ByteRange>().expect("a range").half_open(), 0..1);
-        assert_eq!("10-1023".parse::<ByteRange>().expect("a range").half_open(), 10..1024);
+        assert_eq!("0-0".parse::<ByteRange>().expect("a range").inclusive(), 0..=0);
+        assert_eq!("10-1023".parse::<ByteRange>().expect("a range").inclusive(), 10..=1023);
         assert_eq!("5-4".parse::<ByteRange>(), Err(ValueError::Backwards { first: 5, last: 4 }));
         for wrong in ["", "-", "5", "5-", "-5", "+1-2", "1-2-3", "a-b", "0-18446744073709551615"] {
             assert_eq!(wrong.parse::<ByteRange>(), Err(ValueError::Range), "{wrong}");

@@ -14,18 +14,17 @@
 mod carry;
 mod plan;
 mod report;
-#[cfg(test)]
-mod tests;
 
 use super::Controls;
 use super::examine::{self, Depth, Examination, Subject};
 use super::verify::{VerifyOptions, record, select};
 use super::writer::{WriteFailures, failed_writers};
 use super::{leftovers, verify};
+use crate::backend;
 use crate::catalog::{ObjectState, Purpose, ShardState};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::FileName;
-use crate::id::{BackendId, ObjectId};
+use crate::id::{BackendId, ObjectId, ShardId};
 use crate::store::Store;
 pub(in crate::ops) use carry::{Carried, Carrier};
 pub(in crate::ops) use plan::{Plan, Situation, Task};
@@ -60,7 +59,9 @@ pub async fn repair(store: &Store, options: RepairOptions) -> Result<RepairRepor
         true => None,
         false => {
             leftovers::clear(store, &options.controls).await?;
-            Some(store.lease(MAINTENANCE).await?)
+            let lease = store.lease(MAINTENANCE).await?;
+            forgive(store).await?;
+            Some(lease)
         }
     };
     let mut ledger = Ledger::new(store.registry());
@@ -81,6 +82,22 @@ pub async fn repair(store: &Store, options: RepairOptions) -> Result<RepairRepor
     options.controls.end();
     report.conclude(ledger, options.dry_run, begun.elapsed());
     Ok(report)
+}
+
+/// Tries the backends whose last write failed again, and forgets it of those that take writes now: otherwise one bad day
+/// would keep repairs away from them for ever.
+pub(in crate::ops) async fn forgive(store: &Store) -> Result<()> {
+    let mut well = Vec::new();
+    for backend in failed_writers(store).await? {
+        let shard = ShardId { object: ObjectId(store.random_bytes()?), index: 0 };
+        let place = store.registry().get(backend).filter(|place| place.is_ready() && !place.read_only);
+        if let Some(place) = place
+            && backend::probe(place.backend.as_ref(), shard).await.is_ok()
+        {
+            well.push(backend);
+        }
+    }
+    store.catalog(move |catalog| WriteFailures::default().write_down(catalog, &well)).await
 }
 
 fn assumed_lost(store: &Store, names: &[String]) -> Result<Vec<BackendId>> {

@@ -1,0 +1,132 @@
+//! `shard catalog`.
+
+use super::exit_of;
+use crate::cli::args::RebuildCatalog;
+use crate::cli::context::Context;
+use crate::cli::exit::ExitCode;
+use crate::cli::failure::Failure;
+use crate::cli::output::Reader;
+use crate::cli::printable::Printable;
+use crate::cli::quantity::{ByteSize, Span};
+use crate::cli::render::{count, facts};
+use crate::cli::table::{Table, Tone};
+use shard::ops::catalog_stats::{self, CatalogStatsOptions, CatalogStatsReport};
+use shard::ops::rebuild::{self, RebuildOptions, RebuildReport};
+use shard::ops::refresh::{self, RefreshOptions, RefreshReport};
+use shard::store::Contact;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+pub(super) async fn rebuild(options: RebuildCatalog, context: &mut Context) -> Result<ExitCode, Failure> {
+    let store = context.open_without_catalog().await?;
+    let outcome = rebuild::rebuild(&store, RebuildOptions { from: options.from, controls: context.controls() }).await;
+    let report = context.settle(outcome)?;
+    match context.output.reader() {
+        Reader::Script => context.output.document("shard.catalog-rebuild/1", &report)?,
+        Reader::Person => context.output.text(&rebuilt(&report))?,
+    }
+    for object in &report.unreadable {
+        let (id, state, problem) = (object.id, object.state, &object.problem);
+        context.notices.warning(&format!("object {id} is recorded as {state}, without names: {problem}"));
+    }
+    for object in &report.untrusted {
+        context.notices.warning(&format!("object {} is left alone: {}", object.id, object.problem));
+    }
+    let unread = report.backends.iter().any(|backend| backend.problem.is_some());
+    let partly = if unread || !report.untrusted.is_empty() { ExitCode::Degraded } else { ExitCode::Done };
+    Ok(report.unreadable.iter().map(|object| exit_of(object.state)).collect::<ExitCode>().worst(partly))
+}
+
+fn rebuilt(report: &RebuildReport) -> String {
+    let mut table = Table::new(["BACKEND", ">SHARDS", ">SIZE", "PROBLEM"]);
+    for backend in &report.backends {
+        let tone = if backend.problem.is_some() { Tone::Bad } else { Tone::Plain };
+        let problem = backend.problem.clone().unwrap_or_default();
+        let cells = [backend.name.clone(), backend.shards.to_string(), ByteSize(backend.bytes).to_string(), problem];
+        table.row(tone, cells);
+    }
+    let took = Span(Duration::from_millis(report.elapsed_ms));
+    table.render()
+        + "\n"
+        + &facts([
+            ("files", format!("{}, {}", count(report.files, "file"), count(report.versions, "version"))),
+            ("objects", format!("{}, {} of them removals", report.objects, report.removals)),
+            ("unfinished", count(report.unfinished, "version")),
+            ("in progress", count(report.in_progress, "object")),
+            ("read", format!("{} in {took}", ByteSize(report.bytes_read))),
+        ])
+}
+
+pub(super) async fn refresh(context: &mut Context) -> Result<ExitCode, Failure> {
+    let store = context.open(Contact::Backends).await?;
+    let outcome = refresh::refresh(&store, RefreshOptions { controls: context.controls() }).await;
+    let report = context.settle(outcome)?;
+    match context.output.reader() {
+        Reader::Script => context.output.document("shard.catalog-refresh/1", &report)?,
+        Reader::Person => context.output.text(&refreshed(&report))?,
+    }
+    for object in &report.incomplete {
+        let (id, found, needed) = (object.id, object.found, object.needed);
+        let message =
+            format!("object {id} has {found} of the {needed} shards it needs: another machine may be writing it");
+        context.notices.note(&message);
+    }
+    for object in &report.untrusted {
+        context.notices.warning(&format!("object {} is left alone: {}", object.id, object.problem));
+    }
+    for backend in &report.unlisted {
+        context.notices.warning(&format!("backend {backend} could not be listed to its end"));
+    }
+    let whole = report.unlisted.is_empty() && report.untrusted.is_empty();
+    Ok(if whole { ExitCode::Done } else { ExitCode::Degraded })
+}
+
+fn refreshed(report: &RefreshReport) -> String {
+    let gained = match report.versions_gained {
+        0 => "no change".to_owned(),
+        gained => format!("{gained:+} versions"),
+    };
+    let took = Span(Duration::from_millis(report.elapsed_ms));
+    facts([
+        ("new objects", report.objects.to_string()),
+        ("files", format!("{} ({gained})", report.files)),
+        ("shards found elsewhere", report.shards_found.to_string()),
+        ("removed shards found", report.removed_shards_found.to_string()),
+        ("read", format!("{} in {took}", ByteSize(report.bytes_read))),
+    ])
+}
+
+pub(super) async fn stats(context: &mut Context) -> Result<ExitCode, Failure> {
+    let store = context.open(Contact::Nobody).await?;
+    let outcome = catalog_stats::catalog_stats(&store, CatalogStatsOptions { controls: context.controls() }).await;
+    let report = context.settle(outcome)?;
+    match context.output.reader() {
+        Reader::Script => context.output.document("shard.catalog-stats/1", &report)?,
+        Reader::Person => context.output.text(&counted(&report))?,
+    }
+    Ok(ExitCode::Done)
+}
+
+fn counted(report: &CatalogStatsReport) -> String {
+    let counts = |counts: &BTreeMap<String, u64>| {
+        let words: Vec<String> = counts.iter().map(|(what, number)| format!("{number} {}", Printable(what))).collect();
+        if words.is_empty() { "none".to_owned() } else { words.join(", ") }
+    };
+    let page = facts([
+        ("files", report.files.to_string()),
+        ("versions", format!("{}, {} unfinished", report.versions, report.unfinished)),
+        ("objects", format!("{} of data, {} removals", report.data_objects, report.removal_objects)),
+        ("by state", counts(&report.objects_by_state)),
+        ("by level", counts(&report.objects_by_level)),
+        ("shards", counts(&report.shards_by_state)),
+        ("payload", ByteSize(report.payload_bytes).to_string()),
+        ("on backends", ByteSize(report.shard_bytes).to_string()),
+        ("to delete", count(report.pending_deletes, "shard")),
+        ("catalog file", ByteSize(report.file_bytes).to_string()),
+    ]);
+    let mut table = Table::new(["BACKEND", ">SHARDS", ">SIZE"]);
+    for (name, used) in &report.backends {
+        table.row(Tone::Plain, [name.clone(), used.shards.to_string(), ByteSize(used.bytes).to_string()]);
+    }
+    if table.len() == 0 { page } else { page + "\n" + &table.render() }
+}

@@ -1,0 +1,70 @@
+//! The commands: flags become an operation's options, its report becomes a page or a document, and an exit code.
+//!
+//! *What it is.* One file for each group of commands; [`run`] chooses among them.
+//!
+//! *What it knows.* Which operation a command stands for, and how its report reads.
+//!
+//! *What it does not know.* How an operation works. Nothing here touches a shard.
+//!
+//! *Invariants.* One document under `--json`, whatever the outcome that is no failure. The exit code follows from the
+//! report alone.
+
+mod backends;
+mod catalog;
+mod files;
+mod init;
+mod proof;
+mod put;
+mod recover;
+mod remove;
+mod repair;
+mod show;
+mod status;
+mod upkeep;
+mod verify;
+
+use super::args::{BackendCommand, CatalogCommand, Command, ProofCommand};
+use super::context::Context;
+use super::exit::ExitCode;
+use super::failure::Failure;
+use shard::catalog::ObjectState;
+
+/// Runs a command that does something.
+pub(crate) async fn run(command: Command, context: &mut Context) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Init(options) => init::run(&options, context).await,
+        Command::Backend(BackendCommand::Add(options)) => backends::add(options, context).await,
+        Command::Backend(BackendCommand::List) => backends::list(context).await,
+        Command::Backend(BackendCommand::Check(options)) => backends::check(options, context).await,
+        Command::Backend(BackendCommand::Drain(options)) => repair::drain(options, context).await,
+        Command::Backend(BackendCommand::Remove(options)) => backends::remove(options, context).await,
+        Command::Put(options) => put::run(options, context).await,
+        Command::Recover(options) => recover::run(options, context).await,
+        Command::Verify(options) => verify::run(options, context).await,
+        Command::Repair(options) => repair::run(options, context).await,
+        Command::List(options) => files::list(options, context).await,
+        Command::Show(options) => show::run(options, context).await,
+        Command::Remove(options) => remove::run(options, context).await,
+        Command::Prune(options) => remove::prune(options, context).await,
+        Command::Gc(options) => upkeep::gc(options, context).await,
+        Command::Status(options) => status::run(options, context).await,
+        Command::Proof(ProofCommand::Create(options)) => proof::create(options, context).await,
+        Command::Proof(ProofCommand::Check(options)) => proof::check(options, context).await,
+        Command::Catalog(CatalogCommand::Rebuild(options)) => catalog::rebuild(options, context).await,
+        Command::Catalog(CatalogCommand::Refresh) => catalog::refresh(context).await,
+        Command::Catalog(CatalogCommand::Stats) => catalog::stats(context).await,
+        Command::Bench(_) => upkeep::bench(context).await,
+        // These print what is known before anything runs, and came to their end before.
+        Command::Completions(_) | Command::Man(_) => Ok(ExitCode::Done),
+    }
+}
+
+/// The exit code of what was found of objects.
+fn exit_of(state: ObjectState) -> ExitCode {
+    match state {
+        ObjectState::Healthy => ExitCode::Done,
+        ObjectState::Degraded => ExitCode::Degraded,
+        ObjectState::Unavailable => ExitCode::Unavailable,
+        ObjectState::Lost => ExitCode::Lost,
+    }
+}

@@ -1,0 +1,145 @@
+//! `shard recover`.
+
+use crate::cli::args::{Recover, RecoverTo};
+use crate::cli::context::Context;
+use crate::cli::exit::ExitCode;
+use crate::cli::failure::{Failure, FailureKind};
+use crate::cli::output::{RawStdout, Reader};
+use crate::cli::printable::Printable;
+use crate::cli::quantity::ByteSize;
+use crate::cli::render::count;
+use crate::cli::streams::BlockingOutput;
+use shard::backend::{self, Backend, BackendSpec};
+use shard::id::{BackendId, StoreId};
+use shard::ops::recover::{
+    self, Existing, FoundPlaces, Naming, RecoverOptions, RecoverOutput, RecoverReport, RecoverWhat,
+};
+use shard::store::Contact;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// This many files are named one by one; of more only the number is said.
+const MAX_NAMED_FILES: usize = 20;
+
+pub(super) async fn run(options: Recover, context: &mut Context) -> Result<ExitCode, Failure> {
+    let to_stdout = options.to() == RecoverTo::Stdout;
+    let outcome = if options.from.is_empty() {
+        let store = context.open(Contact::Backends).await?;
+        recover::recover(&store, recover_options(&options, context)).await
+    } else {
+        let places = find_places(&options.from, context).await?;
+        recover::recover_from(places, recover_options(&options, context)).await
+    };
+    let report = context.settle(outcome)?;
+    match context.output.reader() {
+        // The bytes have the standard output for themselves.
+        Reader::Script if to_stdout => context.notices.document("shard.recover/1", &report)?,
+        Reader::Person if to_stdout => {}
+        Reader::Script => context.output.document("shard.recover/1", &report)?,
+        Reader::Person => context.output.text(&page(&report))?,
+    }
+    tell(&report, context);
+    Ok(exit(&report))
+}
+
+fn recover_options(options: &Recover, context: &Context) -> RecoverOptions {
+    let output = match (options.to(), options.all || options.names.len() > 1) {
+        (RecoverTo::Stdout, _) => RecoverOutput::Writer(Box::new(BlockingOutput::new(RawStdout::new()))),
+        (RecoverTo::Path(path), false) => RecoverOutput::Path(path),
+        (RecoverTo::Path(path), true) => RecoverOutput::Folder { path, naming: Naming::Whole },
+        (RecoverTo::Here, _) => RecoverOutput::Folder { path: PathBuf::from("."), naming: Naming::LastPart },
+    };
+    RecoverOptions {
+        what: if options.all { RecoverWhat::All } else { RecoverWhat::Names(options.names.clone()) },
+        version: options.version,
+        range: options.range.map(|range| range.inclusive()),
+        output,
+        existing: if options.force { Existing::Replace } else { Existing::Keep },
+        controls: context.controls(),
+    }
+}
+
+/// Opens the places that were named, and learns from their marks whose they are.
+async fn find_places(urls: &[String], context: &Context) -> Result<FoundPlaces, Failure> {
+    let here = PathBuf::from(".");
+    let mut backends: Vec<(String, Arc<dyn Backend>)> = Vec::new();
+    let mut owners: BTreeMap<StoreId, &str> = BTreeMap::new();
+    for url in urls {
+        let spec = BackendSpec::new("from", BackendId([0; BackendId::BYTES]), url.clone());
+        let opened = backend::open(&spec, &context.credentials(), &here).map_err(shard::Error::from)?;
+        match opened.read_mark().await {
+            Ok(Some(mark)) => {
+                owners.insert(mark.store, url);
+            }
+            Ok(None) => context.notices.warning(&format!("{url} has no mark; what is there is used if it is signed")),
+            Err(error) => {
+                let failure = Failure::of(FailureKind::Backend, &error);
+                context.notices.warning(&format!(
+                    "{url} is left out: {}: {}",
+                    failure.message,
+                    failure.causes.join(": ")
+                ));
+                continue;
+            }
+        }
+        backends.push((url.clone(), opened));
+    }
+    let mut owners = owners.into_iter();
+    match (owners.next(), owners.next()) {
+        (Some((store, _)), None) => Ok(FoundPlaces { backends, store, scratch: context.environment.temporary.clone() }),
+        (Some((_, one)), Some((_, other))) => {
+            let message = format!("{one} and {other} belong to different stores");
+            Err(Failure::new(FailureKind::Invalid, message).hint("name the places of one store only"))
+        }
+        (None, _) => {
+            let message = "none of these places has the mark of a store";
+            Err(Failure::new(FailureKind::Unavailable, message).hint("is the disk mounted, and the prefix right?"))
+        }
+    }
+}
+
+fn page(report: &RecoverReport) -> String {
+    if report.files.len() > MAX_NAMED_FILES {
+        let files = count(report.files.len() as u64, "file");
+        return format!("recovered {files} ({})\n", ByteSize(report.bytes_written));
+    }
+    let line = |file: &recover::RecoveredFile| {
+        let (name, output) = (Printable(file.name.as_str()), Printable(&file.output));
+        format!("recovered {name} ({}) to {output}\n", ByteSize(file.size))
+    };
+    report.files.iter().map(line).collect()
+}
+
+fn tell(report: &RecoverReport, context: &Context) {
+    for file in report.files.iter().filter(|file| file.heads > 1) {
+        context.notices.warning(&format!(
+            "{} has {} versions that do not know each other; this is the newest: `{}` shows them",
+            file.name,
+            file.heads,
+            context.to_type("list --versions")
+        ));
+    }
+    for damage in &report.damage {
+        let object = damage.object;
+        let bad =
+            if damage.bad_blocks > 0 { format!(" ({} bad)", count(damage.bad_blocks, "block")) } else { String::new() };
+        context.notices.warning(&format!(
+            "shard {} of object {object} on {} is {}{bad}",
+            damage.shard, damage.backend, damage.state
+        ));
+    }
+    if !report.damage.is_empty() {
+        let made_of = "everything was made from the other shards";
+        context.notices.note(&format!("{made_of}; `{}` makes it whole again", context.to_type("repair")));
+    }
+    for failed in &report.failed {
+        context.notices.warning(&format!("not recovered: {}: {}", failed.name, failed.error));
+    }
+}
+
+fn exit(report: &RecoverReport) -> ExitCode {
+    let damage = if report.damage.is_empty() { ExitCode::Done } else { ExitCode::Degraded };
+    let failed: ExitCode = report.failed.iter().map(|failed| FailureKind::from(failed.kind).exit()).collect();
+    damage.worst(failed)
+}

@@ -1,0 +1,90 @@
+//! `shard remove` and `shard prune`.
+
+use crate::cli::args::{Prune, Remove};
+use crate::cli::context::Context;
+use crate::cli::exit::ExitCode;
+use crate::cli::failure::Failure;
+use crate::cli::output::Reader;
+use crate::cli::printable::Printable;
+use crate::cli::quantity::ByteSize;
+use crate::cli::render::count;
+use shard::ops::prune::{self, KeepRule, PruneOptions};
+use shard::ops::remove::{self, RemoveOptions, RemoveReport, RemoveVersions, WaitingDeletes};
+use shard::ops::writer::StoredObject;
+use shard::store::Contact;
+use std::fmt::Write;
+
+/// This many versions are named one by one; of more only the number is said.
+const MAX_NAMED_VERSIONS: usize = 20;
+
+pub(super) async fn run(options: Remove, context: &mut Context) -> Result<ExitCode, Failure> {
+    let store = context.open(Contact::Backends).await?;
+    let versions = match (options.version, options.all_versions) {
+        (Some(version), _) => RemoveVersions::One(version),
+        (None, true) => RemoveVersions::All,
+        (None, false) => RemoveVersions::Newest,
+    };
+    let wanted = RemoveOptions { names: options.names, versions, controls: context.controls() };
+    let report = context.settle(remove::remove(&store, wanted).await)?;
+    tell("shard.remove/1", &report, context)
+}
+
+pub(super) async fn prune(options: Prune, context: &mut Context) -> Result<ExitCode, Failure> {
+    let store = context.open(Contact::Backends).await?;
+    let keep = KeepRule { last: Some(options.keep_last), within: options.keep_within.map(|span| span.0) };
+    let prefix = options.prefix.unwrap_or_default();
+    let outcome = prune::prune(&store, PruneOptions { prefix, keep, controls: context.controls() }).await;
+    let report = context.settle(outcome)?;
+    tell("shard.prune/1", &report, context)
+}
+
+fn tell(schema: &'static str, report: &RemoveReport, context: &mut Context) -> Result<ExitCode, Failure> {
+    match context.output.reader() {
+        Reader::Script => context.output.document(schema, report)?,
+        Reader::Person => context.output.text(&page(report, context))?,
+    }
+    let whole = report.removals.iter().all(StoredObject::is_whole);
+    Ok(if whole { ExitCode::Done } else { ExitCode::Degraded })
+}
+
+fn page(report: &RemoveReport, context: &Context) -> String {
+    if report.files.is_empty() {
+        return "nothing to remove\n".to_owned();
+    }
+    let mut page = String::new();
+    match report.files.len() {
+        0..=MAX_NAMED_VERSIONS => {
+            for file in &report.files {
+                let name = Printable(file.name.as_str());
+                writeln!(page, "removed {name}, version {}", file.version).expect("a String takes it");
+            }
+        }
+        many => writeln!(page, "removed {}", count(many as u64, "version")).expect("a String takes it"),
+    }
+    page.push_str(&freed(report.shards_deleted, report.bytes_freed));
+    page.push_str(&waiting(&report.waiting));
+    if report.bytes_until_repacked > 0 {
+        let bytes = ByteSize(report.bytes_until_repacked);
+        let gc = context.to_type("gc");
+        writeln!(page, "{bytes} stay in objects that other files share, until `{gc}` packs those anew")
+            .expect("a String takes it");
+    }
+    page
+}
+
+/// How much was deleted.
+pub(super) fn freed(shards: u64, bytes: u64) -> String {
+    match shards {
+        0 => String::new(),
+        _ => format!("deleted {} ({})\n", count(shards, "shard"), ByteSize(bytes)),
+    }
+}
+
+/// What waits for backends that cannot be reached.
+pub(super) fn waiting(waiting: &[WaitingDeletes]) -> String {
+    let line = |waiting: &WaitingDeletes| {
+        let (shards, backend) = (count(waiting.shards, "shard"), Printable(&waiting.backend));
+        format!("{shards} to delete on {backend} once it can be reached\n")
+    };
+    waiting.iter().map(line).collect()
+}

@@ -1,0 +1,139 @@
+//! `shard status`.
+
+use super::exit_of;
+use crate::cli::args::Status;
+use crate::cli::context::Context;
+use crate::cli::exit::ExitCode;
+use crate::cli::failure::Failure;
+use crate::cli::output::Reader;
+use crate::cli::printable::Printable;
+use crate::cli::quantity::{ByteSize, Span};
+use crate::cli::render::{count, facts, margin, object_tone, toned};
+use crate::cli::table::{Table, Tone};
+use shard::catalog::ObjectState;
+use shard::ops::status::{self, BackendStatus, ObjectCounts, StatusOptions, StatusReport};
+use shard::ops::verify::{self, VerifyMode, VerifyOptions};
+use shard::store::Contact;
+use std::fmt::Write;
+use std::time::Duration;
+
+pub(super) async fn run(options: Status, context: &mut Context) -> Result<ExitCode, Failure> {
+    let contact = if options.check { Contact::Backends } else { Contact::Nobody };
+    let store = context.open(contact).await?;
+    if options.check {
+        // What it sees is in the catalog afterwards, and in the report with it.
+        let look = VerifyOptions { mode: VerifyMode::Quick, controls: context.controls(), ..VerifyOptions::default() };
+        context.settle(verify::verify(&store, look).await)?;
+    }
+    let outcome = status::status(&store, StatusOptions { controls: context.controls() }).await;
+    let report = context.settle(outcome)?;
+    match context.output.reader() {
+        Reader::Script => context.output.document("shard.status/1", &report)?,
+        Reader::Person => context.output.text(&page(&report, context))?,
+    }
+    let overdue = if report.overdue { ExitCode::Degraded } else { ExitCode::Done };
+    Ok(exit_of(report.state).worst(overdue))
+}
+
+fn page(report: &StatusReport, context: &Context) -> String {
+    let zones = |margin: Option<u32>| margin.map(|margin| margin as usize);
+    let (files, versions) = (count(report.files, "file"), count(report.versions, "version"));
+    let mut lines = vec![
+        ("store", report.store.to_string()),
+        ("state", toned(object_tone(report.state), report.state)),
+        ("files", format!("{files}, {versions}")),
+        ("objects", objects(&report.objects)),
+        ("space", format!("{} of data, {} of shards", ByteSize(report.space.payload), ByteSize(report.space.shards))),
+    ];
+    if report.objects.total > 0 {
+        lines.push(("margin", margin(zones(report.margin), zones(report.backend_margin))));
+        lines.push(("may be lost", report.may_be_lost.join("; ")));
+    }
+    let mut page = facts(lines);
+    page.push('\n');
+    page.push_str(&backends(&report.backends));
+    page.push_str(&verification(report, context));
+    page.push_str(&chores(report, context));
+    page
+}
+
+fn objects(counts: &ObjectCounts) -> String {
+    let states = [
+        (counts.healthy, ObjectState::Healthy),
+        (counts.degraded, ObjectState::Degraded),
+        (counts.unavailable, ObjectState::Unavailable),
+        (counts.lost, ObjectState::Lost),
+    ];
+    let seen = states.into_iter().filter(|(number, _)| *number > 0);
+    let words: Vec<String> =
+        seen.map(|(number, state)| toned(object_tone(state), format!("{number} {state}"))).collect();
+    if words.is_empty() { "none".to_owned() } else { words.join(", ") }
+}
+
+fn backends(backends: &[BackendStatus]) -> String {
+    if backends.is_empty() {
+        return "no backends\n".to_owned();
+    }
+    let mut table = Table::new(["BACKEND", "ZONE", ">SHARDS", ">USED", ">QUOTA", "STATE"]);
+    for backend in backends {
+        let mut state: Vec<String> =
+            (backend.state != "unknown").then(|| backend.state.to_owned()).into_iter().collect();
+        state.extend(backend.draining.then(|| "draining".to_owned()));
+        state.extend(backend.read_only.then(|| "read-only".to_owned()));
+        state.extend(
+            (backend.pending_deletes > 0).then(|| format!("{} to delete", count(backend.pending_deletes, "shard"))),
+        );
+        let tone = match backend.state {
+            "unreachable" | "wrong-place" => Tone::Bad,
+            _ => Tone::Plain,
+        };
+        let quota = backend.quota.map_or_else(|| "-".to_owned(), |quota| ByteSize(quota).to_string());
+        let cells = [
+            backend.name.clone(),
+            backend.zone.clone(),
+            backend.shards.to_string(),
+            ByteSize(backend.used).to_string(),
+            quota,
+            if state.is_empty() { "-".to_owned() } else { state.join(", ") },
+        ];
+        table.row(tone, cells);
+    }
+    table.render()
+}
+
+fn verification(report: &StatusReport, context: &Context) -> String {
+    let mut page = String::new();
+    for age in &report.verification {
+        let what = if age.never_verified > 0 { "put or full verification" } else { "full verification" };
+        let old =
+            age.age_s.map_or_else(|| "unknown".to_owned(), |age| format!("{} ago", Span(Duration::from_secs(age))));
+        let (level, objects, wanted) =
+            (&age.level, count(age.objects, "object"), Span(Duration::from_secs(age.wanted_s)));
+        let line = format!("{level}: {objects}, oldest {what} {old}, wanted every {wanted}");
+        let tone = if age.overdue { Tone::Worrying } else { Tone::Plain };
+        writeln!(page, "{}", toned(tone, line)).expect("a String takes it");
+    }
+    if report.overdue {
+        writeln!(page, "verify what is due: {}", context.to_type("verify --max-age 7d")).expect("a String takes it");
+    }
+    if page.is_empty() { page } else { format!("\n{page}") }
+}
+
+fn chores(report: &StatusReport, context: &Context) -> String {
+    let mut page = String::new();
+    for unfinished in &report.unfinished {
+        let (name, stored) = (Printable(unfinished.name.as_str()), ByteSize(unfinished.stored));
+        let gc = context.to_type("gc");
+        writeln!(page, "unfinished: {name}, {stored} stored; put it again to go on, or clear it: {gc}")
+            .expect("a String takes it");
+    }
+    if report.leftovers > 0 {
+        let leftovers = count(report.leftovers, "object");
+        writeln!(
+            page,
+            "{leftovers} left half-written by a process that ended; the next command that writes clears that"
+        )
+        .expect("a String takes it");
+    }
+    page
+}

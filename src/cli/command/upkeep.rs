@@ -1,0 +1,96 @@
+//! `shard gc` and `shard bench`.
+
+use super::remove::{freed, waiting};
+use crate::cli::args::Gc;
+use crate::cli::context::Context;
+use crate::cli::exit::ExitCode;
+use crate::cli::failure::Failure;
+use crate::cli::output::Reader;
+use crate::cli::printable::Printable;
+use crate::cli::quantity::ByteSize;
+use crate::cli::render::count;
+use crate::cli::table::{Table, Tone};
+use shard::ops;
+use shard::ops::gc::{self, GcMode, GcOptions, GcReport};
+use shard::store::Contact;
+use std::fmt::Write;
+
+pub(super) async fn gc(options: Gc, context: &mut Context) -> Result<ExitCode, Failure> {
+    let store = context.open(Contact::Backends).await?;
+    let mode = if options.dry_run { GcMode::DryRun } else { GcMode::Run };
+    let report = context.settle(gc::gc(&store, GcOptions { mode, controls: context.controls() }).await)?;
+    match context.output.reader() {
+        Reader::Script => context.output.document("shard.gc/1", &report)?,
+        Reader::Person => context.output.text(&page(&report))?,
+    }
+    Ok(ExitCode::Done)
+}
+
+fn page(report: &GcReport) -> String {
+    let mut page = String::new();
+    let mut line = |text: String| writeln!(page, "{text}").expect("a String takes it");
+    let would = if report.dry_run { "would be " } else { "" };
+    for file in &report.unfinished {
+        line(format!("unfinished {} {would}cleared", Printable(file.name.as_str())));
+    }
+    for kept in &report.unfinished_kept {
+        line(format!("unfinished {} stays: {}", Printable(kept.name.as_str()), kept.why));
+    }
+    for copy in &report.surplus {
+        let (index, object, backend) = (copy.index, copy.object, Printable(&copy.backend));
+        line(format!("surplus copy of shard {index} of object {object} on {backend} {would}deleted"));
+    }
+    for packed in &report.repacked {
+        let (live, all) = (ByteSize(packed.live_bytes), ByteSize(packed.file_bytes));
+        let objects = count(packed.from.len() as u64, "object");
+        line(format!("{objects} {would}packed anew: {live} of {all} live"));
+    }
+    if !report.emptied.is_empty() {
+        line(format!("{} {would}emptied", count(report.emptied.len() as u64, "object")));
+    }
+    if report.removals_finished > 0 {
+        line(format!("{} {would}finished", count(report.removals_finished, "removal")));
+    }
+    if !report.left_alone.is_empty() {
+        let objects = count(report.left_alone.len() as u64, "object");
+        line(format!("{objects} left alone: they cannot be read now"));
+    }
+    match report.dry_run {
+        true if report.shards_deleted > 0 => {
+            line(format!("{} would be deleted", count(report.shards_deleted, "shard")));
+        }
+        true => {}
+        false => page.push_str(&freed(report.shards_deleted, report.bytes_freed)),
+    }
+    page.push_str(&waiting(&report.waiting));
+    if page.is_empty() { "nothing to clear\n".to_owned() } else { page }
+}
+
+pub(super) async fn bench(context: &mut Context) -> Result<ExitCode, Failure> {
+    let report = context.settle(ops::bench(context.controls()).await)?;
+    match context.output.reader() {
+        Reader::Script => context.output.document("shard.bench/1", &report)?,
+        Reader::Person => {
+            let mut table = Table::new(["LEVEL", ">K/N", ">ENCODE", ">RECONSTRUCT", ">CHECK", ">HASH"]);
+            for level in &report.levels {
+                // A float of bytes per second saturates when it becomes an integer.
+                let rate = |bytes_per_s: f64| format!("{}/s", ByteSize(bytes_per_s as u64));
+                let cells = [
+                    level.level.clone(),
+                    format!("{}/{}", level.data_shards, level.total_shards),
+                    rate(level.encode_bytes_per_s),
+                    rate(level.reconstruct_bytes_per_s),
+                    rate(level.check_bytes_per_s),
+                    rate(level.hash_bytes_per_s),
+                ];
+                table.row(Tone::Plain, cells);
+            }
+            context.output.text(&format!(
+                "engine {}, one thread, bytes of original data\n{}",
+                report.engine,
+                table.render()
+            ))?;
+        }
+    }
+    Ok(ExitCode::Done)
+}

@@ -1,0 +1,175 @@
+//! `shard verify`.
+
+use super::exit_of;
+use crate::cli::args::{self, Depth, Verify};
+use crate::cli::context::Context;
+use crate::cli::exit::ExitCode;
+use crate::cli::failure::{Failure, FailureKind};
+use crate::cli::output::Reader;
+use crate::cli::printable::Printable;
+use crate::cli::quantity::{ByteSize, Span};
+use crate::cli::render::{count, headline, margin, object_tone, shard_tone, toned};
+use crate::cli::table::Table;
+use shard::catalog::{ObjectState, ShardState};
+use shard::format::ObjectKind;
+use shard::ops::prometheus;
+use shard::ops::verify::{self, Budget, ObjectVerdict, VerifyMode, VerifyOptions, VerifyReport, VerifySummary};
+use shard::store::{Contact, Store};
+use std::fmt::Write;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::time::Duration;
+
+/// This many names of an object's files are said.
+const MAX_NAMES: usize = 3;
+
+pub(super) async fn run(options: Verify, context: &mut Context) -> Result<ExitCode, Failure> {
+    let store = context.open(Contact::Backends).await?;
+    let mode = match options.depth() {
+        Depth::Quick => VerifyMode::Quick,
+        Depth::Sample(percent) => VerifyMode::Sample { percent: percent.share() * 100.0 },
+        Depth::Full => VerifyMode::Full,
+    };
+    let budget = options.budget.map(|budget| match budget {
+        args::Budget::Bytes(size) => Budget::Bytes(size.0),
+        args::Budget::Time(span) => Budget::Time(span.0),
+    });
+    let max_age = options.max_age.map(|span| span.0);
+    let wanted = VerifyOptions { names: options.names, mode, max_age, budget, controls: context.controls() };
+    let report = context.settle(verify::verify(&store, wanted).await)?;
+    if let Some(path) = &options.metrics {
+        write_metrics(path, &report, &store).await?;
+    }
+    match context.output.reader() {
+        Reader::Script => context.output.document("shard.verify/1", &report)?,
+        Reader::Person => context.output.text(&page(&report, context))?,
+    }
+    Ok(exit_of(report.worst()))
+}
+
+fn page(report: &VerifyReport, context: &Context) -> String {
+    let mut page = String::new();
+    for verdict in report.objects.iter().filter(|verdict| is_worth_telling(verdict)) {
+        page.push_str(&object_page(verdict));
+        page.push('\n');
+    }
+    page.push_str(&summary(report));
+    match report.worst() {
+        ObjectState::Healthy => {}
+        ObjectState::Degraded => {
+            writeln!(page, "nothing is lost; make it whole: {}", context.to_type("repair")).expect("a String takes it")
+        }
+        ObjectState::Unavailable => {
+            let check = context.to_type("backend check");
+            writeln!(page, "backends that cannot be reached may hold the rest: {check}").expect("a String takes it");
+        }
+        ObjectState::Lost => {
+            page.push_str("too few shards are left of what is lost; a copy elsewhere is the only help\n")
+        }
+    }
+    page
+}
+
+fn is_worth_telling(verdict: &ObjectVerdict) -> bool {
+    verdict.state != ObjectState::Healthy || verdict.shards.iter().any(|shard| shard.state != ShardState::Ok)
+}
+
+fn object_page(verdict: &ObjectVerdict) -> String {
+    let mut page = headline(&format!("object {}{}", verdict.id, names(verdict)));
+    let state = toned(object_tone(verdict.state), verdict.state);
+    let may = margin(verdict.margin, verdict.backend_margin);
+    writeln!(page, "{state}; may still be lost: {may}").expect("a String takes it");
+    let mut table = Table::new([">SHARD", "BACKEND", "ZONE", "STATE", "WHY"]);
+    for shard in &verdict.shards {
+        let bad = (shard.bad_blocks > 0).then(|| count(shard.bad_blocks, "bad block"));
+        let why = [bad, shard.reason.clone()].into_iter().flatten().collect::<Vec<_>>().join(": ");
+        let name = |name: &Option<String>| name.clone().unwrap_or_else(|| "-".to_owned());
+        let cells = [shard.index.to_string(), name(&shard.backend), name(&shard.zone), shard.state.to_string(), why];
+        table.row(shard_tone(shard.state), cells);
+    }
+    page + &table.render()
+}
+
+/// ` (thesis.pdf, a.txt, …)`.
+pub(super) fn names(verdict: &ObjectVerdict) -> String {
+    let mut names: Vec<String> =
+        verdict.names.iter().take(MAX_NAMES).map(|name| Printable(name.as_str()).to_string()).collect();
+    if verdict.names.len() > MAX_NAMES || verdict.more_names {
+        names.push("…".to_owned());
+    }
+    match verdict.kind {
+        ObjectKind::Data if names.is_empty() => String::new(),
+        ObjectKind::Data => format!(" ({})", names.join(", ")),
+        ObjectKind::Removal => " (a removal)".to_owned(),
+    }
+}
+
+fn summary(report: &VerifyReport) -> String {
+    let summary = &report.summary;
+    if summary.objects == 0 && summary.remaining == 0 {
+        return "nothing to verify\n".to_owned();
+    }
+    let mut page = format!("{}: {}\n", count(summary.objects, "object"), states(summary));
+    let (read, took) = (ByteSize(summary.bytes_read), Span(Duration::from_millis(summary.elapsed_ms)));
+    let looked = match report.mode {
+        "full" => "read every block of every shard",
+        "sample" => "read a sample of the blocks",
+        _ => "looked at presence, length, manifest and trailer",
+    };
+    writeln!(page, "{looked}: {read} in {took}").expect("a String takes it");
+    if summary.remaining > 0 {
+        let remaining = count(summary.remaining, "object");
+        writeln!(page, "{remaining} left for another time: the budget is used up").expect("a String takes it");
+    }
+    if let Some(sample) = &summary.sample {
+        writeln!(
+            page,
+            "{} of {} read; damage would have been found:",
+            sample.blocks_checked,
+            count(sample.blocks, "block")
+        )
+        .expect("a String takes it");
+        for detection in &sample.detects {
+            let (bad, percent) = (count(detection.bad_blocks, "bad block"), detection.confidence * 100.0);
+            writeln!(page, "  {bad}: {percent:.1} % certain").expect("a String takes it");
+        }
+    }
+    page
+}
+
+fn states(summary: &VerifySummary) -> String {
+    let counts = [
+        (summary.healthy, ObjectState::Healthy),
+        (summary.degraded, ObjectState::Degraded),
+        (summary.unavailable, ObjectState::Unavailable),
+        (summary.lost, ObjectState::Lost),
+    ];
+    let seen = counts.into_iter().filter(|(number, _)| *number > 0);
+    let words: Vec<String> =
+        seen.map(|(number, state)| toned(object_tone(state), format!("{number} {state}"))).collect();
+    words.join(", ")
+}
+
+/// Writes the metrics so that whoever collects them sees the old file or the new one, whole.
+async fn write_metrics(path: &Path, report: &VerifyReport, store: &Store) -> Result<(), Failure> {
+    let stats = store.catalog(|catalog| catalog.stats()).await?;
+    let text = prometheus(report, &stats, store.now_ns());
+    replace(path, text.as_bytes()).map_err(|error| {
+        Failure::new(FailureKind::Output, format!("cannot write the metrics to {}", path.display())).because(error)
+    })
+}
+
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.new", std::process::id()));
+    let temporary = path.with_file_name(name);
+    let written = File::create(&temporary)
+        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
+        .and_then(|()| fs::rename(&temporary, path));
+    if written.is_err() {
+        // What is left has a name of its own and harms nobody.
+        let _ = fs::remove_file(&temporary);
+    }
+    written
+}

@@ -1,0 +1,108 @@
+//! The words and colours in which reports are put for people.
+
+use super::printable::Printable;
+use super::table::Tone;
+use anstyle::Style;
+use shard::catalog::{ObjectState, ShardState};
+use std::fmt::Write;
+
+/// How a shard's state strikes the eye.
+pub(crate) fn shard_tone(state: ShardState) -> Tone {
+    match state {
+        ShardState::Ok => Tone::Plain,
+        ShardState::Surplus | ShardState::Misplaced | ShardState::Unreachable => Tone::Worrying,
+        ShardState::Missing | ShardState::Corrupt => Tone::Bad,
+    }
+}
+
+/// How an object's state strikes the eye.
+pub(crate) fn object_tone(state: ObjectState) -> Tone {
+    match state {
+        ObjectState::Healthy => Tone::Good,
+        ObjectState::Degraded => Tone::Worrying,
+        ObjectState::Unavailable | ObjectState::Lost => Tone::Bad,
+    }
+}
+
+/// A word in the colour of its tone.
+pub(crate) fn toned(tone: Tone, word: impl std::fmt::Display) -> String {
+    let style = tone.style();
+    format!("{style}{word}{style:#}")
+}
+
+/// `data` for the first k shards, `parity` for the others.
+pub(crate) fn shard_kind(index: u8, data_shards: usize) -> &'static str {
+    if usize::from(index) < data_shards { "data" } else { "parity" }
+}
+
+/// How much more may be lost: `1 zone, 2 backends`.
+pub(crate) fn margin(zones: Option<usize>, backends: Option<usize>) -> String {
+    match (zones, backends) {
+        (Some(zones), Some(backends)) => {
+            format!("{}, {}", count(zones as u64, "zone"), count(backends as u64, "backend"))
+        }
+        _ => "nothing: it cannot be recovered now".to_owned(),
+    }
+}
+
+/// `1 file`, `2 files`.
+pub(crate) fn count(number: u64, what: &str) -> String {
+    match (number, what.strip_suffix('y')) {
+        (1, _) => format!("1 {what}"),
+        (_, Some(stem)) => format!("{number} {stem}ies"),
+        (_, None) => format!("{number} {what}s"),
+    }
+}
+
+/// Lines of a name and a value, the values below each other.
+pub(crate) fn facts<'a>(lines: impl IntoIterator<Item = (&'a str, String)>) -> String {
+    let lines: Vec<_> = lines.into_iter().collect();
+    let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    let mut text = String::new();
+    for (name, value) in lines {
+        writeln!(text, "{name:width$}  {value}").expect("a String takes whatever is written");
+    }
+    text
+}
+
+/// A headline.
+pub(crate) fn headline(text: &str) -> String {
+    let bold = Style::new().bold();
+    format!("{bold}{}{bold:#}\n", Printable(text))
+}
+
+/// A word as a shell takes it, quoted where it must be.
+pub(crate) fn shell_word(word: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || matches!(c, '/' | '.' | '-' | '_' | '+' | ':' | ',' | '@' | '%');
+    if !word.is_empty() && !word.starts_with('-') && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_quoted_for_a_shell_only_where_they_must_be() {
+        assert_eq!(shell_word("a/b-c.txt"), "a/b-c.txt");
+        assert_eq!(shell_word("my file"), "'my file'");
+        assert_eq!(shell_word("it's"), r"'it'\''s'");
+        assert_eq!(shell_word("$(x)"), "'$(x)'");
+        assert_eq!(shell_word(""), "''");
+    }
+
+    #[test]
+    fn numbers_and_their_words_agree() {
+        assert_eq!(
+            (count(1, "file"), count(0, "zone"), count(2, "copy")),
+            ("1 file".into(), "0 zones".into(), "2 copies".into())
+        );
+    }
+
+    #[test]
+    fn values_stand_below_each_other() {
+        assert_eq!(facts([("a", "1".to_owned()), ("long", "2".to_owned())]), "a     1\nlong  2\n");
+    }
+}
