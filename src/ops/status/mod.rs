@@ -7,7 +7,7 @@
 //!
 //! *What it does not know.* What is really on the backends: `verify` looks, and leaves what it found in the catalog.
 //!
-//! *Invariants.* Nothing is changed and no backend is asked. Shards that do not outlive the process count for no margin.
+//! *Invariants.* No backend is changed, and none is asked unless that is wanted. Shards that do not outlive the process count for no margin.
 
 mod age;
 mod standing;
@@ -18,6 +18,7 @@ pub(in crate::ops) use standing::{Standing, Zones};
 pub(in crate::ops) use words::Outlook;
 
 use super::Controls;
+use super::verify::{VerifyMode, VerifyOptions, verify};
 use crate::backend::Reach;
 use crate::catalog::{self, Catalog, CatalogStats, ObjectAge, ObjectRecord, ObjectState};
 use crate::error::Result;
@@ -30,9 +31,21 @@ use std::collections::BTreeMap;
 /// How many objects or deletes are asked of the catalog at a time.
 const PAGE_ROWS: usize = 1000;
 
+/// Whether the backends are asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum StatusCheck {
+    /// What the catalog says counts.
+    #[default]
+    CatalogOnly,
+    /// Presence, length and manifest of every shard are looked at first, and recorded.
+    AskBackends,
+}
+
 /// How the status is taken.
 #[derive(Debug, Clone, Default)]
 pub struct StatusOptions {
+    /// Whether the backends are asked.
+    pub check: StatusCheck,
     /// Progress and cancelling.
     pub controls: Controls,
 }
@@ -136,9 +149,13 @@ pub struct UnfinishedPut {
     pub stored: u64,
 }
 
-/// Says how the store stands; reads the catalog only.
+/// Says how the store stands; reads the catalog only, unless the backends are to be asked.
 pub async fn status(store: &Store, options: StatusOptions) -> Result<StatusReport> {
     options.controls.check_cancelled()?;
+    if options.check == StatusCheck::AskBackends {
+        let controls = options.controls.clone();
+        verify(store, VerifyOptions { mode: VerifyMode::Quick, controls, ..VerifyOptions::default() }).await?;
+    }
     let (outlook, worst) = read_standings(store, &options.controls).await?;
     let (stats, unfinished, pending) = store.catalog(|catalog| read_counts(catalog)).await?;
     let oldest_put = read_unverified(store, &options.controls).await?;

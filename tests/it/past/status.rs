@@ -2,7 +2,7 @@
 
 use super::*;
 use shard::catalog::{CheckRecord, ObjectState, ShardState};
-use shard::ops::status::{StatusOptions, StatusReport, status};
+use shard::ops::status::{StatusCheck, StatusOptions, StatusReport, status};
 
 async fn take(store: &Store) -> StatusReport {
     status(store, StatusOptions::default()).await.expect("a status")
@@ -109,4 +109,20 @@ async fn deletes_that_wait_are_counted_where_they_wait() {
     let waiting: Vec<_> = report.backends.iter().map(|backend| (backend.state, backend.pending_deletes)).collect();
     assert_eq!(waiting, [("ready", 0), ("ready", 0), ("ready", 0), ("unreachable", 1), ("ready", 0)]);
     assert_eq!((report.space.pending_deletes, report.objects.removals), (1, 1));
+}
+
+#[tokio::test]
+async fn asking_the_backends_finds_what_the_catalog_does_not_know() {
+    let world = World::new(5).await;
+    let store = world.open("a").await;
+    put_bytes(&store, "file", bytes(1, 1000)).await;
+    for backend in [0, 1] {
+        let file = world.shards(backend).into_keys().next().expect("a shard");
+        fs::remove_file(world.folder(backend).join(file)).expect("removed");
+    }
+    assert_eq!(take(&store).await.state, ObjectState::Healthy);
+    let options = StatusOptions { check: StatusCheck::AskBackends, ..StatusOptions::default() };
+    let report = status(&store, options).await.expect("a status");
+    assert_eq!((report.state, report.margin), (ObjectState::Degraded, Some(0)));
+    assert_eq!(report.objects.never_verified, 1, "a quick look is no verification");
 }
