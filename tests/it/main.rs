@@ -1,10 +1,14 @@
 //! All integration tests, in one binary: it links once.
 
+mod cli_documents;
+mod cli_edges;
+mod cli_exits;
 mod cli_usage;
 mod cloud_contract;
 mod cloud_dav_server;
 mod cloud_faults;
 mod cloud_webdav;
+mod desk;
 mod front_page;
 mod golden;
 mod kill;
@@ -12,6 +16,7 @@ mod past;
 mod put;
 mod put_folder;
 mod put_leftovers;
+mod readme;
 mod s3_server;
 mod tidy;
 mod world;
