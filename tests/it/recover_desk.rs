@@ -4,9 +4,7 @@ use crate::world::{TestWorld, name};
 use shard::format::{Index, ObjectKind, Piece, Removal, Whole};
 use shard::id::{Digest, Geometry, ObjectId, VersionId};
 use shard::ops::Controls;
-use shard::ops::recover::{
-    Existing, Naming, RecoverOptions, RecoverOutput, RecoverReport, RecoverWhat, recover,
-};
+use shard::ops::recover::{Existing, Naming, RecoverOptions, RecoverOutput, RecoverReport, RecoverWhat, recover};
 use shard::ops::writer::{Contents, ObjectOptions, ObjectWriter, WriteFailures};
 use shard::store::Store;
 use shard::stripe::Check;

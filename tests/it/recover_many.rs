@@ -176,9 +176,11 @@ async fn any_three_of_five_places_and_the_stores_id_bring_everything_back() {
         assert!(files_below(&folder) == files);
         assert!(report.failed.is_empty() && report.damage.is_empty(), "{:?}", report.damage);
     }
-    assert!(fs::read_dir(world.desk()).expect("a folder").all(|entry| {
-        !entry.expect("an entry").file_name().to_string_lossy().starts_with(".shard-")
-    }));
+    assert!(
+        fs::read_dir(world.desk())
+            .expect("a folder")
+            .all(|entry| { !entry.expect("an entry").file_name().to_string_lossy().starts_with(".shard-") })
+    );
 }
 
 #[tokio::test]

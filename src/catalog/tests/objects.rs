@@ -227,6 +227,19 @@ fn the_journal_tells_what_was_about_to_be_written_until_the_commit() {
 }
 
 #[test]
+fn an_entry_that_ends_may_leave_deletes_that_wait_but_never_of_a_recorded_shard() {
+    let mut world = World::new();
+    world.commit(&file(1, "a", 1, &[]));
+    let kept = world.catalog.shards(object(1)).expect("shards")[0];
+    let left = [(kept.index, kept.backend), (9, backend(9))];
+    world.catalog.end_journal_leaving(object(1), &left).expect("ended");
+    world.catalog.end_journal_leaving(object(2), &[(0, backend(3))]).expect("ended");
+    let pending = world.catalog.pending_deletes(None, 10).expect("deletes");
+    let places: Vec<_> = pending.iter().map(|delete| (delete.object, delete.index, delete.backend)).collect();
+    assert_eq!(places, [(object(1), 9, backend(9)), (object(2), 0, backend(3))]);
+}
+
+#[test]
 fn a_commit_does_not_end_the_journal_of_a_repair() {
     let mut world = World::new();
     world.commit(&file(1, "a", 1, &[]));

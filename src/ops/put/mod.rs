@@ -157,10 +157,8 @@ pub async fn put(store: &Store, options: PutOptions) -> Result<PutReport> {
     leftovers::clear(store, &options.controls).await?;
     let mut session = Session::new(store, &options)?;
     for source in options.sources {
-        match source {
-            PutSource::File { path, name } => session.put_file(path, name).await?,
-            PutSource::Folder { path, name } => session.put_folder(path, name).await?,
-            PutSource::Reader { reader, name } => session.put_stream(reader, name).await?,
+        if let Err(error) = session.put(source).await {
+            return Err(session.abandon_for(error).await);
         }
     }
     let mut report = session.close().await?;

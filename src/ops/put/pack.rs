@@ -31,6 +31,13 @@ struct Entry {
     seen: Fingerprint,
 }
 
+impl Pack<'_> {
+    /// Takes back what was packed because of an error, and gives the error back.
+    pub(super) async fn abandon_for(self, error: Error) -> Error {
+        self.writer.abandon_for(error).await
+    }
+}
+
 impl<'a> Session<'a> {
     /// Adds a file to the pack that is open, or to a new one.
     pub(super) async fn put_small(&mut self, name: FileName, reading: &mut Reading, seen: Fingerprint) -> Result<()> {

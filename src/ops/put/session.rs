@@ -53,8 +53,17 @@ impl<'a> Session<'a> {
         })
     }
 
+    /// Stores what a source gives.
+    pub(super) async fn put(&mut self, source: PutSource) -> Result<()> {
+        match source {
+            PutSource::File { path, name } => self.put_file(path, name).await,
+            PutSource::Folder { path, name } => self.put_folder(path, name).await,
+            PutSource::Reader { reader, name } => self.put_stream(reader, name).await,
+        }
+    }
+
     /// Stores one file that was named by itself.
-    pub(super) async fn put_file(&mut self, path: PathBuf, name: Option<FileName>) -> Result<()> {
+    async fn put_file(&mut self, path: PathBuf, name: Option<FileName>) -> Result<()> {
         let name = match name {
             Some(name) => name,
             None => own_name(&path)?,
@@ -71,7 +80,7 @@ impl<'a> Session<'a> {
     }
 
     /// Stores a stream.
-    pub(super) async fn put_stream(&mut self, reader: Box<dyn AsyncRead + Send + Unpin>, name: FileName) -> Result<()> {
+    async fn put_stream(&mut self, reader: Box<dyn AsyncRead + Send + Unpin>, name: FileName) -> Result<()> {
         self.controls.begin("storing", None, Some(1));
         let now = Fingerprint::of_stream(self.store.now_ns(), STREAM_MODE);
         let mut reading = Reading::stream(reader, self.controls.cancel.clone());
@@ -142,6 +151,14 @@ impl<'a> Session<'a> {
     pub(super) async fn close(mut self) -> Result<PutReport> {
         self.close_pack().await?;
         Ok(self.report)
+    }
+
+    /// Takes back what is open because of an error, and gives the error back.
+    pub(super) async fn abandon_for(self, error: Error) -> Error {
+        match self.pack {
+            Some(pack) => pack.abandon_for(error).await,
+            None => error,
+        }
     }
 
     /// The longest file that goes into a pack.

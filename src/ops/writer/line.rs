@@ -10,11 +10,17 @@ use crate::stripe::{EncodedStripe, StripeShape};
 use bytes::Bytes;
 use futures_util::future;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-/// How many stripes may wait for a place: enough to bridge an fsync or a slow part, and at most 16 MiB in all.
-pub(super) const IN_FLIGHT_STRIPES: usize = 4;
+/// At most this many stripes wait for a place: enough to bridge an fsync or a slow part.
+const MAX_WAITING_STRIPES: u64 = 4;
+/// At most this many bytes wait, as far as two stripes allow: every place lags behind by itself, and what the slowest has
+/// not taken is in memory.
+const MAX_WAITING_BYTES: u64 = 8 * 1024 * 1024;
+/// How long a task is waited for that was told to give up; after that it is stopped where it is.
+const GIVE_UP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What is sent to a shard's task.
 #[derive(Debug)]
@@ -52,7 +58,7 @@ impl Lines {
             let registered = store.registry().get(place)?;
             let header =
                 Header { object, shard_index: index, geometry: shape.geometry(), block_bytes: shape.block_bytes() };
-            let (sender, parcels) = mpsc::channel(IN_FLIGHT_STRIPES);
+            let (sender, parcels) = mpsc::channel(waiting_stripes(shape));
             let backend = Arc::clone(&registered.backend);
             let task = tokio::spawn(deliver(backend, ShardId { object, index }, header.to_bytes(), parcels));
             Some(Line { index, sender: Some(sender), task })
@@ -87,7 +93,7 @@ impl Lines {
 
     /// Gives every shard up and waits until each is.
     pub(super) async fn give_up(self) -> Vec<Delivered> {
-        future::join_all(self.lines.into_iter().map(Line::end)).await
+        future::join_all(self.lines.into_iter().map(Line::give_up)).await
     }
 }
 
@@ -99,6 +105,16 @@ impl Line {
         {
             self.sender = None;
         }
+    }
+
+    /// Without its tail a shard never becomes visible, so that its task may be stopped anywhere.
+    async fn give_up(mut self) -> Delivered {
+        self.sender = None;
+        let (index, stop) = (self.index, self.task.abort_handle());
+        tokio::time::timeout(GIVE_UP_TIMEOUT, self.end()).await.unwrap_or_else(|_| {
+            stop.abort();
+            Delivered { index, outcome: Ok(None) }
+        })
     }
 
     async fn end(self) -> Delivered {
@@ -113,6 +129,11 @@ impl Line {
         let outcome = self.task.await.unwrap_or_else(|error| Err(stopped(error)));
         Delivered { index: self.index, outcome }
     }
+}
+
+fn waiting_stripes(shape: StripeShape) -> usize {
+    let stripe_bytes = u64::from(shape.block_bytes()) * shape.geometry().total_shards() as u64;
+    (MAX_WAITING_BYTES / stripe_bytes).clamp(2, MAX_WAITING_STRIPES) as usize
 }
 
 /// One shard, front to back. Gives up when the sender goes away before the tail came.
@@ -153,4 +174,20 @@ async fn feed(
         }
     }
     Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::RedundancyLevel;
+
+    #[test]
+    fn few_bytes_wait_at_every_geometry() {
+        let waiting = |geometry: Geometry| {
+            let shape = StripeShape::new(geometry, geometry.block_bytes(), 0).expect("shape");
+            waiting_stripes(shape)
+        };
+        assert_eq!(RedundancyLevel::NAMED.map(|level| waiting(level.geometry())), [4, 4, 3, 2]);
+        assert_eq!(waiting(Geometry::new(1, 255).expect("geometry")), 2);
+    }
 }

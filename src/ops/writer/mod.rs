@@ -23,8 +23,6 @@ mod finish;
 mod journal;
 mod line;
 mod report;
-#[cfg(test)]
-mod tests;
 
 pub use failures::{WriteFailures, failed_writers};
 pub use finish::object_record;
@@ -36,7 +34,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::{FileName, Index, IndexError, ObjectKind};
 use crate::id::{Digest, Geometry, ObjectId, VersionId};
 use crate::store::Store;
-use crate::stripe::{Buffer, BufferPool, Check, FilledStripe, MAX_INDEX_ALLOWANCE, Seal, StripeEncoder, StripeShape};
+use crate::stripe::{
+    Buffer, BufferPool, Check, EncodedStripe, FilledStripe, MAX_INDEX_ALLOWANCE, Seal, StripeEncoder, StripeShape,
+};
 use async_trait::async_trait;
 use encoding::Encoding;
 use journal::Places;
@@ -248,7 +248,7 @@ impl<'a> ObjectWriter<'a> {
         self.append(&bytes).await?;
         self.flush().await?;
         while let Some(stripe) = self.encoding.drain().await? {
-            self.lines.send(&stripe, self.options.geometry).await?;
+            self.send(&stripe).await?;
         }
         Ok(bytes.len() as u64)
     }
@@ -260,8 +260,18 @@ impl<'a> ObjectWriter<'a> {
         let payload_bytes = filling.used as u64;
         self.encoding.push(FilledStripe { stripe_index, buffer: filling.buffer, payload_bytes, digest: None });
         while let Some(stripe) = self.encoding.next_ready().await? {
-            self.lines.send(&stripe, self.options.geometry).await?;
+            self.send(&stripe).await?;
         }
         Ok(())
+    }
+
+    /// Waits for places that are slow, but not after a cancellation.
+    async fn send(&mut self, stripe: &EncodedStripe) -> Result<()> {
+        let controls = &self.options.controls;
+        tokio::select! {
+            biased;
+            () = controls.cancel.cancelled() => controls.check_cancelled(),
+            sent = self.lines.send(stripe, self.options.geometry) => sent,
+        }
     }
 }
