@@ -38,6 +38,7 @@ pub(crate) fn shard_kind(index: u8, data_shards: usize) -> &'static str {
 /// How much more may be lost: `1 zone, 2 backends`.
 pub(crate) fn margin(zones: Option<usize>, backends: Option<usize>) -> String {
     match (zones, backends) {
+        (Some(0), Some(0)) => "nothing more".to_owned(),
         (Some(zones), Some(backends)) => {
             format!("{}, {}", count(zones as u64, "zone"), count(backends as u64, "backend"))
         }
