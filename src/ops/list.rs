@@ -81,7 +81,8 @@ pub async fn list(store: &Store, options: ListOptions) -> Result<ListReport> {
         options.controls.check_cancelled()?;
         let (prefix, versions, after) = (options.prefix.clone(), options.versions, cursor.clone());
         let wanted = PAGE_FILES.min(limit - files.len());
-        let page = store.catalog(move |catalog| read_page(catalog, (&prefix, versions), after, wanted)).await?;
+        let page =
+            store.catalog(move |catalog| read_page(catalog, (&prefix, versions), after.as_ref(), wanted)).await?;
         files.extend(page.files);
         cursor = page.next;
         if cursor.is_none() {
@@ -94,10 +95,10 @@ pub async fn list(store: &Store, options: ListOptions) -> Result<ListReport> {
 fn read_page(
     catalog: &Catalog,
     (prefix, versions): (&str, ListedVersions),
-    after: Option<ListCursor>,
+    after: Option<&ListCursor>,
     limit: usize,
 ) -> catalog::Result<ListReport> {
-    let last = after.as_ref().map(|cursor| &cursor.0);
+    let last = after.map(|cursor| &cursor.0);
     let mut found = Vec::new();
     let mut known = HashMap::new();
     let last_record = match versions {

@@ -150,7 +150,7 @@ enum Known {
     /// That it is removed.
     Dead,
     /// That it lives: its manifest, its recorded places, and those whose deletes wait.
-    Live(Manifest, Vec<ShardRecord>, BTreeSet<(u8, BackendId)>),
+    Live(Box<Manifest>, Vec<ShardRecord>, BTreeSet<(u8, BackendId)>),
 }
 
 impl Refresh<'_> {
@@ -332,5 +332,5 @@ fn look_up(
     let waiting = catalog.pending_deletes(Some(&first), usize::from(u8::MAX) + 1)?;
     let waiting = waiting.into_iter().filter(|delete| delete.object == object);
     let pending = waiting.map(|delete| (delete.index, delete.backend)).collect();
-    Ok(Known::Live(manifest, catalog.shards(object)?, pending))
+    Ok(Known::Live(Box::new(manifest), catalog.shards(object)?, pending))
 }

@@ -11,8 +11,7 @@ use crate::cli::quantity::{ByteSize, Span};
 use crate::cli::render::{count, facts, margin, object_tone, toned};
 use crate::cli::table::{Table, Tone};
 use shard::catalog::ObjectState;
-use shard::ops::status::{self, BackendStatus, ObjectCounts, StatusOptions, StatusReport};
-use shard::ops::verify::{self, VerifyMode, VerifyOptions};
+use shard::ops::status::{self, BackendStatus, ObjectCounts, StatusCheck, StatusOptions, StatusReport};
 use shard::store::Contact;
 use std::fmt::Write;
 use std::time::Duration;
@@ -20,12 +19,9 @@ use std::time::Duration;
 pub(super) async fn run(options: Status, context: &mut Context) -> Result<ExitCode, Failure> {
     let contact = if options.check { Contact::Backends } else { Contact::Nobody };
     let store = context.open(contact).await?;
-    if options.check {
-        // What it sees is in the catalog afterwards, and in the report with it.
-        let look = VerifyOptions { mode: VerifyMode::Quick, controls: context.controls(), ..VerifyOptions::default() };
-        context.settle(verify::verify(&store, look).await)?;
-    }
-    let outcome = status::status(&store, StatusOptions { controls: context.controls() }).await;
+    // What the look sees is in the catalog afterwards, and in the report with it.
+    let check = if options.check { StatusCheck::AskBackends } else { StatusCheck::CatalogOnly };
+    let outcome = status::status(&store, StatusOptions { check, controls: context.controls() }).await;
     let report = context.settle(outcome)?;
     match context.output.reader() {
         Reader::Script => context.output.document("shard.status/1", &report)?,
