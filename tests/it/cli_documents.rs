@@ -162,6 +162,8 @@ fn backends_are_added_listed_checked_drained_and_removed() {
     assert_eq!(drain["moved"][0]["to"], "disk");
     desk.expect(0, &["backend", "remove", "local-1"]);
     desk.expect(13, &["backend", "remove", "local-1"]);
+    desk.expect(3, &["verify", "--quick"]);
+    desk.expect(0, &["repair"]);
     desk.expect(0, &["verify", "--quick"]);
     assert_eq!(desk.failure(1, &["backend", "add", "disk", "elsewhere"])["kind"], "refused");
 }
@@ -255,6 +257,29 @@ fn recovery_needs_no_store_where_the_places_are_named() {
     elsewhere.expect(13, &[&["recover", "b.bin"][..], &from].concat());
     let kind = &elsewhere.failure(5, &["recover", "a.bin", "--from", "nowhere"])["kind"];
     assert_eq!(kind, "unavailable");
+}
+
+#[test]
+fn a_new_machine_goes_on_with_the_key_and_the_places() {
+    let old = desk_with("a.bin", 50_000);
+    let new = Desk::new();
+    std::fs::create_dir_all(new.store()).expect("a folder");
+    std::fs::copy(old.store().join("master.key"), new.store().join("master.key")).expect("copied");
+    new.expect(0, &["init", "--bare"]);
+    for number in [1, 3, 5] {
+        let place = old.backend(number).display().to_string();
+        let added = new.json(0, &["backend", "add", &format!("place-{number}"), &place]);
+        assert_eq!(added["adopted"], true);
+    }
+    let rebuilt = new.json(0, &["catalog", "rebuild"]);
+    assert_eq!((&rebuilt["files"], &rebuilt["objects"]), (&1.into(), &1.into()));
+    new.expect(3, &["verify"]);
+    new.expect(0, &["recover", "a.bin"]);
+    assert_eq!(std::fs::read(new.path("a.bin")).expect("a file"), noise(50_000, 7));
+    new.file("b.bin", &noise(1000, 1));
+    new.expect(0, &["put", "b.bin"]);
+    old.expect(0, &["catalog", "refresh"]);
+    assert_eq!(old.listed(), ["a.bin", "b.bin"]);
 }
 
 #[test]

@@ -237,3 +237,14 @@ fn settings_that_make_no_sense_are_told_with_their_line() {
     assert_eq!(failure["kind"], "invalid");
     assert!(failure["causes"].to_string().contains("defualt_level"), "{failure}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_process_holds_is_waited_for_and_then_exits_11() {
+    use shard::store::{Contact, OpenOptions, Store};
+    let desk = desk_with("a", 10);
+    let options = OpenOptions { contact: Contact::Nobody, ..OpenOptions::default() };
+    let store = Store::open(&desk.store(), options).await.expect("a store");
+    let _lease = store.lease("maintenance").await.expect("a lease");
+    let failure = tokio::task::spawn_blocking(move || desk.failure(11, &["gc"])).await.expect("it ran");
+    assert_eq!(failure["kind"], "busy");
+}

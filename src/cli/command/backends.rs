@@ -49,7 +49,7 @@ fn added_page(added: &AddedBackend) -> String {
 }
 
 /// A path that a person typed is one below the current folder; in the settings it is below none.
-fn absolute_url(url: &str) -> Result<String, Failure> {
+pub(super) fn absolute_url(url: &str) -> Result<String, Failure> {
     if url == "memory:" || url.contains("://") {
         return Ok(url.to_owned());
     }

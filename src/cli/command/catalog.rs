@@ -1,5 +1,6 @@
 //! `shard catalog`.
 
+use super::backends::absolute_url;
 use super::exit_of;
 use crate::cli::args::RebuildCatalog;
 use crate::cli::context::Context;
@@ -19,7 +20,8 @@ use std::time::Duration;
 
 pub(super) async fn rebuild(options: RebuildCatalog, context: &mut Context) -> Result<ExitCode, Failure> {
     let store = context.open_without_catalog().await?;
-    let outcome = rebuild::rebuild(&store, RebuildOptions { from: options.from, controls: context.controls() }).await;
+    let from = options.from.iter().map(|url| absolute_url(url)).collect::<Result<_, _>>()?;
+    let outcome = rebuild::rebuild(&store, RebuildOptions { from, controls: context.controls() }).await;
     let report = context.settle(outcome)?;
     match context.output.reader() {
         Reader::Script => context.output.document("shard.catalog-rebuild/1", &report)?,

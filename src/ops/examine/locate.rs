@@ -2,7 +2,7 @@
 //! there.
 
 use super::{Defect, Subject};
-use crate::backend::{BackendRegistry, ErrorKind, Reach, RegisteredBackend};
+use crate::backend::{self, BackendRegistry, ErrorKind, Reach, RegisteredBackend};
 use crate::catalog::ShardRecord;
 use crate::id::{BackendId, ObjectId, ShardId};
 use futures_util::{StreamExt, stream};
@@ -81,7 +81,7 @@ async fn presence(registered: &RegisteredBackend, shard: ShardId) -> Presence {
     let unreachable = |said: String| Presence::Unknown(Defect::Unreachable { said });
     match &registered.reach {
         Reach::Ready => {}
-        Reach::Unreachable(error) => return unreachable(error.to_string()),
+        Reach::Unreachable(error) => return unreachable(with_cause(error)),
         Reach::WrongPlace(_) => return unreachable("another store's or backend's mark is there".to_owned()),
         Reach::Unknown => return unreachable("nobody has asked it".to_owned()),
     }
@@ -91,6 +91,14 @@ async fn presence(registered: &RegisteredBackend, shard: ShardId) -> Presence {
         Err(error) if error.kind == ErrorKind::Failed => {
             Presence::Unreadable(Defect::Unreadable { said: error.to_string() })
         }
-        Err(error) => unreachable(error.to_string()),
+        Err(error) => unreachable(with_cause(&error)),
+    }
+}
+
+/// An error and what lies right underneath, which says why.
+fn with_cause(error: &backend::Error) -> String {
+    match std::error::Error::source(error) {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
     }
 }

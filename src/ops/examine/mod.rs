@@ -28,7 +28,7 @@ use super::reader::{ObjectReader, ShardPlace};
 use crate::backend::BackendRegistry;
 use crate::catalog::{CheckRecord, ObjectHealth, ObjectRecord, ObjectState, PendingDelete, ShardRecord, ShardState};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{Manifest, ManifestBytes};
+use crate::format::{Manifest, ManifestBytes, ShardFileLayout};
 use crate::id::{BackendId, Geometry, ObjectId, StoreId};
 use crate::store::Store;
 pub(in crate::ops) use judge::rules;
@@ -186,13 +186,15 @@ impl Examination {
 
     /// What the catalog is to remember of it.
     pub fn check_record(&self, when_ns: i64) -> CheckRecord {
+        // Nothing new is known of the length of a shard that could not be asked for: it is what it must be.
+        let whole_bytes = ShardFileLayout::of(&self.manifest).file_bytes();
         let record = |copy: &CopyFinding| {
             let looked_whole = self.full && copy.state != ShardState::Unreachable && copy.state != ShardState::Missing;
             let known = copy.recorded || is_good(copy.state);
             copy.backend.filter(|_| known).map(|backend| ShardRecord {
                 index: copy.index,
                 backend,
-                bytes: copy.bytes,
+                bytes: if copy.state == ShardState::Unreachable { whole_bytes } else { copy.bytes },
                 state: copy.state,
                 bad_blocks: copy.bad_blocks,
                 verified_ns: looked_whole.then_some(when_ns),

@@ -200,6 +200,8 @@ async fn what_is_unreachable_is_not_missing_and_may_make_up_for_what_is() {
     assert_eq!((seen.state, seen.margin), (ObjectState::Unavailable, None));
     let states: Vec<_> = seen.copies.iter().map(|copy| copy.state).collect();
     assert_eq!(states, [Missing, Missing, Fine, Fine, Unreachable]);
+    let recorded = seen.check_record(1).shards;
+    assert_eq!(recorded[4].bytes, recorded[3].bytes, "a shard that cannot be asked for is as long as it was");
     world.delete(2, 2).await;
     assert_eq!(world.look(Depth::Full).await.state, ObjectState::Lost, "one that may come back is not enough");
 }
