@@ -13,6 +13,7 @@
 
 use super::Controls;
 use super::ingest::{FoundObject, FoundShard, ReadObject, Sources, ingest, read_object};
+use super::mend::{MendError, Target, WriteMode, rebuild_shards};
 use super::reader::{BlockState, ObjectReader, ReadError, ShardPlace, Wanted};
 use super::writer::clear_place;
 use crate::backend::{Backend, ErrorKind as BackendErrorKind};
@@ -22,7 +23,7 @@ use crate::format::{HEADER_BYTES, Index, Manifest, ManifestBytes, ShardFileLayou
 use crate::id::{BackendId, ObjectId, ShardId};
 use crate::store::Store;
 use futures_util::{StreamExt, future};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// One process at a time clears up.
@@ -106,7 +107,7 @@ async fn end_put(store: &Store, entry: JournalEntry) -> Result<End> {
     } else {
         match read_object(&Sources::of(store), &store.id(), &found).await {
             Ok(read) => match judge(store, &read, &found) {
-                Judgement::Counts => return take_in(store, &found, &seen).await,
+                Judgement::Counts => return take_in(store, read.manifest, found, &seen).await,
                 Judgement::Unclear => return Ok(End::Waiting),
                 Judgement::Has { whole } => (whole, read.manifest.geometry().write_quorum()),
             },
@@ -152,12 +153,41 @@ fn is_passing(error: &ReadError) -> bool {
     matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Backend)
 }
 
-async fn take_in(store: &Store, found: &FoundObject, seen: &[Seen]) -> Result<End> {
+/// Commits a new object, after what was not finished of it is made again in the places that were meant for it: the old
+/// entry names them still.
+async fn take_in(store: &Store, manifest: Manifest, mut found: FoundObject, seen: &[Seen]) -> Result<End> {
     let object = found.object;
-    ingest(store, found).await?;
     clear_unfinished(store, object, seen).await;
+    let finished = finish_shards(store, manifest, &found, seen).await;
+    found.shards.extend(finished);
+    found.shards.sort_unstable();
+    ingest(store, &found).await?;
     store.catalog(move |catalog| catalog.end_journal(object)).await?;
     Ok(End::TakenIn)
+}
+
+/// Makes the shards that are nowhere, where they were meant to be; one that cannot be made is left to a repair.
+async fn finish_shards(store: &Store, manifest: Manifest, found: &FoundObject, seen: &[Seen]) -> Vec<FoundShard> {
+    let is_found = |index: u8| found.shards.iter().any(|shard| shard.index == index);
+    let absent = seen.iter().filter(|(index, _, look)| *look == Look::Absent && !is_found(*index));
+    // A shard that was to be made again elsewhere has two places in the journal; one is enough.
+    let places: BTreeMap<u8, BackendId> = absent.map(|(index, place, _)| (*index, *place)).collect();
+    let target = |(index, place): (u8, BackendId)| {
+        let registered = store.registry().get(place).filter(|registered| registered.is_eligible())?;
+        Some(Target { index, place, backend: Arc::clone(&registered.backend), mode: WriteMode::Create })
+    };
+    let targets: Vec<Target> = places.into_iter().filter_map(target).collect();
+    if targets.is_empty() {
+        return Vec::new();
+    }
+    let sources = Sources::of(store).places(found.shards.iter().map(|shard| (shard.index, shard.backend)));
+    let reader = ObjectReader::new(manifest, sources);
+    let Ok(rebuilt) = rebuild_shards(&reader, targets.clone(), &Controls::default()).await else { return Vec::new() };
+    let finished = |(target, outcome): (&Target, Result<u64, MendError>)| {
+        let bytes = outcome.ok()?;
+        Some(FoundShard { index: target.index, backend: target.place, bytes })
+    };
+    targets.iter().zip(rebuilt.outcomes).filter_map(finished).collect()
 }
 
 /// A copy of a shard of an object that is known: recorded if it is whole, else taken back.

@@ -118,6 +118,29 @@ async fn a_file_that_was_whole_but_not_committed_is_taken_in_by_the_next_put() {
 }
 
 #[tokio::test]
+async fn what_was_not_finished_of_it_is_made_where_it_was_meant_to_be() {
+    let world = TestWorld::new(5).await;
+    let store = world.open().await;
+    let bytes = random_bytes(8, 2_000_000);
+    let personal = geometry(3, 5);
+    let object = put_bytes(&store, "a", &bytes, personal).await.objects[0].id;
+    let places = shards(&store, object).await.iter().map(|shard| (shard.index, shard.backend)).collect();
+    let forget = move |catalog: &mut Catalog| {
+        catalog.forget_object(object)?;
+        catalog.begin(&entry(object, Purpose::Put, places))
+    };
+    store.catalog(forget).await.expect("forgotten");
+    let lost = world.files_on_backends()[1].clone();
+    let was = fs::read(&lost).expect("a shard");
+    fs::remove_file(&lost).expect("removed");
+    assert_eq!(clear_up(&store).await.taken_in, [object]);
+    assert!(fs::read(&lost).expect("it is there again") == was);
+    let health = store.catalog(move |catalog| catalog.health(object)).await.expect("health").expect("known");
+    assert_eq!(health.state, shard::catalog::ObjectState::Healthy);
+    assert!(read_file(&store, "a").await.expect("listed") == bytes);
+}
+
+#[tokio::test]
 async fn below_the_quorum_it_is_taken_back() {
     let world = TestWorld::new(3).await;
     let store = world.open().await;
