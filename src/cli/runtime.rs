@@ -8,6 +8,9 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+/// So many threads do what blocks: files, coding, hashing. Each keeps freed memory of its own, so that more of them would
+/// cost more memory than they save time.
+const MAX_BLOCKING_THREADS: usize = 16;
 /// Work that is off the reactor (a read from a pipe that stays silent) is waited for this long when the command is over.
 const PATIENCE: Duration = Duration::from_millis(500);
 
@@ -18,7 +21,11 @@ where
     F: Future<Output = Result<ExitCode, Failure>>,
 {
     let starting = |error| Failure::new(FailureKind::Failed, "cannot start working threads").because(error);
-    let runtime: Runtime = Builder::new_multi_thread().enable_all().build().map_err(starting)?;
+    let runtime: Runtime = Builder::new_multi_thread()
+        .max_blocking_threads(MAX_BLOCKING_THREADS)
+        .enable_all()
+        .build()
+        .map_err(starting)?;
     let outcome = runtime.block_on(async {
         let signals = Signals::listen().map_err(starting)?;
         tokio::spawn(signals.obey(notices, cancel.clone()));

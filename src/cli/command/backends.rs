@@ -14,7 +14,7 @@ use shard::backend::BackendSpec;
 use shard::id::BackendId;
 use shard::ops::{self, AddedBackend, BackendCheck, ListedBackend, Marking, Removing};
 use shard::store::Contact;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub(super) async fn add(options: AddBackend, context: &mut Context) -> Result<ExitCode, Failure> {
     let store = context.open_or_make().await?;
@@ -26,7 +26,7 @@ pub(super) async fn add(options: AddBackend, context: &mut Context) -> Result<Ex
     spec.endpoint = options.endpoint;
     spec.region = options.region;
     spec.profile = options.profile;
-    spec.credentials_file = options.credentials_file.map(absolute).transpose()?;
+    spec.credentials_file = options.credentials_file.as_deref().map(absolute).transpose()?;
     let added = context.settle(ops::add_backend(&store, spec).await)?;
     match context.output.reader() {
         Reader::Script => context.output.document("shard.backend-add/1", &added)?,
@@ -53,13 +53,13 @@ pub(super) fn absolute_url(url: &str) -> Result<String, Failure> {
     if url == "memory:" || url.contains("://") {
         return Ok(url.to_owned());
     }
-    let path = absolute(PathBuf::from(url))?;
+    let path = absolute(Path::new(url))?;
     let not_text = || Failure::new(FailureKind::Invalid, format!("the path {} is not UTF-8", path.display()));
     path.to_str().map(str::to_owned).ok_or_else(not_text)
 }
 
-fn absolute(path: PathBuf) -> Result<PathBuf, Failure> {
-    std::path::absolute(&path)
+fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+    std::path::absolute(path)
         .map_err(|error| Failure::new(FailureKind::Invalid, format!("{} is no path", path.display())).because(error))
 }
 

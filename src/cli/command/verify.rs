@@ -58,14 +58,14 @@ fn page(report: &VerifyReport, context: &Context) -> String {
     match report.worst() {
         ObjectState::Healthy => {}
         ObjectState::Degraded => {
-            writeln!(page, "nothing is lost; make it whole: {}", context.to_type("repair")).expect("a String takes it")
+            writeln!(page, "nothing is lost; make it whole: {}", context.to_type("repair")).expect("a String takes it");
         }
         ObjectState::Unavailable => {
             let check = context.to_type("backend check");
             writeln!(page, "backends that cannot be reached may hold the rest: {check}").expect("a String takes it");
         }
         ObjectState::Lost => {
-            page.push_str("too few shards are left of what is lost; a copy elsewhere is the only help\n")
+            page.push_str("too few shards are left of what is lost; a copy elsewhere is the only help\n");
         }
     }
     page

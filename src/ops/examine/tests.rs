@@ -106,7 +106,7 @@ async fn a_whole_object_is_healthy_at_every_depth_and_its_margins_are_those_of_i
 #[tokio::test]
 async fn every_single_bit_that_flips_in_a_shard_file_is_found_and_the_shard_named() {
     let world = World::new(2, 3, 3).await;
-    let layout = crate::format::ShardFileLayout::of(&world.object.manifest);
+    let layout = ShardFileLayout::of(&world.object.manifest);
     let mut file = world.object.files[1].clone();
     for byte in 0..file.len() {
         for bit in 0..8 {
