@@ -5,7 +5,7 @@ use crate::id::StoreId;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior, params};
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Says in the file's header what it is: `SHRD`.
 pub(super) const APPLICATION_ID: i32 = 0x5348_5244;
@@ -15,6 +15,10 @@ const MIGRATIONS: [&str; 1] = [include_str!("schema.sql")];
 pub(super) const SCHEMA_VERSION: i32 = MIGRATIONS.len() as i32;
 /// A writer waits this long for another before it gives up.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Making or opening the file is tried again this long while another connection is doing the same.
+const BEGINNING_PATIENCE: Duration = Duration::from_secs(10);
+/// The wait between two such tries.
+const BEGINNING_PAUSE: Duration = Duration::from_millis(20);
 /// How many prepared statements a connection keeps: more than there are in this module.
 const STATEMENT_CACHE: usize = 160;
 
@@ -38,7 +42,7 @@ pub(super) fn create(path: &Path, store: StoreId) -> Result<Connection> {
         tx.commit()?;
         Ok(connection)
     };
-    let connection = make().map_err(|fault: Fault| fault.at(path))?;
+    let connection = patiently(|| make().map_err(|fault: Fault| fault.at(path)))?;
     sync_folder(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
     Ok(connection)
 }
@@ -61,7 +65,19 @@ pub(super) fn open(path: &Path, store: StoreId) -> Result<Connection> {
     if !path.try_exists().map_err(|source| Error::Io { path: path.to_owned(), source })? {
         return Err(Error::Absent { path: path.to_owned() });
     }
-    look().map_err(|fault: Fault| fault.at(path))
+    patiently(|| look().map_err(|fault: Fault| fault.at(path)))
+}
+
+/// Tries again for a while when the file is busy: SQLite does not wait by itself while another connection changes the
+/// journal's mode or is the first to read it.
+fn patiently(mut attempt: impl FnMut() -> Result<Connection>) -> Result<Connection> {
+    let begun = Instant::now();
+    loop {
+        match attempt() {
+            Err(Error::Busy { .. }) if begun.elapsed() < BEGINNING_PATIENCE => std::thread::sleep(BEGINNING_PAUSE),
+            outcome => return outcome,
+        }
+    }
 }
 
 /// Fails unless the file is a catalog of this store that can be read here.
