@@ -4,9 +4,12 @@ use crate::id::ProcessId;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// How often a lock file is made anew when another process clears it away before it is locked.
 const ATTEMPTS: u32 = 100;
+/// The wait before it is made anew, so that whoever clears away is done.
+const PAUSE: Duration = Duration::from_millis(2);
 /// The ending of a lock file.
 const LOCK_ENDING: &str = "lock";
 /// The ending while it is not locked yet.
@@ -36,6 +39,7 @@ impl ProcessLock {
             if let Some(file) = lock_fresh(&fresh, &path).map_err(about)? {
                 return Ok(Self { _file: file, path, id });
             }
+            std::thread::sleep(PAUSE);
         }
         Err(about(ErrorKind::ResourceBusy.into()))
     }

@@ -32,7 +32,7 @@ pub(super) fn create(path: &Path, store: StoreId) -> Result<Connection> {
     make_private(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
     let make = || {
         let mut connection = connect(path)?;
-        Header::read(&connection)?.refuse_unless_blank(path)?;
+        Header::snapshot(&connection)?.refuse_unless_blank(path)?;
         configure(&connection)?;
         let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         // Another process may have made it since.
@@ -82,7 +82,7 @@ fn patiently(mut attempt: impl FnMut() -> Result<Connection>) -> Result<Connecti
 
 /// Fails unless the file is a catalog of this store that can be read here.
 fn recognise(connection: &Connection, path: &Path, store: StoreId) -> Result<(), Fault> {
-    let header = Header::read(connection)?;
+    let header = Header::snapshot(connection)?;
     if header.application_id != APPLICATION_ID {
         return Err(header.foreign(path).into());
     }
@@ -105,6 +105,12 @@ struct Header {
 }
 
 impl Header {
+    /// Reads all of it in one state of the file: another process may be making it right now.
+    fn snapshot(connection: &Connection) -> Result<Self, Fault> {
+        let tx = connection.unchecked_transaction()?;
+        Self::read(&tx)
+    }
+
     fn read(connection: &Connection) -> Result<Self, Fault> {
         let ask = |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get(0));
         Ok(Self {
