@@ -21,11 +21,18 @@ pub(crate) struct Outcome {
 /// An empty home folder; commands run in it. Everything goes when it is dropped.
 pub(crate) struct Desk {
     folder: TempDir,
+    variables: Vec<(String, String)>,
 }
 
 impl Desk {
     pub(crate) fn new() -> Self {
-        Self { folder: tempfile::tempdir().expect("a temporary folder") }
+        Self { folder: tempfile::tempdir().expect("a temporary folder"), variables: Vec::new() }
+    }
+
+    /// Commands from now on find this in their environment too.
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
+        self.variables.retain(|(other, _)| other != name);
+        self.variables.push((name.to_owned(), value.to_owned()));
     }
 
     pub(crate) fn home(&self) -> &Path {
@@ -58,6 +65,7 @@ impl Desk {
     pub(crate) fn command(&self) -> std::process::Command {
         let mut command = std::process::Command::new(PROGRAM);
         command.current_dir(self.home()).env_clear().env("HOME", self.home());
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
     }
 

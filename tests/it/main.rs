@@ -7,6 +7,8 @@ mod cli_usage;
 mod cloud_contract;
 mod cloud_dav_server;
 mod cloud_faults;
+mod cloud_store;
+mod cloud_store_bucket;
 mod cloud_webdav;
 mod desk;
 mod drain;
