@@ -6,7 +6,7 @@
 use super::examine::{self, Depth, Examination, Subject};
 use super::repair::{Carried, MAINTENANCE, Plan, Work, forgive, name_of};
 use super::verify::record;
-use super::writer::WriteFailures;
+use super::writer::{WriteFailures, clear_place};
 use super::{Controls, leftovers};
 use crate::catalog::{PendingDelete, Purpose};
 use crate::error::{Error, ErrorKind, Result};
@@ -197,7 +197,7 @@ async fn delete_waiting(store: &Store, backend: BackendId) -> Result<u64> {
         for delete in page.into_iter().filter(|delete| delete.backend == backend) {
             let shard = ShardId { object: delete.object, index: delete.index };
             let gone = match place {
-                Some(place) => place.backend.delete(shard).await.is_ok(),
+                Some(place) => clear_place(place.backend.as_ref(), shard).await.is_ok(),
                 None => false,
             };
             match gone {

@@ -9,6 +9,7 @@ mod cloud_dav_server;
 mod cloud_faults;
 mod cloud_store;
 mod cloud_store_bucket;
+mod cloud_store_faults;
 mod cloud_webdav;
 mod desk;
 mod drain;

@@ -6,6 +6,7 @@ use crate::error::Result;
 use crate::id::{BackendId, ObjectId, ShardId};
 use crate::ops::Controls;
 use crate::ops::show::backend_name;
+use crate::ops::writer::clear_place;
 use crate::store::Store;
 use futures_util::stream::{self, StreamExt};
 use serde::Serialize;
@@ -132,13 +133,12 @@ async fn delete_one(store: &Store, delete: PendingDelete, silent: &Mutex<BTreeSe
 }
 
 async fn delete_from_place(place: &RegisteredBackend, shard: ShardId) -> backend::Result<u64> {
-    let bytes = match place.backend.head(shard).await {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind == ErrorKind::NotFound => 0,
-        Err(error) => return Err(error),
-    };
-    place.backend.delete(shard).await?;
-    Ok(bytes)
+    match place.backend.head(shard).await {
+        Ok(bytes) => place.backend.delete(shard).await.map(|()| bytes),
+        // It may be there unfinished: a write that its backend did not survive waits to be deleted too.
+        Err(error) if error.kind == ErrorKind::NotFound => clear_place(place.backend.as_ref(), shard).await.map(|()| 0),
+        Err(error) => Err(error),
+    }
 }
 
 async fn confirm(store: &Store, outcomes: Vec<(PendingDelete, Option<u64>)>, controls: &Controls) -> Result<Deletes> {

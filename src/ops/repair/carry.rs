@@ -10,8 +10,10 @@ use crate::ops::Controls;
 use crate::ops::examine::{self, Examination};
 use crate::ops::mend::{self, MendError, Rebuilt, Target, WriteMode};
 use crate::ops::reader::ShardPlace;
+use crate::ops::remove::{Which, delete_pending};
 use crate::ops::writer::{WriteFailures, clear_place};
 use crate::store::Store;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Carries out what is planned for one object.
@@ -41,6 +43,9 @@ impl Carrier<'_> {
         if tasks.is_empty() {
             return Ok(carried);
         }
+        // A write that failed in one of these places may have left something there, and nothing would name that any more
+        // once a new shard is recorded in its place.
+        delete_pending(self.store, Which::Of(BTreeSet::from([self.seen.object()])), self.controls).await?;
         if let Some(process) = self.journal(&tasks).await? {
             let why = format!("process {process} is writing shards of the object");
             carried.failed.extend(tasks.into_iter().map(|task| (task, why.clone())));
