@@ -45,8 +45,9 @@ pub async fn add_backend(store: &Store, mut spec: BackendSpec) -> Result<AddedBa
             .ok_or_else(|| Error::new(ErrorKind::Invalid, format!("the path {} is not UTF-8", absolute.display())))?;
     }
     let zone = backend::zone_of(&spec, store.dir())?.to_string();
-    let place = backend::open(&spec, store.environment(), store.dir())?;
-    let found = place.read_mark().await?;
+    let place = backend::open(&spec, store.environment(), store.dir());
+    let place = place.map_err(|error| unusable(&spec, error))?;
+    let found = place.read_mark().await.map_err(|error| unusable(&spec, error))?;
     let adopted = match found {
         Some(mark) if mark.store != store.id() => return Err(foreign(&spec, &mark)),
         Some(mark) => {
@@ -61,7 +62,8 @@ pub async fn add_backend(store: &Store, mut spec: BackendSpec) -> Result<AddedBa
     if !spec.read_only {
         probe(store, &spec.name, &place).await?;
         if !adopted {
-            place.write_mark(&Mark { store: store.id(), backend: spec.id }).await?;
+            let mark = Mark { store: store.id(), backend: spec.id };
+            place.write_mark(&mark).await.map_err(|error| unusable(&spec, error))?;
         }
     }
     let added =
@@ -80,6 +82,20 @@ fn check_name(name: &str) -> Result<()> {
         return Err(Error::new(ErrorKind::Invalid, doing));
     }
     Ok(())
+}
+
+/// Which place failed, and what a person can look at.
+fn unusable(spec: &BackendSpec, error: backend::Error) -> Error {
+    let hint = match error.kind {
+        backend::ErrorKind::Denied => "check the credentials, and what they may do there",
+        backend::ErrorKind::Settings => {
+            "check the bucket, the endpoint and the credentials: `shard backend add --help`"
+        }
+        backend::ErrorKind::Unreachable => "check that the place is there, and the endpoint",
+        _ => "`shard backend add --help` says what a place needs",
+    };
+    let doing = format!("cannot add backend {}", spec.name);
+    Error::new(error.kind.into(), doing).with_source(error).with_hint(hint)
 }
 
 fn foreign(spec: &BackendSpec, mark: &Mark) -> Error {

@@ -10,6 +10,7 @@ mod cloud_faults;
 mod cloud_store;
 mod cloud_store_bucket;
 mod cloud_store_faults;
+mod cloud_store_refusals;
 mod cloud_webdav;
 mod desk;
 mod drain;

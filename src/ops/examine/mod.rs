@@ -109,8 +109,8 @@ pub struct CopyFinding {
 /// What is wrong with a copy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Defect {
-    /// Its backend did not answer.
-    #[error("its backend does not answer: {said}")]
+    /// Its backend did not answer, or refused.
+    #[error("its backend cannot be used: {said}")]
     Unreachable {
         /// What the backend said.
         said: String,
