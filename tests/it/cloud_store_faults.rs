@@ -6,7 +6,7 @@ use crate::s3_server::{BUCKET, Fault, FaultyWire, KEY_ID, S3Server, SECRET};
 use serde_json::Value;
 use std::fs;
 use std::io::Write;
-use std::process::Stdio;
+use std::process::{Child, ChildStdin, Stdio};
 use std::time::{Duration, Instant};
 
 /// A shard of a stream this long is three parts, at three data shards.
@@ -56,8 +56,8 @@ impl Sites {
         (0..self.servers.len()).filter(|number| self.servers[*number].unfinished_uploads() > 0).collect()
     }
 
-    /// Puts a stream; when parts of all five shards have arrived, so many of their servers go away. Says which.
-    fn put_while_servers_go(&mut self, bytes: &[u8], gone_count: usize) -> (Outcome, Vec<usize>) {
+    /// Begins to put a stream, and comes back when parts of all five shards have arrived.
+    fn begin_put(&self, bytes: &[u8]) -> (Child, ChildStdin) {
         let mut command = self.desk.command();
         command.args(["put", "-", "--name", "stream", "--json"]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -69,6 +69,12 @@ impl Sites {
             assert!(begun.elapsed() < PATIENCE, "only {:?} upload", self.uploading());
             std::thread::yield_now();
         }
+        (child, pipe)
+    }
+
+    /// Puts a stream, in the middle of which so many of its servers go away. Says which.
+    fn put_while_servers_go(&mut self, bytes: &[u8], gone_count: usize) -> (Outcome, Vec<usize>) {
+        let (child, mut pipe) = self.begin_put(bytes);
         let gone: Vec<_> = self.uploading().into_iter().take(gone_count).collect();
         self.stop(gone.iter().copied());
         // A put that has given up reads no more.
@@ -145,6 +151,19 @@ fn a_put_that_loses_every_server_fails_and_leaves_no_trace_once_they_are_back() 
     sites.desk.expect(0, &["put", "stream"]);
     sites.holds(&bytes, 0);
     sites.have_nothing_stray(5);
+}
+
+#[test]
+fn a_put_killed_in_the_middle_leaves_no_upload_once_it_is_cleared_away() {
+    let sites = Sites::new(5);
+    let (mut child, pipe) = sites.begin_put(&noise(STREAM_BYTES, 10));
+    child.kill().expect("killed");
+    child.wait().expect("it ended");
+    drop(pipe);
+    assert_eq!(sites.uploading().len(), 5, "the servers keep what was begun");
+    sites.desk.expect(0, &["gc"]);
+    assert_eq!(sites.desk.listed(), Vec::<String>::new());
+    sites.have_nothing_stray(0);
 }
 
 #[test]
