@@ -10,7 +10,7 @@ pub(crate) use backend::{AddBackend, BackendCommand, CheckBackends, DrainBackend
 pub(crate) use files::{List, Prune, Put, PutCheck, Recover, RecoverTo, Remove, Show};
 pub(crate) use health::{CheckProof, CreateProof, Depth, ProofCommand, Repair, Status, Verify};
 pub(crate) use upkeep::{Bench, CatalogCommand, Completions, Gc, Man, RebuildCatalog};
-pub(crate) use values::Budget;
+pub(crate) use values::{Budget, SealName};
 
 use clap::error::ErrorKind;
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};

@@ -70,7 +70,7 @@ impl Context {
             opened => return opened,
         }
         let folder = self.store_folder()?;
-        match Store::init(&folder, InitOptions::WithLocalBackends).await {
+        match Store::init(&folder, InitOptions::default()).await {
             Ok(()) => self.tell_of_default_store(&folder),
             // Another process was quicker; its store is as good.
             Err(error) if error.kind == shard::ErrorKind::Refused => {}

@@ -1,7 +1,8 @@
 //! Keys: the master key of a store and what is derived from it.
 //!
-//! *What it is.* One [`MasterKey`] a store, 256 random bits; from it, one subkey for each purpose by BLAKE3's derive-key
-//! mode; the Ed25519 [`Signer`] that signs every manifest; the [`StoreId`] that pins that signer.
+//! *What it is.* The [`Keyring`] of a store: one [`MasterKey`] of 256 random bits, or several after a change of key; from
+//! each, one subkey for each purpose by BLAKE3's derive-key mode; the Ed25519 [`Signer`] that signs every manifest; the
+//! [`StoreId`] that pins the first signer, which vouches for later ones by [`Certificate`]; AES-256-GCM for what is sealed.
 //!
 //! *What it knows.* Bytes and purposes.
 //!
@@ -9,21 +10,38 @@
 //!
 //! *Invariants.* No key serves two purposes. A secret is never shown by `Debug` and never part of an error.
 
+mod access;
+mod aead;
+mod certificate;
 mod key_file;
+mod keyring;
+mod shares;
 mod signer;
 
+pub use access::AccessKeys;
+pub use aead::{DataKey, SealContext, StripeCipher, TAG_BYTES};
+pub use certificate::{Certificate, Role};
 pub use key_file::{KEY_FILE_SCHEMA, KeyFileError, MAX_KEY_FILE_BYTES};
+pub use keyring::{Keyring, KeyringError, MAX_MASTER_KEYS};
+pub use shares::{KeyShare, SHARE_BYTES, ShareError, SharedSecret, combine_shares, share_of, split_secret};
 pub use signer::{PublicKey, Signature, Signer};
 
-use crate::id::{Digest, StoreId};
+use crate::id::{Digest, ObjectId, StoreId};
 use std::fmt;
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+/// What was sealed does not open: another key, another place, or changed bytes. Which of them, AES-GCM cannot tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("it does not open under this key, in this place")]
+pub struct OpenError;
 
 /// Derive-key contexts: each purpose has its own, and none is ever used for anything else.
 mod context {
     pub(super) const SIGNER: &str = "shard v1 2026-11-21 manifest signer";
     pub(super) const KEY_ID: &str = "shard v1 2026-11-21 key id";
     pub(super) const KEY_CHECK: &str = "shard v1 2026-11-21 key check";
+    pub(super) const SEALED_PART: &str = "shard v1 2026-11-21 sealed part key";
+    pub(super) const DISPERSED_PART: &str = "shard v1 2026-11-21 dispersed sealed part key";
     pub(super) const STORE_ID: &str = "shard v1 2026-11-21 store id";
 }
 
@@ -57,10 +75,26 @@ impl MasterKey {
         self.signer().public_key().store_id()
     }
 
+    /// Seals the sealed part of an object's manifest.
+    pub fn seal_part(&self, context: &SealContext, text: &[u8]) -> Vec<u8> {
+        aead::seal_part(&part_key(context::SEALED_PART, &self.bytes, context.object), context, text)
+    }
+
+    /// Opens it again.
+    pub fn open_part(&self, context: &SealContext, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, OpenError> {
+        aead::open_part(&part_key(context::SEALED_PART, &self.bytes, context.object), context, sealed)
+    }
+
     /// Tells a mistyped or damaged key from the right one, in the key file.
     fn check_value(&self) -> Digest {
         Digest(blake3::derive_key(context::KEY_CHECK, &self.bytes))
     }
+}
+
+/// The key of one object's sealed part, which seals nothing else.
+fn part_key(purpose: &str, secret: &[u8; 32], object: ObjectId) -> Zeroizing<[u8; 32]> {
+    let material = Zeroizing::new([secret.as_slice(), object.as_bytes()].concat());
+    Zeroizing::new(blake3::derive_key(purpose, &material))
 }
 
 impl fmt::Debug for MasterKey {

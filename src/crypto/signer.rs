@@ -1,5 +1,6 @@
 //! Ed25519 (RFC 8032): what signs manifests and what checks them.
 
+use super::Certificate;
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -15,10 +16,11 @@ pub struct PublicKey(pub [u8; 32]);
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Signature(pub [u8; 64]);
 
-/// Signs manifests.
+/// Signs manifests, with the certificate that it needs where it is not a store's first.
 pub struct Signer {
     key_pair: Ed25519KeyPair,
     public_key: PublicKey,
+    certificate: Option<Certificate>,
 }
 
 impl Signer {
@@ -26,7 +28,17 @@ impl Signer {
     pub(super) fn from_seed(seed: &[u8; 32]) -> Self {
         let key_pair = Ed25519KeyPair::from_seed_unchecked(seed).expect("every 32 bytes are an Ed25519 seed");
         let public_key = key_pair.public_key().as_ref().try_into().expect("an Ed25519 public key has 32 bytes");
-        Self { key_pair, public_key: PublicKey(public_key) }
+        Self { key_pair, public_key: PublicKey(public_key), certificate: None }
+    }
+
+    /// The same signer, vouched for by the store's first.
+    pub(super) fn with_certificate(self, certificate: Certificate) -> Self {
+        Self { certificate: Some(certificate), ..self }
+    }
+
+    /// What vouches for it; `None` where the store id pins it.
+    pub fn certificate(&self) -> Option<Certificate> {
+        self.certificate
     }
 
     /// What checks its signatures.
@@ -36,7 +48,12 @@ impl Signer {
 
     /// Signs the exact bytes of a manifest's public part.
     pub fn sign_manifest(&self, public_part: &[u8]) -> Signature {
-        let signature = self.key_pair.sign(&[MANIFEST_PREFIX, public_part].concat());
+        self.sign(MANIFEST_PREFIX, public_part)
+    }
+
+    /// Signs a message; the prefix says what it is, so that a signature is good for one purpose alone.
+    pub(super) fn sign(&self, prefix: &[u8], message: &[u8]) -> Signature {
+        let signature = self.key_pair.sign(&[prefix, message].concat());
         Signature(signature.as_ref().try_into().expect("an Ed25519 signature has 64 bytes"))
     }
 }
@@ -50,8 +67,11 @@ impl fmt::Debug for Signer {
 impl PublicKey {
     /// Whether the signature is this key's over these exact bytes of a public part.
     pub fn verifies_manifest(&self, public_part: &[u8], signature: &Signature) -> bool {
-        let message = [MANIFEST_PREFIX, public_part].concat();
-        UnparsedPublicKey::new(&ED25519, &self.0).verify(&message, &signature.0).is_ok()
+        self.verifies(MANIFEST_PREFIX, public_part, signature)
+    }
+
+    pub(super) fn verifies(&self, prefix: &[u8], message: &[u8], signature: &Signature) -> bool {
+        UnparsedPublicKey::new(&ED25519, &self.0).verify(&[prefix, message].concat(), &signature.0).is_ok()
     }
 }
 
@@ -76,6 +96,25 @@ impl Serialize for PublicKey {
 impl<'de> Deserialize<'de> for PublicKey {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         crate::id::Digest::deserialize(deserializer).map(|digest| Self(digest.0))
+    }
+}
+
+impl Serialize for Signature {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&hex::encode(self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Signature {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+        let mut bytes = [0; 64];
+        hex::decode_to_slice(text.as_bytes(), &mut bytes).map_err(serde::de::Error::custom)?;
+        // One way to write it, so that no signed text can be written in two ways.
+        if hex::encode(bytes) != text {
+            return Err(serde::de::Error::custom("a signature is lower-case hexadecimal digits"));
+        }
+        Ok(Self(bytes))
     }
 }
 

@@ -1,10 +1,14 @@
 //! The manifest: what an object is, signed. A copy ends every shard.
 
-use crate::crypto::{PublicKey, Signature, Signer};
+use crate::crypto::{
+    AccessKeys, Certificate, DataKey, MasterKey, OpenError, PublicKey, Role, SealContext, SharedSecret, Signature,
+    Signer, StripeCipher,
+};
 use crate::id::{Digest, Geometry, ObjectId, StoreId};
 use crate::merkle::{self, ObjectBinding};
 use crate::stripe::{Layout, LayoutError, Seal, StripeShape};
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 /// A public part is at most this many bytes: 255 roots and share digests in hex, with room to spare.
 pub const MAX_PUBLIC_BYTES: u64 = 64 * 1024;
@@ -15,6 +19,10 @@ pub const CODE: &str = "reed-solomon gf(2^8)/0x11d systematic vandermonde";
 
 /// The derive-key context of the digest of a sealed part.
 const SEALED_DIGEST_CONTEXT: &str = "shard v1 2026-11-21 sealed part digest";
+
+/// A sealed part is filled up with spaces to a multiple of this many bytes before it is sealed, so that its length tells
+/// nothing.
+const SEALED_PART_STEP: usize = 256;
 
 /// What an object is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -47,9 +55,12 @@ struct PublicPart {
     share_digests: Vec<Digest>,
     key_id: Digest,
     signer: PublicKey,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    certificate: Option<Certificate>,
 }
 
-/// What only the holder of the key can read, once sealing is there: where the index is and when the object was made.
+/// What only the holder of the key can read: where the index is, when the object was made, and what its stripes are sealed
+/// with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SealedPart {
@@ -59,6 +70,31 @@ pub struct SealedPart {
     pub index_bytes: u64,
     /// When the object was made, in nanoseconds since 1970-01-01T00:00:00Z; shown to people, never decided by.
     pub created_ns: i64,
+    /// The key of the stripes; none where they are not sealed.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "data_key_text")]
+    pub data_key: Option<DataKey>,
+}
+
+/// What a sealed part is sealed with.
+#[derive(Debug, Clone, Copy)]
+pub enum PartSealer<'a> {
+    /// Nothing: anyone may read it.
+    Nobody,
+    /// The master key.
+    Master(&'a MasterKey),
+    /// What the object's key shares hold.
+    Shared(&'a SharedSecret),
+}
+
+/// What may open a sealed part.
+#[derive(Debug, Clone, Copy)]
+pub enum PartOpener<'a> {
+    /// Nothing is at hand: only what is not sealed can be read.
+    Nobody,
+    /// The keys that this machine has.
+    Keys(&'a AccessKeys),
+    /// What the object's key shares hold.
+    Shared(&'a SharedSecret),
 }
 
 /// Why bytes are not a manifest that can be trusted.
@@ -111,6 +147,29 @@ pub enum ManifestError {
     /// The sealed part is not the one that was signed.
     #[error("the sealed part is not the one the manifest names")]
     Sealed,
+    /// Signed by one who may not make such objects.
+    #[error("the manifest is of a {kind:?} object, which its signer may not make")]
+    Role {
+        /// What the object is for.
+        kind: ObjectKind,
+    },
+    /// What would open the object is not at hand.
+    #[error("the object is sealed with {seal}, and the key {key_id} is not here")]
+    NoKey {
+        /// How it is sealed.
+        seal: Seal,
+        /// Which master key was in use.
+        key_id: Digest,
+    },
+    /// The right key does not open the sealed part: it was not made as the format says.
+    #[error("the sealed part does not open")]
+    Unopened(#[from] OpenError),
+    /// Sealer and seal do not go together.
+    #[error("the seal {seal} takes another key than was given")]
+    Sealer {
+        /// How it should be sealed.
+        seal: Seal,
+    },
 }
 
 /// The bytes of a manifest, as they stand in a shard and in the catalog.
@@ -139,9 +198,11 @@ pub struct ManifestDraft {
     pub seal: Seal,
     /// The Merkle root of each shard.
     pub shard_roots: Vec<Digest>,
+    /// The digest of each shard's key share; none but with the seal `dispersed`.
+    pub share_digests: Vec<Digest>,
     /// Which master key.
     pub key_id: Digest,
-    /// Where the index is.
+    /// Where the index is, and what opens the stripes.
     pub sealed: SealedPart,
 }
 
@@ -158,10 +219,10 @@ fn sealed_digest(sealed: &[u8]) -> Digest {
 }
 
 impl Manifest {
-    /// Makes and signs the manifest of a new object.
-    pub fn sign(draft: ManifestDraft, signer: &Signer) -> Result<Self, ManifestError> {
+    /// Makes, seals and signs the manifest of a new object.
+    pub fn sign(draft: ManifestDraft, sealer: PartSealer<'_>, signer: &Signer) -> Result<Self, ManifestError> {
+        let sealed = draft.seal_part(sealer)?;
         let geometry = draft.layout.geometry();
-        let sealed = serde_json::to_vec(&draft.sealed)?;
         let mut public = PublicPart {
             format: super::FORMAT_VERSION,
             store: draft.store,
@@ -177,9 +238,10 @@ impl Manifest {
             shard_roots: draft.shard_roots,
             object_root: Digest([0; 32]),
             sealed_digest: sealed_digest(&sealed),
-            share_digests: Vec::new(),
+            share_digests: draft.share_digests,
             key_id: draft.key_id,
             signer: signer.public_key(),
+            certificate: signer.certificate(),
         };
         public.object_root = public.compute_object_root(geometry)?;
         let public = serde_json::to_vec(&public)?;
@@ -197,11 +259,13 @@ impl Manifest {
             .try_into()
             .map_err(|_| ManifestError::SignatureLength { bytes: bytes.signature.len() })?;
         let public: PublicPart = serde_json::from_slice(&bytes.public)?;
-        if public.store != *store || public.signer.store_id() != *store {
-            return Err(ManifestError::ForeignStore { expected: *store, found: public.store });
-        }
+        let role =
+            public.role_in(store).ok_or(ManifestError::ForeignStore { expected: *store, found: public.store })?;
         if !public.signer.verifies_manifest(&bytes.public, &Signature(signature)) {
             return Err(ManifestError::Signature);
+        }
+        if role == Role::Writer && public.kind != ObjectKind::Data {
+            return Err(ManifestError::Role { kind: public.kind });
         }
         let layout = public.check()?;
         Ok(Self { public, layout, bytes })
@@ -271,16 +335,105 @@ impl Manifest {
         self.public.binding(self.geometry())
     }
 
-    /// What only the holder of the key can read.
-    pub fn sealed_part(&self) -> Result<SealedPart, ManifestError> {
-        let sealed: SealedPart = serde_json::from_slice(&self.bytes.sealed)?;
+    /// The master key that was in use.
+    pub fn key_id(&self) -> Digest {
+        self.public.key_id
+    }
+
+    /// The digest of each shard's key share; none but with the seal `dispersed`.
+    pub fn share_digests(&self) -> &[Digest] {
+        &self.public.share_digests
+    }
+
+    /// What only the holder of the key can read. [`ManifestError::NoKey`] where the opener is not what the seal takes.
+    pub fn sealed_part(&self, opener: PartOpener<'_>) -> Result<SealedPart, ManifestError> {
+        let text = self.open_part(opener)?;
+        let sealed: SealedPart = serde_json::from_slice(&text)?;
         let end = sealed.index_offset.checked_add(sealed.index_bytes);
         let index_fits = end == Some(self.public.payload_bytes) && sealed.index_bytes <= super::index::MAX_INDEX_BYTES;
-        if index_fits { Ok(sealed) } else { Err(ManifestError::Contradiction) }
+        let has_key = sealed.data_key.is_some() == (self.seal() != Seal::None);
+        if index_fits && has_key { Ok(sealed) } else { Err(ManifestError::Contradiction) }
+    }
+
+    fn open_part(&self, opener: PartOpener<'_>) -> Result<Zeroizing<Vec<u8>>, ManifestError> {
+        let (bytes, context) = (&self.bytes.sealed, self.seal_context());
+        let no_key = ManifestError::NoKey { seal: self.seal(), key_id: self.public.key_id };
+        match (self.seal(), opener) {
+            (Seal::None, _) => Ok(Zeroizing::new(bytes.clone())),
+            (Seal::Key, PartOpener::Keys(keys)) => {
+                Ok(keys.key(&self.public.key_id).ok_or(no_key)?.open_part(&context, bytes)?)
+            }
+            (Seal::Dispersed, PartOpener::Shared(secret)) => Ok(secret.open_part(&context, bytes)?),
+            _ => Err(no_key),
+        }
+    }
+
+    /// What opens this object's stripes, given its sealed part; `None` where they are not sealed.
+    pub fn stripe_cipher(&self, sealed: &SealedPart) -> Option<StripeCipher> {
+        Some(StripeCipher::new(sealed.data_key.as_ref()?, &self.seal_context()))
+    }
+
+    fn seal_context(&self) -> SealContext {
+        seal_context(self.public.store, self.public.object, &self.layout.shape(), self.public.seal)
+    }
+}
+
+/// What everything that is sealed of an object is bound to.
+pub fn seal_context(store: StoreId, object: ObjectId, shape: &StripeShape, seal: Seal) -> SealContext {
+    let (geometry, block_bytes) = (shape.geometry(), shape.block_bytes());
+    SealContext { store, object, geometry, block_bytes, seal: seal.code() }
+}
+
+impl ManifestDraft {
+    fn seal_part(&self, sealer: PartSealer<'_>) -> Result<Vec<u8>, ManifestError> {
+        let mut text = Zeroizing::new(Vec::with_capacity(2 * SEALED_PART_STEP));
+        serde_json::to_writer(&mut *text, &self.sealed)?;
+        let context = seal_context(self.store, self.object, &self.layout.shape(), self.seal);
+        if self.seal != Seal::None {
+            let padded_bytes = text.len().next_multiple_of(SEALED_PART_STEP);
+            text.resize(padded_bytes, b' ');
+        }
+        match (self.seal, sealer) {
+            (Seal::None, PartSealer::Nobody) => Ok(text.to_vec()),
+            (Seal::Key, PartSealer::Master(key)) => Ok(key.seal_part(&context, &text)),
+            (Seal::Dispersed, PartSealer::Shared(secret)) => Ok(secret.seal_part(&context, &text)),
+            (seal, _) => Err(ManifestError::Sealer { seal }),
+        }
+    }
+}
+
+/// A data key as hexadecimal text.
+mod data_key_text {
+    use super::{DataKey, Zeroizing};
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(key: &Option<DataKey>, serializer: S) -> Result<S::Ok, S::Error> {
+        match key {
+            Some(key) => serializer.serialize_some(Zeroizing::new(hex::encode(key.as_bytes())).as_str()),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<DataKey>, D::Error> {
+        let text = Zeroizing::new(String::deserialize(deserializer)?);
+        let mut bytes = Zeroizing::new([0; 32]);
+        hex::decode_to_slice(text.as_bytes(), bytes.as_mut_slice()).map_err(serde::de::Error::custom)?;
+        Ok(Some(DataKey::from_bytes(*bytes)))
     }
 }
 
 impl PublicPart {
+    /// What the signer may do in this store; `None` where the store does not vouch for it.
+    fn role_in(&self, store: &StoreId) -> Option<Role> {
+        if self.store != *store {
+            return None;
+        }
+        match &self.certificate {
+            None => (self.signer.store_id() == *store).then_some(Role::Owner),
+            Some(certificate) => certificate.role_of(&self.signer, store),
+        }
+    }
+
     fn check(&self) -> Result<Layout, ManifestError> {
         if self.format != super::FORMAT_VERSION || self.code != CODE {
             return Err(ManifestError::Unknown { format: self.format, code: self.code.clone() });
@@ -291,7 +444,7 @@ impl PublicPart {
         let layout = Layout::new(shape, self.payload_bytes)?;
         let agrees = layout.stripe_count() == self.stripes
             && self.shard_roots.len() == geometry.total_shards()
-            && self.share_digests.is_empty()
+            && self.share_digests.len() == self.seal.share_count(geometry)
             && self.compute_object_root(geometry)? == self.object_root;
         if agrees { Ok(layout) } else { Err(ManifestError::Contradiction) }
     }

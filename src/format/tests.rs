@@ -24,13 +24,14 @@ fn draft(payload_bytes: u64) -> ManifestDraft {
         layout: layout(payload_bytes),
         seal: Seal::None,
         shard_roots: (0..5).map(|byte| Digest([byte; 32])).collect(),
+        share_digests: Vec::new(),
         key_id: key().key_id(),
-        sealed: SealedPart { index_offset: payload_bytes - 20, index_bytes: 20, created_ns: -7 },
+        sealed: SealedPart { index_offset: payload_bytes - 20, index_bytes: 20, created_ns: -7, data_key: None },
     }
 }
 
 fn manifest(payload_bytes: u64) -> Manifest {
-    Manifest::sign(draft(payload_bytes), &key().signer()).expect("a manifest")
+    Manifest::sign(draft(payload_bytes), PartSealer::Nobody, &key().signer()).expect("a manifest")
 }
 
 fn open(bytes: &ManifestBytes) -> Result<Manifest, ManifestError> {
@@ -95,10 +96,11 @@ fn a_manifest_that_was_cut_is_refused() {
 fn a_manifest_of_another_store_or_signer_is_refused() {
     let foreign = MasterKey::from_bytes([9; 32]);
     let theirs = ManifestDraft { store: foreign.store_id(), ..draft(100) };
-    let theirs = Manifest::sign(theirs, &foreign.signer()).expect("their manifest");
+    let theirs = Manifest::sign(theirs, PartSealer::Nobody, &foreign.signer()).expect("their manifest");
     assert!(matches!(open(theirs.bytes()), Err(ManifestError::ForeignStore { .. })));
     // In our store's name, by their key: once with their key named as the signer, once with ours.
-    let disguised = Manifest::sign(draft(100), &foreign.signer()).expect_err("their key is not our store's");
+    let disguised =
+        Manifest::sign(draft(100), PartSealer::Nobody, &foreign.signer()).expect_err("their key is not our store's");
     assert!(matches!(disguised, ManifestError::ForeignStore { .. }));
     let ours = manifest(100).bytes().clone();
     let by_them = signed(ours.public, ours.sealed, &foreign.signer());
@@ -191,8 +193,13 @@ fn the_widest_manifest_there_is_stays_within_its_limit() {
     let shape = StripeShape::new(geometry, geometry.block_bytes(), 0).expect("a shape");
     let layout = Layout::new(shape, shape.max_payload_bytes()).expect("a layout");
     let shard_roots = vec![Digest([255; 32]); 255];
-    let sealed = SealedPart { index_offset: layout.payload_bytes() - 2, index_bytes: 2, created_ns: i64::MIN };
-    let widest = Manifest::sign(ManifestDraft { layout, shard_roots, sealed, ..draft(100) }, &key().signer());
+    let sealed =
+        SealedPart { index_offset: layout.payload_bytes() - 2, index_bytes: 2, created_ns: i64::MIN, data_key: None };
+    let widest = Manifest::sign(
+        ManifestDraft { layout, shard_roots, sealed, ..draft(100) },
+        PartSealer::Nobody,
+        &key().signer(),
+    );
     let bytes = widest.expect("a manifest").bytes().clone();
     assert!(bytes.public.len() as u64 * 2 < MAX_PUBLIC_BYTES && bytes.sealed.len() as u64 * 2 < MAX_SEALED_BYTES);
 }
@@ -202,7 +209,7 @@ fn a_sealed_part_is_taken_from_another_copy_only_if_it_is_the_one_that_was_signe
     let whole = manifest(100);
     let bytes = ManifestBytes { sealed: b"damaged".to_vec(), ..whole.bytes().clone() };
     let without = Manifest::open_public(bytes, &key().store_id()).expect("the public part is whole");
-    assert!(without.sealed_part().is_err());
+    assert!(without.sealed_part(PartOpener::Nobody).is_err());
     assert!(matches!(without.clone().with_sealed(b"{}".to_vec()), Err(ManifestError::Sealed)));
     assert_eq!(without.with_sealed(whole.bytes().sealed.clone()).expect("the signed one"), whole);
 }
@@ -210,11 +217,15 @@ fn a_sealed_part_is_taken_from_another_copy_only_if_it_is_the_one_that_was_signe
 #[test]
 fn an_index_that_is_not_the_end_of_the_payload_is_refused() {
     for (index_offset, index_bytes) in [(80, 19), (80, 21), (101, 0), (0, 101), (u64::MAX, 101), (1, u64::MAX)] {
-        let sealed = SealedPart { index_offset, index_bytes, created_ns: 0 };
-        let signed = Manifest::sign(ManifestDraft { sealed, ..draft(100) }, &key().signer()).expect("a manifest");
-        assert!(matches!(signed.sealed_part(), Err(ManifestError::Contradiction)), "{index_offset} + {index_bytes}");
+        let sealed = SealedPart { index_offset, index_bytes, created_ns: 0, data_key: None };
+        let signed = Manifest::sign(ManifestDraft { sealed, ..draft(100) }, PartSealer::Nobody, &key().signer())
+            .expect("a manifest");
+        assert!(
+            matches!(signed.sealed_part(PartOpener::Nobody), Err(ManifestError::Contradiction)),
+            "{index_offset} + {index_bytes}"
+        );
     }
-    assert_eq!(manifest(100).sealed_part().expect("it fits").index_offset, 80);
+    assert_eq!(manifest(100).sealed_part(PartOpener::Nobody).expect("it fits").index_offset, 80);
 }
 
 fn leaves(manifest: &Manifest) -> Vec<Digest> {

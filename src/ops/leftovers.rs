@@ -105,7 +105,7 @@ async fn end_put(store: &Store, entry: JournalEntry) -> Result<End> {
     let (whole, quorum) = if found.shards.is_empty() {
         (0, least_quorum(planned))
     } else {
-        match read_object(&Sources::of(store), &store.id(), &found).await {
+        match read_object(&Sources::of(store), store.access(), &found).await {
             Ok(read) => match judge(store, &read, &found) {
                 Judgement::Counts => return take_in(store, read.manifest, found, &seen).await,
                 Judgement::Unclear => return Ok(End::Waiting),

@@ -10,8 +10,9 @@ use super::refresh::refresh_known;
 use super::show::backend_name;
 use crate::backend::{self, Backend, BackendSpec, Mark};
 use crate::catalog::{Catalog, CatalogStats, ObjectState};
+use crate::crypto::AccessKeys;
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::{BackendId, ObjectId, StoreId};
+use crate::id::{BackendId, ObjectId};
 use crate::store::Store;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use serde::Serialize;
@@ -224,7 +225,7 @@ impl Scan {
         controls.begin("reading what is on the backends", None, None);
         let mut inventory = Inventory::new(sources);
         let mut reading = FuturesUnordered::new();
-        let (trusted, now_ns) = (store.id(), store.now_ns());
+        let (keys, now_ns) = (store.access(), store.now_ns());
         while let Some(found) = inventory.next_object().await {
             controls.check_cancelled()?;
             if busy.contains(&found.object) {
@@ -236,7 +237,7 @@ impl Scan {
             {
                 scan.take(read, file, controls).await?;
             }
-            reading.push(read(sources, trusted, found, now_ns));
+            reading.push(read(sources, keys, found, now_ns));
         }
         while let Some(read) = reading.next().await {
             controls.check_cancelled()?;
@@ -305,8 +306,8 @@ impl Scan {
     }
 }
 
-async fn read(sources: &Sources, trusted: StoreId, found: FoundObject, now_ns: i64) -> Read {
-    let read = read_object(sources, &trusted, &found).await;
+async fn read(sources: &Sources, keys: &Arc<AccessKeys>, found: FoundObject, now_ns: i64) -> Read {
+    let read = read_object(sources, keys, &found).await;
     let taken = read.map(|read| Taken::new(read, &found, now_ns));
     (found, taken)
 }

@@ -231,7 +231,7 @@ impl Refresh<'_> {
         needed: impl Fn(&Manifest) -> usize,
         controls: &Controls,
     ) -> Result<()> {
-        let read = match read_object(self.sources, &self.store.id(), &found).await {
+        let read = match read_object(self.sources, self.store.access(), &found).await {
             Ok(read) => read,
             Err(error) => {
                 let (id, problem) = (found.object, error.to_string());

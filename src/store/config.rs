@@ -8,6 +8,7 @@ mod text;
 
 use crate::backend::BackendSpec;
 use crate::id::RedundancyLevel;
+use crate::stripe::Seal;
 use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
@@ -26,14 +27,16 @@ const LOCK_PAUSE: Duration = Duration::from_millis(10);
 pub struct Config {
     /// The level of a put that names none.
     pub default_level: RedundancyLevel,
+    /// How what is put is sealed, where the put does not say.
+    pub seal: Seal,
     /// The backends, in the order in which they were added; names and ids are each used once.
     pub backends: Vec<BackendSpec>,
 }
 
 impl Default for Config {
-    /// Level personal and no backends.
+    /// Level personal, sealed under the key, and no backends.
     fn default() -> Self {
-        Self { default_level: RedundancyLevel::Personal, backends: Vec::new() }
+        Self { default_level: RedundancyLevel::Personal, seal: Seal::Key, backends: Vec::new() }
     }
 }
 

@@ -6,7 +6,8 @@ use crate::backend::{self, BackendSpec, Environment, Mark};
 use crate::catalog::{self, Catalog};
 use crate::crypto::MasterKey;
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::{BackendId, RedundancyLevel, StoreId};
+use crate::id::{BackendId, StoreId};
+use crate::stripe::Seal;
 use std::fs::{DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
@@ -15,13 +16,29 @@ use std::path::Path;
 pub const DEFAULT_BACKEND_COUNT: usize = 5;
 
 /// How a store is made.
+#[derive(Debug, Clone, Default)]
+pub struct InitOptions {
+    /// Which backends it has from the start.
+    pub backends: FirstBackends,
+    /// How what is put is sealed, where the put does not say; under the key where it is not given.
+    pub seal: Option<Seal>,
+}
+
+impl InitOptions {
+    /// A store without backends.
+    pub fn bare() -> Self {
+        Self { backends: FirstBackends::None, ..Self::default() }
+    }
+}
+
+/// Which backends a new store has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum InitOptions {
-    /// With five local backends in its own folder.
+pub enum FirstBackends {
+    /// Five folders in its own.
     #[default]
-    WithLocalBackends,
-    /// With none.
-    Bare,
+    Local,
+    /// None.
+    None,
 }
 
 impl Store {
@@ -39,8 +56,9 @@ impl Store {
         }
         let key = key::load_or_create(&dir.join(KEY_NAME), MasterKey::from_bytes(random_bytes()?))?;
         make_catalog(dir, key.store_id())?;
-        let mut config = Config { default_level: RedundancyLevel::Personal, backends: Vec::new() };
-        if options == InitOptions::WithLocalBackends {
+        let mut config = Config::default();
+        config.seal = options.seal.unwrap_or(config.seal);
+        if options.backends == FirstBackends::Local {
             for number in 1..=DEFAULT_BACKEND_COUNT {
                 config.backends.push(local_backend(dir, key.store_id(), number).await?);
             }

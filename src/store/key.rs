@@ -1,6 +1,6 @@
 //! The master key's file: made once, readable by its owner alone.
 
-use crate::crypto::{MAX_KEY_FILE_BYTES, MasterKey};
+use crate::crypto::{Keyring, MAX_KEY_FILE_BYTES, MasterKey};
 use crate::error::{Error, ErrorKind, Result};
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -9,7 +9,7 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 /// Reads the key; [`ErrorKind::Refused`] when others could read it too.
-pub(super) fn load(path: &Path) -> Result<MasterKey> {
+pub fn load(path: &Path) -> Result<Keyring> {
     let reading = |error| Error::local(format!("cannot read the key in {}", path.display()), error);
     let file = match File::open(path) {
         Ok(file) => file,
@@ -28,14 +28,14 @@ pub(super) fn load(path: &Path) -> Result<MasterKey> {
     }
     let mut text = Zeroizing::new(Vec::with_capacity(MAX_KEY_FILE_BYTES as usize));
     file.take(MAX_KEY_FILE_BYTES).read_to_end(&mut text).map_err(reading)?;
-    MasterKey::from_key_file(&text).map_err(|error| {
+    MasterKey::from_key_file(&text).map(Keyring::new).map_err(|error| {
         let doing = format!("the key in {} cannot be used", path.display());
         Error::new(ErrorKind::WrongKey, doing).with_source(error)
     })
 }
 
 /// Writes a new key durably; a key that is there already stays and is read instead.
-pub(super) fn load_or_create(path: &Path, fresh: MasterKey) -> Result<MasterKey> {
+pub(super) fn load_or_create(path: &Path, fresh: MasterKey) -> Result<Keyring> {
     if path.symlink_metadata().is_ok() {
         return load(path);
     }
@@ -47,7 +47,7 @@ pub(super) fn load_or_create(path: &Path, fresh: MasterKey) -> Result<MasterKey>
     file.sync_all().map_err(writing)?;
     fs::rename(&temporary, path).map_err(writing)?;
     sync_parent(path).map_err(writing)?;
-    Ok(fresh)
+    Ok(Keyring::new(fresh))
 }
 
 /// Makes a rename in a folder durable.
@@ -67,7 +67,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("master.key");
         let made = load_or_create(&path, MasterKey::from_bytes([1; 32])).expect("a key");
-        assert_eq!(load(&path).expect("the key").key_id(), made.key_id());
+        assert_eq!(load(&path).expect("the key").current().key_id(), made.current().key_id());
         assert_eq!(fs::metadata(&path).expect("metadata").permissions().mode() & 0o777, 0o600);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).expect("chmod");
         assert_eq!(load(&path).expect_err("refused").kind, ErrorKind::Refused);
@@ -79,6 +79,6 @@ mod tests {
         let path = dir.path().join("master.key");
         let first = load_or_create(&path, MasterKey::from_bytes([1; 32])).expect("a key");
         let second = load_or_create(&path, MasterKey::from_bytes([2; 32])).expect("a key");
-        assert_eq!(first.key_id(), second.key_id());
+        assert_eq!(first.current().key_id(), second.current().key_id());
     }
 }

@@ -21,12 +21,13 @@ mod init;
 mod key;
 mod lease;
 
-pub use init::{DEFAULT_BACKEND_COUNT, InitOptions};
+pub use init::{DEFAULT_BACKEND_COUNT, FirstBackends, InitOptions};
+pub use key::load as load_key;
 pub use lease::Lease;
 
 use crate::backend::{self, Backend, BackendRegistry, BackendSpec, Environment, RegisteredBackend};
 use crate::catalog::{self, Catalog, ProcessLock};
-use crate::crypto::{MasterKey, Signer};
+use crate::crypto::{AccessKeys, Keyring, MasterKey, Signer};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{Digest, ProcessId, StoreId};
 use config::Config;
@@ -91,6 +92,7 @@ pub struct Store {
     dir: PathBuf,
     id: StoreId,
     key_id: Digest,
+    access: Arc<AccessKeys>,
     signer: Signer,
     config: Config,
     environment: Environment,
@@ -107,14 +109,14 @@ impl Store {
     /// [`ErrorKind::Damaged`] when one of its files is damaged or missing.
     pub async fn open(dir: &Path, options: OpenOptions) -> Result<Self> {
         let config = load_config(dir)?;
-        let key = key::load(&dir.join(KEY_NAME))?;
-        let catalog = open_catalog(dir, key.store_id(), options.missing_catalog)?;
+        let keyring = key::load(&dir.join(KEY_NAME))?;
+        let catalog = open_catalog(dir, keyring.store_id(), options.missing_catalog)?;
         let registry = open_registry(dir, &config, &options)?;
         let process = ProcessId(random_bytes()?);
         let run_dir = dir.join(RUN_NAME);
         let process = ProcessLock::acquire(&run_dir, process)
             .map_err(|error| Error::local(format!("cannot lock a file in {}", run_dir.display()), error))?;
-        let mut store = Self::assemble(dir, &key, config, catalog, process);
+        let mut store = Self::assemble(dir, keyring, config, catalog, process);
         store.registry = registry;
         store.environment = options.environment;
         if options.contact == Contact::Backends {
@@ -123,12 +125,13 @@ impl Store {
         Ok(store)
     }
 
-    fn assemble(dir: &Path, key: &MasterKey, config: Config, catalog: Catalog, process: ProcessLock) -> Self {
+    fn assemble(dir: &Path, keyring: Keyring, config: Config, catalog: Catalog, process: ProcessLock) -> Self {
         Self {
             dir: dir.to_owned(),
-            id: key.store_id(),
-            key_id: key.key_id(),
-            signer: key.signer(),
+            id: keyring.store_id(),
+            signer: keyring.signer(),
+            key_id: keyring.current().key_id(),
+            access: Arc::new(AccessKeys::to_open(keyring)),
             config,
             environment: Environment::default(),
             registry: BackendRegistry::default(),
@@ -148,9 +151,21 @@ impl Store {
         self.id
     }
 
-    /// Which master key it has.
+    /// Which master key seals and signs what is new.
     pub fn key_id(&self) -> Digest {
         self.key_id
+    }
+
+    /// Whose signatures are trusted, and what opens what is sealed.
+    pub fn access(&self) -> &Arc<AccessKeys> {
+        &self.access
+    }
+
+    /// The master key that seals what is new; [`ErrorKind::WrongKey`] on a machine that has none.
+    pub fn sealing_key(&self) -> Result<&MasterKey> {
+        let keyring = self.access.keyring();
+        let missing = || Error::new(ErrorKind::WrongKey, "this machine has no key to seal with");
+        keyring.map(Keyring::current).ok_or_else(missing)
     }
 
     /// What signs its manifests.

@@ -1,7 +1,9 @@
-//! Backward: any k verified blocks of a stripe give its payload, and any block that is missing.
+//! Backward: any k verified blocks of a stripe give its payload, opened, and any block that is missing.
 
+use super::buffer::BufferPool;
 use super::layout::Layout;
 use crate::codec::{self, ErasureCodec};
+use crate::crypto::{OpenError, StripeCipher};
 use crate::merkle::{BlockPosition, VerifiedBlock};
 use bytes::Bytes;
 
@@ -11,6 +13,20 @@ pub enum DecodeError {
     /// Bytes after the payload are not zero: the writer broke the format.
     #[error("the padding of stripe {stripe_index} is not zero")]
     Padding {
+        /// Which stripe.
+        stripe_index: u64,
+    },
+    /// The stripe is not what was sealed: the key is another, or the writer broke the format.
+    #[error("stripe {stripe_index} does not open")]
+    Sealed {
+        /// Which stripe.
+        stripe_index: u64,
+        /// Why.
+        source: OpenError,
+    },
+    /// The stripe is sealed, and there is no key to open it; or it is not, and there is one.
+    #[error("stripe {stripe_index} takes another key than was given")]
+    Key {
         /// Which stripe.
         stripe_index: u64,
     },
@@ -74,6 +90,7 @@ impl StripePayload {
 pub struct StripeDecoder {
     codec: ErasureCodec,
     layout: Layout,
+    pool: BufferPool,
 }
 
 impl StripeDecoder {
@@ -84,11 +101,21 @@ impl StripeDecoder {
 
     /// With a codec that was made already, of the same geometry.
     pub(super) fn with_codec(codec: ErasureCodec, layout: Layout) -> Self {
-        Self { codec, layout }
+        let shape = layout.shape();
+        let pool = BufferPool::new(shape.block_bytes() as usize * shape.geometry().data_shards());
+        Self { codec, layout, pool }
     }
 
-    /// The payload of a stripe, given n places of which at least k hold a block.
-    pub fn open(&self, stripe_index: u64, blocks: &[Option<VerifiedBlock>]) -> Result<StripePayload, DecodeError> {
+    /// The payload of a stripe, given n places of which at least k hold a block, and what opens it where it is sealed.
+    pub fn open(
+        &self,
+        stripe_index: u64,
+        blocks: &[Option<VerifiedBlock>],
+        cipher: Option<&StripeCipher>,
+    ) -> Result<StripePayload, DecodeError> {
+        if cipher.is_some() != (self.layout.shape().overhead_bytes() > 0) {
+            return Err(DecodeError::Key { stripe_index });
+        }
         self.check_blocks(stripe_index, blocks)?;
         let data_shards = self.layout.geometry().data_shards();
         let absent: Vec<u8> =
@@ -98,7 +125,32 @@ impl StripeDecoder {
             Some(block) => Some(block.bytes().clone()),
             None => rebuilt.next().map(|(_, bytes)| bytes),
         });
-        self.strip_padding(stripe_index, data)
+        let sealed = self.strip_padding(stripe_index, data)?;
+        match cipher {
+            Some(cipher) => self.unseal(stripe_index, &sealed, cipher),
+            None => Ok(sealed),
+        }
+    }
+
+    /// Opens what lies in several slices: they are copied into one buffer, which has to be written to anyway.
+    fn unseal(
+        &self,
+        stripe_index: u64,
+        sealed: &StripePayload,
+        cipher: &StripeCipher,
+    ) -> Result<StripePayload, DecodeError> {
+        let mut buffer = self.pool.take();
+        let mut filled = 0;
+        for part in sealed.parts() {
+            buffer.as_mut_slice()[filled..filled + part.len()].copy_from_slice(part);
+            filled += part.len();
+        }
+        let is_last = stripe_index + 1 == self.layout.stripe_count();
+        cipher
+            .open_in_place(stripe_index, is_last, &mut buffer.as_mut_slice()[..filled])
+            .map_err(|source| DecodeError::Sealed { stripe_index, source })?;
+        let payload_bytes = self.layout.stripe_payload_bytes(stripe_index) as usize;
+        Ok(StripePayload { parts: vec![buffer.freeze(payload_bytes)] })
     }
 
     /// The wanted blocks of a stripe, in the order they are asked for, given at least k others.
@@ -139,7 +191,8 @@ impl StripeDecoder {
         stripe_index: u64,
         data: impl Iterator<Item = Bytes>,
     ) -> Result<StripePayload, DecodeError> {
-        let mut left = self.layout.stripe_payload_bytes(stripe_index);
+        let overhead_bytes = u64::from(self.layout.shape().overhead_bytes());
+        let mut left = self.layout.stripe_payload_bytes(stripe_index) + overhead_bytes;
         let mut parts = Vec::with_capacity(self.layout.geometry().data_shards());
         for mut block in data {
             let padding = block.split_off(block.len().min(usize::try_from(left).unwrap_or(usize::MAX)));

@@ -1,18 +1,21 @@
-//! Forward: payload bytes become the n blocks of a stripe, with their leaves, checked.
+//! Forward: payload bytes are sealed and become the n blocks of a stripe, with their leaves, checked.
 
 use super::buffer::Buffer;
 use super::layout::StripeShape;
 use crate::codec::{self, ErasureCodec};
+use crate::crypto::{StripeCipher, TAG_BYTES};
 use crate::id::{Digest, ObjectId};
 use crate::merkle::{self, BlockPosition};
 use bytes::Bytes;
+use std::sync::Arc;
+use zeroize::Zeroizing;
 
 /// How thoroughly a stripe is checked before it is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Check {
     /// Its parity is computed again and compared.
     Parity,
-    /// Also, its payload is compared with the hash taken when it was read.
+    /// Also, it is opened again, and its payload compared with the hash taken when it was read.
     Full,
 }
 
@@ -41,6 +44,12 @@ pub enum EncodeError {
         /// Which stripe.
         stripe_index: u64,
     },
+    /// Stripes of this shape are sealed and there is no key for it, or the other way round.
+    #[error("stripe {stripe_index} cannot be sealed as its shape has it")]
+    Key {
+        /// Which stripe.
+        stripe_index: u64,
+    },
     /// The codec refused.
     #[error(transparent)]
     Codec(#[from] codec::Error),
@@ -55,6 +64,8 @@ pub struct FilledStripe {
     pub buffer: Buffer,
     /// How much of it is payload.
     pub payload_bytes: u64,
+    /// Whether no stripe comes after it.
+    pub is_last: bool,
     /// BLAKE3 of the payload, taken when it was read, where [`Check::Full`] is asked for.
     pub digest: Option<Digest>,
 }
@@ -96,6 +107,7 @@ pub struct StripeEncoder {
     shape: StripeShape,
     object: ObjectId,
     check: Check,
+    cipher: Option<Arc<StripeCipher>>,
 }
 
 impl StripeEncoder {
@@ -106,7 +118,12 @@ impl StripeEncoder {
 
     /// With a codec that was made already, of the same geometry.
     pub(super) fn with_codec(codec: ErasureCodec, shape: StripeShape, object: ObjectId, check: Check) -> Self {
-        Self { codec, shape, object, check }
+        Self { codec, shape, object, check, cipher: None }
+    }
+
+    /// Seals each stripe first. The shape's overhead has to be that of a sealed stripe.
+    pub fn sealing_with(self, cipher: StripeCipher) -> Self {
+        Self { cipher: Some(Arc::new(cipher)), ..self }
     }
 
     /// How long a buffer must be: n blocks.
@@ -114,31 +131,51 @@ impl StripeEncoder {
         shape.block_bytes() as usize * shape.geometry().total_shards()
     }
 
-    /// Encodes one stripe in its own buffer.
+    /// Seals and encodes one stripe in its own buffer.
     pub fn encode(&self, mut stripe: FilledStripe) -> Result<EncodedStripe, EncodeError> {
         let (stripe_index, payload_bytes) = (stripe.stripe_index, stripe.payload_bytes);
         let capacity = self.shape.capacity_in(stripe.buffer.as_ref().len());
         if payload_bytes == 0 || payload_bytes > capacity {
             return Err(EncodeError::PayloadBytes { stripe_index, payload_bytes, capacity });
         }
+        if self.tag_bytes() != self.shape.overhead_bytes() as usize {
+            return Err(EncodeError::Key { stripe_index });
+        }
         let geometry = self.shape.geometry();
         let block_bytes = self.shape.block_bytes_for(payload_bytes) as usize;
+        let sealed_bytes = payload_bytes as usize + self.tag_bytes();
         let all = &mut stripe.buffer.as_mut_slice()[..block_bytes * geometry.total_shards()];
-        all[payload_bytes as usize..block_bytes * geometry.data_shards()].fill(0);
+        if let Some(cipher) = &self.cipher {
+            cipher.seal_in_place(stripe_index, stripe.is_last, &mut all[..sealed_bytes]);
+        }
+        all[sealed_bytes..block_bytes * geometry.data_shards()].fill(0);
         self.codec.encode_in_place(all)?;
         let leaves = self.leaves(stripe_index, all, block_bytes);
         // After hashing, so that a bit that flipped in between is seen too.
         if !self.codec.check_parity_in_place(all)? {
             return Err(EncodeError::Parity { stripe_index });
         }
-        if self.check == Check::Full {
-            let digest = Digest(blake3::hash(&all[..payload_bytes as usize]).into());
-            if stripe.digest.is_some_and(|read| read != digest) {
-                return Err(EncodeError::Changed { stripe_index });
-            }
+        if self.check == Check::Full && !self.is_what_was_read(&stripe, sealed_bytes) {
+            return Err(EncodeError::Changed { stripe_index });
         }
         let blocks = stripe.buffer.freeze(block_bytes * geometry.total_shards());
         Ok(EncodedStripe { blocks, block_bytes, leaves })
+    }
+
+    fn tag_bytes(&self) -> usize {
+        if self.cipher.is_some() { TAG_BYTES } else { 0 }
+    }
+
+    /// Whether the stripe still gives the payload that was read, opened again where it is sealed.
+    fn is_what_was_read(&self, stripe: &FilledStripe, sealed_bytes: usize) -> bool {
+        let sealed = &stripe.buffer.as_ref()[..sealed_bytes];
+        let Some(cipher) = &self.cipher else {
+            return stripe.digest.is_none_or(|read| read.0 == *blake3::hash(sealed).as_bytes());
+        };
+        let mut opened = Zeroizing::new(sealed.to_vec());
+        let opens = cipher.open_in_place(stripe.stripe_index, stripe.is_last, &mut opened).is_ok();
+        let payload = &opened[..sealed_bytes - TAG_BYTES];
+        opens && stripe.digest.is_none_or(|read| read.0 == *blake3::hash(payload).as_bytes())
     }
 
     fn leaves(&self, stripe_index: u64, all: &[u8], block_bytes: usize) -> Vec<Digest> {

@@ -74,6 +74,11 @@ impl StripeShape {
         self.block_bytes
     }
 
+    /// What sealing adds to a stripe, in bytes.
+    pub fn overhead_bytes(&self) -> u32 {
+        self.overhead_bytes
+    }
+
     /// How many payload bytes a full stripe takes.
     pub fn capacity(&self) -> u64 {
         u64::from(self.block_bytes) * self.geometry.data_shards() as u64 - u64::from(self.overhead_bytes)

@@ -35,32 +35,49 @@ pub use shard_set::{
     IntegrityReport, RepairReport, SHARD_SET_SCHEMA, ShardSet, ShardSetDescription, ShardSetError, ShardSetStats,
 };
 
+use crate::crypto::TAG_BYTES;
+use crate::id::Geometry;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// Room that every object keeps for its index beside [`MAX_CONTENT_BYTES`], in bytes.
 pub const MAX_INDEX_ALLOWANCE: u64 = 16 * 1024 * 1024;
 
-/// How a stripe is sealed before it is encoded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// How an object is sealed: its stripes before they are encoded, and what only some may read of its manifest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Seal {
     /// Not at all: whoever holds the data shards can read.
     None,
+    /// Under the store's master key.
+    Key,
+    /// Under a secret of which each shard has a share: any k shards open it.
+    Dispersed,
 }
 
 impl Seal {
+    /// Every seal.
+    pub const ALL: [Self; 3] = [Self::None, Self::Key, Self::Dispersed];
+
     /// The byte that the object root binds.
     pub fn code(self) -> u8 {
         match self {
             Self::None => 0,
+            Self::Key => 1,
+            Self::Dispersed => 2,
         }
     }
 
     /// The seal that has this byte.
     pub fn from_code(code: u8) -> Option<Self> {
-        match code {
-            0 => Some(Self::None),
-            _ => None,
+        Self::ALL.into_iter().find(|seal| seal.code() == code)
+    }
+
+    /// How many key shares an object has: one in each shard, or none.
+    pub fn share_count(self, geometry: Geometry) -> usize {
+        match self {
+            Self::None | Self::Key => 0,
+            Self::Dispersed => geometry.total_shards(),
         }
     }
 
@@ -68,6 +85,17 @@ impl Seal {
     pub fn overhead_bytes(self) -> u32 {
         match self {
             Self::None => 0,
+            Self::Key | Self::Dispersed => TAG_BYTES as u32,
         }
+    }
+}
+
+impl fmt::Display for Seal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "none",
+            Self::Key => "key",
+            Self::Dispersed => "dispersed",
+        })
     }
 }

@@ -22,7 +22,7 @@ fn filled(shape: StripeShape, stripe_index: u64, payload: &[u8]) -> FilledStripe
     // What its last use left behind.
     buffer.as_mut_slice().fill(0xEE);
     buffer.as_mut_slice()[..payload.len()].copy_from_slice(payload);
-    FilledStripe { stripe_index, buffer, payload_bytes: payload.len() as u64, digest: None }
+    FilledStripe { stripe_index, buffer, payload_bytes: payload.len() as u64, is_last: false, digest: None }
 }
 
 fn encoded(shape: StripeShape, stripe_index: u64, payload: &[u8]) -> EncodedStripe {
@@ -66,7 +66,7 @@ fn every_payload_around_the_boundaries_comes_back_from_every_k_blocks() {
                 assert_eq!(stripe.block(0).len(), layout.block_bytes(stripe_index) as usize);
                 for set in (0..1_u32 << n).filter(|set| set.count_ones() as usize == k) {
                     let present = only(&blocks, set);
-                    let opened = decoder.open(stripe_index, &present).expect("k blocks");
+                    let opened = decoder.open(stripe_index, &present, None).expect("k blocks");
                     assert_eq!(joined(&opened), part, "{size} bytes at {k}/{n} from {set:b}");
                     assert!(opened.parts().iter().all(|part| !part.is_empty()));
                     let absent: Vec<u8> = (0..n as u8).filter(|index| set >> index & 1 == 0).rev().collect();
@@ -86,11 +86,11 @@ fn padding_that_is_not_zero_is_refused_wherever_it_is() {
     let stripe = encoded(shape, 0, &payload(9));
     let decoder = StripeDecoder::new(Layout::new(shape, 7).expect("a layout"));
     for set in [0b11111, 0b00111, 0b11100, 0b11010] {
-        let refused = decoder.open(0, &only(&blocks(shape, 0, &stripe), set));
+        let refused = decoder.open(0, &only(&blocks(shape, 0, &stripe), set), None);
         assert!(matches!(refused, Err(DecodeError::Padding { stripe_index: 0 })), "{set:b}");
     }
     let whole = StripeDecoder::new(Layout::new(shape, 9).expect("a layout"));
-    assert_eq!(joined(&whole.open(0, &blocks(shape, 0, &stripe)).expect("its own length")), payload(9));
+    assert_eq!(joined(&whole.open(0, &blocks(shape, 0, &stripe), None).expect("its own length")), payload(9));
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn payloads_and_buffers_that_do_not_fit_are_refused_and_not_cut() {
     }
     for (buffer_bytes, payload_bytes, fits) in [(39, 24, false), (39, 22, false), (39, 21, true), (4, 1, false)] {
         let buffer = BufferPool::new(buffer_bytes).take();
-        let mut stripe = FilledStripe { stripe_index: 2, buffer, payload_bytes, digest: None };
+        let mut stripe = FilledStripe { stripe_index: 2, buffer, payload_bytes, is_last: false, digest: None };
         stripe.note_digest();
         assert_eq!(encoder.encode(stripe).is_ok(), fits, "{payload_bytes} bytes in a buffer of {buffer_bytes}");
     }
@@ -143,7 +143,7 @@ fn blocks_of_a_wrong_length_or_place_are_refused_by_name() {
     for length in [0, 4, 6, 8] {
         let mut wrong = good.clone();
         wrong[2] = Some(verified(2, 1, Bytes::from(vec![7; length])));
-        let refused = decoder.open(1, &wrong).expect_err("a wrong length");
+        let refused = decoder.open(1, &wrong, None).expect_err("a wrong length");
         let named =
             matches!(refused, DecodeError::BlockBytes { shard_index: 2, found, expected: 5, .. } if found == length);
         assert!(named, "{refused}");
@@ -164,14 +164,14 @@ fn too_few_blocks_and_too_few_places_are_refused() {
     let decoder = StripeDecoder::new(Layout::new(shape, 24).expect("a layout"));
     let good = blocks(shape, 0, &encoded(shape, 0, &payload(24)));
     for set in (0..1_u32 << 5).filter(|set| set.count_ones() < 3) {
-        let refused = decoder.open(0, &only(&good, set)).expect_err("fewer than k");
+        let refused = decoder.open(0, &only(&good, set), None).expect_err("fewer than k");
         let present = set.count_ones() as usize;
         let expected = codec::Error::TooFew { present, needed: 3 };
         assert!(matches!(refused, DecodeError::Codec(error) if error == expected), "{set:b}: {refused}");
     }
-    let refused = decoder.open(0, &only(&good, 0b11110)[..4]).expect_err("a place is missing");
+    let refused = decoder.open(0, &only(&good, 0b11110)[..4], None).expect_err("a place is missing");
     assert!(matches!(refused, DecodeError::Codec(codec::Error::BlockCount { expected: 5, found: 4 })), "{refused}");
-    assert!(decoder.open(0, &[]).is_err());
+    assert!(decoder.open(0, &[], None).is_err());
     let refused = decoder.rebuild(0, &good, &[1]).expect_err("it is there");
     assert!(matches!(refused, DecodeError::Codec(codec::Error::Present { index: 1 })), "{refused}");
 }
@@ -180,7 +180,7 @@ fn too_few_blocks_and_too_few_places_are_refused() {
 fn any_part_of_a_stripe_can_be_cut_out() {
     let shape = shape(3, 5, 4);
     let decoder = StripeDecoder::new(Layout::new(shape, 11).expect("a layout"));
-    let opened = decoder.open(0, &blocks(shape, 0, &encoded(shape, 0, &payload(11)))).expect("a stripe");
+    let opened = decoder.open(0, &blocks(shape, 0, &encoded(shape, 0, &payload(11))), None).expect("a stripe");
     for start in 0..=13_u64 {
         for end in 0..=13_u64 {
             let cut = opened.clone().cut(start, end);

@@ -250,11 +250,25 @@ fn recovery_needs_no_store_where_the_places_are_named() {
     let desk = desk_with("a.bin", 50_000);
     let places: Vec<String> = [2, 4, 5].iter().map(|number| desk.backend(*number).display().to_string()).collect();
     let elsewhere = Desk::new();
-    let from = ["--from", &places[0], "--from", &places[1], "--from", &places[2]];
+    let key = desk.store().join("master.key").display().to_string();
+    let from = ["--from", &places[0], "--from", &places[1], "--from", &places[2], "--key", &key];
     elsewhere.expect(0, &[&["recover", "a.bin"][..], &from].concat());
     assert_eq!(std::fs::read(elsewhere.path("a.bin")).expect("a file"), noise(50_000, 7));
     assert!(!elsewhere.store().exists());
     elsewhere.expect(13, &[&["recover", "b.bin"][..], &from].concat());
+    for without in [&["recover", "a.bin"][..], &["recover", "--all", "-o", "out"]] {
+        let refused = elsewhere.failure(12, &[without, &from[..6]].concat());
+        assert_eq!(
+            (&refused["kind"], refused["hint"].as_str().is_some_and(|hint| hint.contains("--key"))),
+            (&"wrong-key".into(), true)
+        );
+    }
+    let stranger = desk_with("other", 1);
+    let stranger = stranger.store().join("master.key").display().to_string();
+    assert_eq!(
+        elsewhere.failure(12, &[&["recover", "a.bin"][..], &from[..7], &[&stranger]].concat())["kind"],
+        "wrong-key"
+    );
     let kind = &elsewhere.failure(5, &["recover", "a.bin", "--from", "nowhere"])["kind"];
     assert_eq!(kind, "unavailable");
 }

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use serde::Deserialize;
 use shard::crypto::MasterKey;
 use shard::format::{
-    FileName, HEADER_BYTES, Header, Index, Manifest, ManifestDraft, ObjectKind, Piece, Removal, SealedPart,
-    ShardFileLayout, TRAILER_BYTES, Trailer, Whole, header_bytes, leaves_of, manifest_in_tail, tail_bytes,
+    FileName, HEADER_BYTES, Header, Index, Manifest, ManifestDraft, ObjectKind, PartOpener, PartSealer, Piece, Removal,
+    SealedPart, ShardFileLayout, TRAILER_BYTES, Trailer, Whole, header_bytes, leaves_of, manifest_in_tail, tail_bytes,
 };
 use shard::id::{Digest, Geometry, ObjectId, ShardId, VersionId};
 use shard::merkle::{self, BlockPosition, VerifiedBlock};
@@ -142,7 +142,8 @@ impl ObjectInput {
         for (stripe_index, part) in (0..).zip(payload.chunks(shape.capacity() as usize)) {
             let mut buffer = pool.take();
             buffer.as_mut_slice()[..part.len()].copy_from_slice(part);
-            let mut filled = FilledStripe { stripe_index, buffer, payload_bytes: part.len() as u64, digest: None };
+            let mut filled =
+                FilledStripe { stripe_index, buffer, payload_bytes: part.len() as u64, is_last: false, digest: None };
             filled.note_digest();
             let stripe = encoder.encode(filled).expect("a stripe");
             for index in self.geometry().shard_indexes() {
@@ -170,10 +171,11 @@ impl ObjectInput {
             layout: Layout::new(shape, payload_bytes).expect("a layout"),
             seal: Seal::None,
             shard_roots: roots,
+            share_digests: Vec::new(),
             key_id: key.key_id(),
-            sealed: SealedPart { index_offset, index_bytes, created_ns: self.created_ns },
+            sealed: SealedPart { index_offset, index_bytes, created_ns: self.created_ns, data_key: None },
         };
-        Manifest::sign(draft, &key.signer()).expect("a manifest")
+        Manifest::sign(draft, PartSealer::Nobody, &key.signer()).expect("a manifest")
     }
 }
 
@@ -225,14 +227,14 @@ impl ReadObject {
                 .enumerate()
                 .map(|(index, block)| (is_used >> index & 1 == 1).then(|| block.clone()))
                 .collect();
-            let stripe = decoder.open(stripe_index, &used).expect("k blocks");
+            let stripe = decoder.open(stripe_index, &used, None).expect("k blocks");
             stripe.parts().iter().for_each(|part| payload.extend_from_slice(part));
         }
         payload
     }
 
     fn index(&self, payload: &[u8]) -> Index {
-        let sealed = self.manifest.sealed_part().expect("a sealed part");
+        let sealed = self.manifest.sealed_part(PartOpener::Nobody).expect("a sealed part");
         let (content, index) = payload.split_at(sealed.index_offset as usize);
         Index::from_bytes(index, content.len() as u64).expect("an index")
     }
@@ -265,7 +267,10 @@ fn every_k_of_the_golden_shards_give_payload_and_index_back() {
         }
         assert_eq!(found.index(&payload), index, "{}", object.id);
         assert_eq!(found.manifest.kind() == ObjectKind::Removal, object.removal.is_some());
-        assert_eq!(found.manifest.sealed_part().expect("a sealed part").created_ns, object.created_ns);
+        assert_eq!(
+            found.manifest.sealed_part(PartOpener::Nobody).expect("a sealed part").created_ns,
+            object.created_ns
+        );
     }
     assert_eq!(subset_count, 3 + 10 + 10 + 126 + 6435 + 1001 + 2 + 10);
 }

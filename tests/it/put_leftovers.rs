@@ -8,7 +8,7 @@ use shard::ops::Controls;
 use shard::ops::leftovers::{LeftoversReport, clear};
 use shard::ops::writer::{Contents, ObjectOptions, ObjectWriter, WriteFailures};
 use shard::store::Store;
-use shard::stripe::Check;
+use shard::stripe::{Check, Seal};
 use std::fs;
 use std::path::PathBuf;
 
@@ -19,6 +19,7 @@ fn object_options() -> ObjectOptions {
     ObjectOptions {
         kind: ObjectKind::Data,
         geometry: geometry(2, 3),
+        seal: Seal::Key,
         check: Check::Parity,
         file: None,
         failures: WriteFailures::default(),

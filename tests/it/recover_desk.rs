@@ -7,7 +7,7 @@ use shard::ops::Controls;
 use shard::ops::recover::{Existing, Naming, RecoverOptions, RecoverOutput, RecoverReport, RecoverWhat, recover};
 use shard::ops::writer::{Contents, ObjectOptions, ObjectWriter, WriteFailures};
 use shard::store::Store;
-use shard::stripe::Check;
+use shard::stripe::{Check, Seal};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -118,6 +118,7 @@ fn object_options(kind: ObjectKind, geometry: Geometry) -> ObjectOptions {
     ObjectOptions {
         kind,
         geometry,
+        seal: Seal::Key,
         check: Check::Parity,
         file: None,
         failures: WriteFailures::default(),

@@ -8,7 +8,7 @@ use shard::ErrorKind;
 use shard::backend::{Backend, BackendSpec, Environment, MemoryBackend, open};
 use shard::catalog::ShardState;
 use shard::format::Index;
-use shard::id::{BackendId, StoreId};
+use shard::id::BackendId;
 use shard::ops::put::{PutSource, put};
 use shard::ops::recover::{
     Existing, FoundPlaces, Naming, RecoverOptions, RecoverOutput, RecoverReport, recover, recover_from,
@@ -148,14 +148,18 @@ async fn one_lost_object_costs_its_own_files_alone() {
     assert_eq!(report.damage.len(), 5);
 }
 
-/// The backends of a world with these numbers, named by their folders, and nothing of its store but the id.
-fn places(world: &TestWorld, numbers: &[usize], store: StoreId) -> FoundPlaces {
+/// The backends of a world with these numbers, named by their folders, and nothing of its store but the keys.
+fn places(world: &TestWorld, numbers: &[usize], store: &Store) -> FoundPlaces {
     let backend = |number: &usize| {
         let url = world.backend_dir(*number).display().to_string();
         let spec = BackendSpec::new(format!("b{number}"), BackendId([0; 16]), url.clone());
         (url, open(&spec, &Environment::default(), Path::new("/")).expect("a backend"))
     };
-    FoundPlaces { backends: numbers.iter().map(backend).collect(), store, scratch: world.desk() }
+    FoundPlaces {
+        backends: numbers.iter().map(backend).collect(),
+        keys: Arc::clone(store.access()),
+        scratch: world.desk(),
+    }
 }
 
 async fn from(places: FoundPlaces, options: RecoverOptions) -> shard::Result<RecoverReport> {
@@ -167,12 +171,10 @@ async fn any_three_of_five_places_and_the_stores_id_bring_everything_back() {
     let world = TestWorld::new(5).await;
     let store = world.open().await;
     let files = stored_folder(&world, &store).await;
-    let id = store.id();
-    drop(store);
     fs::remove_dir_all(world.store_dir()).expect("the store is lost");
     for (number, chosen) in [[1, 2, 3], [3, 4, 5], [5, 1, 4]].iter().enumerate() {
         let folder = new_folder(&world, &format!("out{number}"));
-        let report = from(places(&world, chosen, id), everything(&folder)).await.expect("recovered");
+        let report = from(places(&world, chosen, &store), everything(&folder)).await.expect("recovered");
         assert!(files_below(&folder) == files);
         assert!(report.failed.is_empty() && report.damage.is_empty(), "{:?}", report.damage);
     }
@@ -190,11 +192,11 @@ async fn too_few_places_are_unavailable_and_say_how_to_name_more() {
     write_whole(&store, geometry(1, 5), &MadeUp::new("index", 1, vec![1; 10])).await;
     put_bytes(&store, "a", &random_bytes(1, 5_000_000), geometry(3, 5)).await;
     let output = || RecoverOutput::Path(world.desk().join("a"));
-    let error = from(places(&world, &[1, 2], store.id()), wanting(&["a"], output())).await.expect_err("two places");
+    let error = from(places(&world, &[1, 2], &store), wanting(&["a"], output())).await.expect_err("two places");
     // Without three places not even the index can be read.
     assert_eq!(error.kind, ErrorKind::NotFound);
     assert!(error.hint.expect("a hint").contains("--from"));
-    let report = from(places(&world, &[1, 2], store.id()), wanting(&["index"], output())).await.expect("one is enough");
+    let report = from(places(&world, &[1, 2], &store), wanting(&["index"], output())).await.expect("one is enough");
     assert_eq!(report.files.len(), 1);
 }
 
@@ -207,7 +209,7 @@ async fn what_was_removed_is_not_brought_back_by_its_places() {
     write_whole(&store, geometry(3, 5), &stays).await;
     write_removal(&store, geometry(3, 5), &gone).await;
     let folder = new_folder(&world, "out");
-    from(places(&world, &[2, 3, 5], store.id()), everything(&folder)).await.expect("recovered");
+    from(places(&world, &[2, 3, 5], &store), everything(&folder)).await.expect("recovered");
     assert_eq!(files_below(&folder).into_keys().collect::<Vec<_>>(), [PathBuf::from("stays")]);
 }
 
@@ -222,7 +224,7 @@ async fn the_newest_complete_version_is_taken_and_an_unfinished_one_is_not() {
     write_object(&store, geometry(3, 5), (&unfinished.content, Index { pieces: vec![piece], removal: None })).await;
     let path = world.desk().join("a");
     let options = wanting(&["a"], RecoverOutput::Path(path.clone()));
-    from(places(&world, &[1, 2, 3, 4, 5], store.id()), options).await.expect("recovered");
+    from(places(&world, &[1, 2, 3, 4, 5], &store), options).await.expect("recovered");
     assert_eq!(fs::read(path).expect("a file"), b"second");
 }
 
@@ -233,8 +235,8 @@ async fn another_stores_shards_and_forged_ones_are_passed_over() {
     let (store, strange) = (world.open().await, other.open().await);
     put_bytes(&store, "mine", b"mine", geometry(3, 5)).await;
     put_bytes(&strange, "theirs", b"theirs", geometry(3, 5)).await;
-    let mut both = places(&world, &[1, 2, 3], store.id());
-    both.backends.extend(places(&other, &[1, 2, 3], store.id()).backends);
+    let mut both = places(&world, &[1, 2, 3], &store);
+    both.backends.extend(places(&other, &[1, 2, 3], &store).backends);
     let folder = new_folder(&world, "out");
     from(both, everything(&folder)).await.expect("recovered");
     assert_eq!(files_below(&folder).into_keys().collect::<Vec<_>>(), [PathBuf::from("mine")]);
@@ -245,7 +247,7 @@ async fn a_place_that_does_not_answer_is_told_and_the_others_are_enough() {
     let world = TestWorld::new(5).await;
     let store = world.open().await;
     put_bytes(&store, "a", b"content", geometry(3, 5)).await;
-    let mut some = places(&world, &[1, 2, 3], store.id());
+    let mut some = places(&world, &[1, 2, 3], &store);
     let dead = shard::backend::FaultyBackend::new(Arc::new(MemoryBackend::new()), 1);
     dead.go_dead();
     some.backends.push(("dead".to_owned(), Arc::new(dead) as Arc<dyn Backend>));

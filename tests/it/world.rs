@@ -2,12 +2,11 @@
 
 use futures_util::TryStreamExt;
 use shard::backend::{self, Backend, BackendSpec, Environment, FaultyBackend, Mark, MemoryBackend, shard_name};
-use shard::catalog::{ObjectRecord, VersionRecord};
+use shard::catalog::{ObjectRecord, ShardRecord, VersionRecord};
 use shard::format::{FileName, Manifest, ManifestBytes};
 use shard::id::{BackendId, Geometry, ObjectId, ShardId};
-use shard::ops::Controls;
 use shard::ops::put::{PutOptions, PutReport, PutSource, put};
-use shard::ops::reader::ObjectReader;
+use shard::ops::reader::{ObjectReader, ShardPlace};
 use shard::store::{CONFIG_NAME, InitOptions, OpenOptions, Store, config};
 use std::collections::BTreeMap;
 use std::fs;
@@ -43,7 +42,7 @@ impl TestWorld {
     pub(crate) async fn with(backend_count: usize, kept: Kept) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let world = Self { folder, kept, backend_count, memories: Arc::default(), faulty: Arc::default() };
-        Store::init(&world.store_dir(), InitOptions::Bare).await.expect("a store");
+        Store::init(&world.store_dir(), InitOptions::bare()).await.expect("a store");
         let probe = Store::open(&world.store_dir(), OpenOptions::default()).await.expect("the store opens");
         for number in 1..=backend_count {
             fs::create_dir_all(world.backend_dir(number)).expect("a folder");
@@ -176,7 +175,7 @@ pub(crate) fn random_bytes(seed: u64, length: usize) -> Vec<u8> {
 /// Options for storing these sources.
 pub(crate) fn putting(sources: Vec<PutSource>, geometry: Geometry) -> PutOptions {
     let level = Some(shard::id::RedundancyLevel::of(geometry));
-    PutOptions { sources, level, check: None, controls: Controls::default() }
+    PutOptions { sources, level, ..PutOptions::default() }
 }
 
 /// Stores bytes under a name, in an object of its own.
@@ -222,7 +221,8 @@ pub(crate) async fn reader_of(store: &Store, object: ObjectId) -> ObjectReader {
     let (record, shards) = store.catalog(ask).await.expect("the object");
     let ObjectRecord { public, signature, sealed, .. } = record.expect("it is known");
     let manifest = Manifest::open(ManifestBytes { public, signature, sealed }, &store.id()).expect("a manifest");
-    ObjectReader::open(store.registry(), manifest, shards.into_iter().map(|shard| (shard.index, shard.backend)))
+    let place = |shard: ShardRecord| ShardPlace::registered(store.registry(), shard.index, shard.backend);
+    ObjectReader::with_keys(manifest, shards.into_iter().map(place).collect(), Arc::clone(store.access()))
 }
 
 fn collect_files(folder: &Path, files: &mut Vec<PathBuf>) {

@@ -1,5 +1,6 @@
 //! `init` and `backend`: the store and the places that keep its shards.
 
+use super::values::SealName;
 use crate::cli::quantity::ByteSize;
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
@@ -14,6 +15,9 @@ pub(crate) struct Init {
     /// Make no backends; add your own with `shard backend add`
     #[arg(long)]
     pub(crate) bare: bool,
+    /// How what is put is sealed where the put does not say [default: key]
+    #[arg(long)]
+    pub(crate) seal: Option<SealName>,
 }
 
 /// Add, check, empty and remove the places that keep shards

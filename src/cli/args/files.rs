@@ -1,6 +1,6 @@
 //! `put`, `recover`, `list`, `show`, `remove` and `prune`: files in, files out, and which there are.
 
-use super::values::{ByteRange, LevelName};
+use super::values::{ByteRange, LevelName, SealName};
 use crate::cli::quantity::Span;
 use clap::{Args, ValueEnum};
 use shard::format::FileName;
@@ -32,6 +32,9 @@ pub(crate) struct Put {
     /// A geometry of your own: any K of N shards give the file back, 1 ≤ K < N ≤ 255
     #[arg(long, value_name = "K/N", value_parser = parse_geometry)]
     shards: Option<Geometry>,
+    /// How it is sealed [default: seal in config.toml, at first key]
+    #[arg(long)]
+    pub(crate) seal: Option<SealName>,
     /// What is checked of each stripe before it counts [default: parity; full at paranoid]
     #[arg(long)]
     pub(crate) check: Option<PutCheck>,
@@ -101,6 +104,9 @@ pub(crate) struct Recover {
     /// Recover from this place with no store at all; give it once for each place
     #[arg(long, value_name = "URL")]
     pub(crate) from: Vec<String>,
+    /// The key that opens what is there: a key file or a recovery kit
+    #[arg(long, value_name = "FILE", requires = "from")]
+    pub(crate) key: Option<PathBuf>,
     /// Replace an output that is there already
     #[arg(long)]
     pub(crate) force: bool,

@@ -3,6 +3,7 @@
 use crate::cli::quantity::{ByteSize, QuantityError, Span};
 use clap::ValueEnum;
 use shard::id::RedundancyLevel;
+use shard::stripe::Seal;
 use std::str::FromStr;
 
 /// A level that has a name.
@@ -26,6 +27,28 @@ impl LevelName {
             Self::Personal => RedundancyLevel::Personal,
             Self::Federation => RedundancyLevel::Federation,
             Self::Paranoid => RedundancyLevel::Paranoid,
+        }
+    }
+}
+
+/// How an object is sealed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SealName {
+    /// Under the store's key: whoever has only shards reads nothing
+    Key,
+    /// Under a secret that any K shards give: no key to lose
+    Dispersed,
+    /// Not at all: whoever holds the data shards can read
+    None,
+}
+
+impl SealName {
+    /// The seal.
+    pub(crate) fn seal(self) -> Seal {
+        match self {
+            Self::Key => Seal::Key,
+            Self::Dispersed => Seal::Dispersed,
+            Self::None => Seal::None,
         }
     }
 }

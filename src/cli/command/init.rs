@@ -1,6 +1,6 @@
 //! `shard init`.
 
-use crate::cli::args::Init;
+use crate::cli::args::{Init, SealName};
 use crate::cli::context::Context;
 use crate::cli::exit::ExitCode;
 use crate::cli::failure::Failure;
@@ -9,7 +9,7 @@ use crate::cli::printable::Printable;
 use crate::cli::render::facts;
 use serde::Serialize;
 use shard::id::StoreId;
-use shard::store::{CATALOG_NAME, CONFIG_NAME, Contact, InitOptions, KEY_NAME, Store};
+use shard::store::{CATALOG_NAME, CONFIG_NAME, Contact, FirstBackends, InitOptions, KEY_NAME, Store};
 use std::path::{Path, PathBuf};
 
 #[derive(Serialize)]
@@ -24,7 +24,8 @@ struct Made<'a> {
 
 pub(super) async fn run(options: &Init, context: &mut Context) -> Result<ExitCode, Failure> {
     let folder = context.store_folder()?;
-    Store::init(&folder, if options.bare { InitOptions::Bare } else { InitOptions::WithLocalBackends }).await?;
+    let backends = if options.bare { FirstBackends::None } else { FirstBackends::Local };
+    Store::init(&folder, InitOptions { backends, seal: options.seal.map(SealName::seal) }).await?;
     let store = context.open(Contact::Nobody).await?;
     let made = Made {
         store: store.id(),

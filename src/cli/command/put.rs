@@ -1,7 +1,7 @@
 //! `shard put`.
 
 use super::files::level_words;
-use crate::cli::args::{Put, PutCheck};
+use crate::cli::args::{Put, PutCheck, SealName};
 use crate::cli::context::Context;
 use crate::cli::exit::ExitCode;
 use crate::cli::failure::Failure;
@@ -30,7 +30,11 @@ pub(super) async fn run(options: Put, context: &mut Context) -> Result<ExitCode,
         PutCheck::Parity => Check::Parity,
         PutCheck::Full => Check::Full,
     });
-    let outcome = put::put(&store, PutOptions { sources, level, check, controls: context.controls() }).await;
+    let outcome = put::put(
+        &store,
+        PutOptions { sources, level, seal: options.seal.map(SealName::seal), check, controls: context.controls() },
+    )
+    .await;
     let report = context.settle(outcome)?;
     match context.output.reader() {
         Reader::Script => context.output.document("shard.put/1", &report)?,

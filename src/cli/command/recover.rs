@@ -10,11 +10,12 @@ use crate::cli::quantity::ByteSize;
 use crate::cli::render::count;
 use crate::cli::streams::BlockingOutput;
 use shard::backend::{self, Backend, BackendSpec};
+use shard::crypto::{AccessKeys, Keyring};
 use shard::id::{BackendId, StoreId};
 use shard::ops::recover::{
     self, Existing, FoundPlaces, Naming, RecoverOptions, RecoverOutput, RecoverReport, RecoverWhat,
 };
-use shard::store::Contact;
+use shard::store::{Contact, load_key};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -28,7 +29,7 @@ pub(super) async fn run(options: Recover, context: &mut Context) -> Result<ExitC
         let store = context.open(Contact::Backends).await?;
         recover::recover(&store, recover_options(&options, context)).await
     } else {
-        let places = find_places(&options.from, context).await?;
+        let places = find_places(&options, context).await?;
         recover::recover_from(places, recover_options(&options, context)).await
     };
     let report = context.settle(outcome)?;
@@ -61,11 +62,12 @@ fn recover_options(options: &Recover, context: &Context) -> RecoverOptions {
 }
 
 /// Opens the places that were named, and learns from their marks whose they are.
-async fn find_places(urls: &[String], context: &Context) -> Result<FoundPlaces, Failure> {
+async fn find_places(options: &Recover, context: &Context) -> Result<FoundPlaces, Failure> {
     let here = PathBuf::from(".");
     let mut backends: Vec<(String, Arc<dyn Backend>)> = Vec::new();
     let mut owners: BTreeMap<StoreId, &str> = BTreeMap::new();
-    for url in urls {
+    let keyring = options.key.as_deref().map(load_key).transpose()?;
+    for url in &options.from {
         let spec = BackendSpec::new("from", BackendId([0; BackendId::BYTES]), url.clone());
         let opened = backend::open(&spec, &context.credentials(), &here).map_err(shard::Error::from)?;
         match opened.read_mark().await {
@@ -85,9 +87,26 @@ async fn find_places(urls: &[String], context: &Context) -> Result<FoundPlaces, 
         }
         backends.push((url.clone(), opened));
     }
+    let keys = Arc::new(access(owners, keyring)?);
+    Ok(FoundPlaces { backends, keys, scratch: context.environment.temporary.clone() })
+}
+
+/// What may be opened: what the key opens, or what is not sealed under one, of the one store that the marks name.
+fn access(owners: BTreeMap<StoreId, &str>, keyring: Option<Keyring>) -> Result<AccessKeys, Failure> {
     let mut owners = owners.into_iter();
-    match (owners.next(), owners.next()) {
-        (Some((store, _)), None) => Ok(FoundPlaces { backends, store, scratch: context.environment.temporary.clone() }),
+    let (owner, other) = (owners.next(), owners.next());
+    if let Some(keyring) = keyring {
+        let foreign = [owner, other].into_iter().flatten().find(|(store, _)| *store != keyring.store_id());
+        return match foreign {
+            None => Ok(AccessKeys::to_open(keyring)),
+            Some((store, url)) => {
+                let message = format!("{url} belongs to store {store}, and the key to {}", keyring.store_id());
+                Err(Failure::new(FailureKind::WrongKey, message).hint("give the key of that store with --key"))
+            }
+        };
+    }
+    match (owner, other) {
+        (Some((store, _)), None) => Ok(AccessKeys::to_check(store)),
         (Some((_, one)), Some((_, other))) => {
             let message = format!("{one} and {other} belong to different stores");
             Err(Failure::new(FailureKind::Invalid, message).hint("name the places of one store only"))

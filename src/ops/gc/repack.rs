@@ -17,9 +17,11 @@ use crate::ops::writer::{
 };
 use crate::store::Store;
 use crate::stripe::Check;
+use crate::stripe::Seal;
 use futures_util::TryStreamExt;
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// An object of which less than this share of the file bytes lives is packed anew.
 const SPARSE_BELOW: f64 = 0.5;
@@ -62,7 +64,7 @@ struct Batch {
 /// Packs anew what is worth it, and gives up objects that hold nothing.
 pub(super) async fn run(store: &Store, sources: &Sources, report: &mut GcReport, controls: &Controls) -> Result<()> {
     let mut emptied = Vec::new();
-    let mut batches: BTreeMap<Geometry, Batch> = BTreeMap::new();
+    let mut batches: BTreeMap<(Geometry, Seal), Batch> = BTreeMap::new();
     for sparse in sparse_objects(store).await? {
         controls.check_cancelled()?;
         let Some(thin) = Thin::read(store, sources, sparse, controls).await? else {
@@ -74,12 +76,12 @@ pub(super) async fn run(store: &Store, sources: &Sources, report: &mut GcReport,
             emptied.push(sparse.object);
             continue;
         }
-        let geometry = thin.reader.manifest().geometry();
-        let batch = batches.entry(geometry).or_default();
-        if !batch.takes(&thin, index_allowance(new_object_shape(geometry)?)) {
+        let (geometry, seal) = (thin.reader.manifest().geometry(), thin.reader.manifest().seal());
+        let batch = batches.entry((geometry, seal)).or_default();
+        if !batch.takes(&thin, index_allowance(new_object_shape(geometry, seal)?)) {
             std::mem::take(batch).pack(store, report, controls).await?;
         }
-        batches.entry(geometry).or_default().thin.push(thin);
+        batches.entry((geometry, seal)).or_default().thin.push(thin);
     }
     for batch in batches.into_values() {
         batch.pack(store, report, controls).await?;
@@ -133,7 +135,7 @@ impl Thin {
         let bytes = ManifestBytes { public: record.public, signature: record.signature, sealed: record.sealed };
         let Ok(manifest) = Manifest::open(bytes, &trusted) else { return Ok(None) };
         let places = sources.places(shards.iter().map(|shard| (shard.index, shard.backend)));
-        let reader = ObjectReader::new(manifest, places);
+        let reader = ObjectReader::with_keys(manifest, places, Arc::clone(store.access()));
         let index = match reader.index().await {
             Ok(index) => index,
             Err(error) => {
@@ -212,11 +214,16 @@ impl Batch {
     async fn write(&self, store: &Store, controls: &Controls) -> Result<Written> {
         let ids = self.thin.iter().map(|thin| thin.sparse.object);
         let id = id_below(ids.min().unwrap_or(ObjectId([0xff; 16])), store.random_bytes()?)?;
-        let geometry = self.thin.iter().map(|thin| thin.reader.manifest().geometry()).next();
-        let geometry = geometry.unwrap_or_else(|| store.config().default_level.geometry());
-        let (failures, controls) = (WriteFailures::default(), controls.clone());
-        let options =
-            ObjectOptions { kind: ObjectKind::Data, geometry, check: Check::Parity, file: None, failures, controls };
+        let manifest = self.thin.first().map(|thin| thin.reader.manifest());
+        let options = ObjectOptions {
+            kind: ObjectKind::Data,
+            geometry: manifest.map_or_else(|| store.config().default_level.geometry(), Manifest::geometry),
+            seal: manifest.map_or(store.config().seal, Manifest::seal),
+            check: Check::Parity,
+            file: None,
+            failures: WriteFailures::default(),
+            controls: controls.clone(),
+        };
         let mut writer = ObjectWriter::begin_as(store, options, id).await?;
         let mut pieces = Vec::new();
         for (position, thin) in self.thin.iter().enumerate() {

@@ -18,9 +18,10 @@ use super::reader::{ObjectReader, ReadError, ShardPlace, gather_manifest};
 use super::writer::object_record;
 use crate::backend::{Backend, RegisteredBackend};
 use crate::catalog::{self, Catalog, CheckRecord, Commit, ObjectState, ShardRecord, ShardState};
+use crate::crypto::AccessKeys;
 use crate::error::{ErrorKind, Result};
 use crate::format::{Index, Manifest, ShardFileLayout};
-use crate::id::{BackendId, ObjectId, StoreId};
+use crate::id::{BackendId, ObjectId};
 use crate::store::Store;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -112,10 +113,14 @@ pub struct ReadObject {
 /// Reads the manifest and the index of an object from the shards that were found.
 ///
 /// An error when no copy of the manifest can be trusted.
-pub async fn read_object(sources: &Sources, trusted: &StoreId, found: &FoundObject) -> Result<ReadObject, ReadError> {
+pub async fn read_object(
+    sources: &Sources,
+    keys: &Arc<AccessKeys>,
+    found: &FoundObject,
+) -> Result<ReadObject, ReadError> {
     let places = sources.places(found.shards.iter().map(|shard| (shard.index, shard.backend)));
-    let manifest = gather_manifest(&places, found.object, trusted).await?;
-    let reader = ObjectReader::new(manifest, places);
+    let manifest = gather_manifest(&places, found.object, &keys.store_id()).await?;
+    let reader = ObjectReader::with_keys(manifest, places, Arc::clone(keys));
     let index = reader.index().await;
     Ok(ReadObject { manifest: reader.manifest().clone(), index, bytes_read: reader.bytes_read() })
 }
@@ -155,7 +160,7 @@ pub enum Ingested {
 ///
 /// An error when no copy of its manifest can be trusted; nothing is recorded then.
 pub async fn ingest(store: &Store, found: &FoundObject) -> Result<Ingested> {
-    let read = read_object(&Sources::of(store), &store.id(), found).await?;
+    let read = read_object(&Sources::of(store), store.access(), found).await?;
     let taken = Taken::new(read, found, store.now_ns());
     let record = taken.record.clone();
     store.catalog(move |catalog| record.write(catalog)).await?;

@@ -2,7 +2,7 @@
 
 use crate::backend::{Backend, MemoryBackend};
 use crate::crypto::MasterKey;
-use crate::format::{Manifest, ManifestDraft, ObjectKind, SealedPart, header_bytes, tail_bytes};
+use crate::format::{Manifest, ManifestDraft, ObjectKind, PartSealer, SealedPart, header_bytes, tail_bytes};
 use crate::id::{BackendId, Digest, Geometry, ObjectId, ShardId};
 use crate::merkle;
 use crate::stripe::{BufferPool, Check, FilledStripe, Layout, Seal, StripeEncoder, StripeShape};
@@ -31,7 +31,8 @@ impl SampleObject {
             let mut buffer = pool.take();
             buffer.as_mut_slice()[..part.len()].copy_from_slice(part);
             let payload_bytes = part.len() as u64;
-            let stripe = encoder.encode(FilledStripe { stripe_index, buffer, payload_bytes, digest: None });
+            let stripe =
+                encoder.encode(FilledStripe { stripe_index, buffer, payload_bytes, is_last: false, digest: None });
             let stripe = stripe.expect("a stripe");
             for index in geometry.shard_indexes() {
                 blocks[usize::from(index)].extend_from_slice(&stripe.block(index));
@@ -92,8 +93,9 @@ fn sign(object: ObjectId, layout: Layout, leaves: &[Vec<Digest>]) -> Manifest {
         layout,
         seal: Seal::None,
         shard_roots: (0..).zip(leaves).map(|(index, leaves)| merkle::shard_root(object, index, leaves)).collect(),
+        share_digests: Vec::new(),
         key_id: key.key_id(),
-        sealed: SealedPart { index_offset: layout.payload_bytes() - 1, index_bytes: 1, created_ns: 0 },
+        sealed: SealedPart { index_offset: layout.payload_bytes() - 1, index_bytes: 1, created_ns: 0, data_key: None },
     };
-    Manifest::sign(draft, &key.signer()).expect("a manifest")
+    Manifest::sign(draft, PartSealer::Nobody, &key.signer()).expect("a manifest")
 }

@@ -27,6 +27,7 @@ use crate::format::FileName;
 use crate::id::{Digest, ObjectId, RedundancyLevel, VersionId};
 use crate::store::Store;
 use crate::stripe::Check;
+use crate::stripe::Seal;
 use serde::Serialize;
 use session::Session;
 use std::fmt;
@@ -88,6 +89,8 @@ pub struct PutOptions {
     pub sources: Vec<PutSource>,
     /// How much may be lost; what the settings say where it is not given.
     pub level: Option<RedundancyLevel>,
+    /// How it is sealed; what the settings say where it is not given.
+    pub seal: Option<Seal>,
     /// What is checked of each stripe; the parity where it is not given, everything at the level paranoid.
     pub check: Option<Check>,
     /// Where progress is told, and how it is cancelled.

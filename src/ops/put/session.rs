@@ -9,6 +9,7 @@ use crate::id::{Geometry, ObjectId, RedundancyLevel, VersionId};
 use crate::ops::Controls;
 use crate::ops::writer::{ObjectOptions, ObjectWriter, StoredObject, WriteFailures, content_limit, new_object_shape};
 use crate::store::Store;
+use crate::stripe::Seal;
 use crate::stripe::{Check, StripeShape};
 use std::path::{Path, PathBuf};
 use tokio::io::AsyncRead;
@@ -29,6 +30,7 @@ pub(super) struct Session<'a> {
     pub(super) asked: Option<Geometry>,
     pub(super) pack: Option<Pack<'a>>,
     pub(super) report: PutReport,
+    seal: Seal,
     check: Check,
     failures: WriteFailures,
     is_single_file: bool,
@@ -38,11 +40,13 @@ pub(super) struct Session<'a> {
 impl<'a> Session<'a> {
     pub(super) fn new(store: &'a Store, options: &PutOptions) -> Result<Self> {
         let level = options.level.unwrap_or(store.config().default_level);
+        let seal = options.seal.unwrap_or(store.config().seal);
         let by_level = if level == RedundancyLevel::Paranoid { Check::Full } else { Check::Parity };
         Ok(Self {
             store,
             controls: options.controls.clone(),
-            shape: new_object_shape(level.geometry())?,
+            shape: new_object_shape(level.geometry(), seal)?,
+            seal,
             asked: options.level.map(RedundancyLevel::geometry),
             pack: None,
             report: PutReport::default(),
@@ -124,6 +128,7 @@ impl<'a> Session<'a> {
         let options = ObjectOptions {
             kind: ObjectKind::Data,
             geometry: self.shape.geometry(),
+            seal: self.seal,
             check: self.check,
             file,
             failures: self.failures.clone(),

@@ -124,6 +124,7 @@ impl ReadError {
             Self::Lost { .. } | Self::NoManifest { .. } => ErrorKind::Lost,
             Self::Backend(error) if error.kind == backend::ErrorKind::Unreachable => ErrorKind::Unavailable,
             Self::Backend(_) => ErrorKind::Backend,
+            Self::Manifest { source: ManifestError::NoKey { .. }, .. } => ErrorKind::WrongKey,
             Self::Stopped => ErrorKind::Cancelled,
             Self::Range { .. } => ErrorKind::Invalid,
             _ => ErrorKind::Damaged,
@@ -137,6 +138,7 @@ impl From<ReadError> for Error {
             ErrorKind::Unavailable => "too few shards are within reach",
             ErrorKind::Lost => "too few good shards are left",
             ErrorKind::Backend => "a backend failed",
+            ErrorKind::WrongKey => "the key that opens it is not here",
             ErrorKind::Cancelled => "stopped",
             _ => "what is stored cannot be used",
         };

@@ -25,6 +25,7 @@ mod manifest;
 mod off_reactor;
 mod payload;
 mod place;
+mod sealed;
 mod stripes;
 #[cfg(test)]
 mod tests;
@@ -35,14 +36,15 @@ pub(in crate::ops) use off_reactor::compute;
 pub use place::{Damage, ShardPlace};
 pub use stripes::{BlockState, StripeBlocks, Wanted};
 
-use crate::backend::BackendRegistry;
+use crate::crypto::AccessKeys;
 use crate::format::{Manifest, ShardFileLayout};
-use crate::id::{BackendId, Digest};
+use crate::id::Digest;
 use crate::stripe::{Layout, StripeDecoder};
 use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use leaves::IndexLeaves;
 use off_reactor::Ahead;
 use place::Place;
+use sealed::Opened;
 use std::future::Future;
 use std::ops::Range;
 use std::sync::Arc;
@@ -66,6 +68,8 @@ struct Shared {
     places: Vec<Place>,
     leaves: Vec<IndexLeaves>,
     resolution: OnceCell<()>,
+    keys: Option<Arc<AccessKeys>>,
+    opened: OnceCell<Opened>,
 }
 
 impl Shared {
@@ -85,7 +89,18 @@ impl Shared {
 impl ObjectReader {
     /// A reader of the object that the manifest is of. A shard may be in several places; places of an index that the
     /// object does not have are passed over.
+    ///
+    /// Blocks can be read and checked with it, and the payload of what is not sealed under a key.
     pub fn new(manifest: Manifest, places: Vec<ShardPlace>) -> Self {
+        Self::with(manifest, places, None)
+    }
+
+    /// The same, and these keys open the payload.
+    pub fn with_keys(manifest: Manifest, places: Vec<ShardPlace>, keys: Arc<AccessKeys>) -> Self {
+        Self::with(manifest, places, Some(keys))
+    }
+
+    fn with(manifest: Manifest, places: Vec<ShardPlace>, keys: Option<Arc<AccessKeys>>) -> Self {
         let total_shards = manifest.geometry().total_shards();
         let exists = |place: &ShardPlace| usize::from(place.index) < total_shards;
         let places = places.into_iter().filter(exists).map(|at| Place::new(manifest.object(), at)).collect();
@@ -95,19 +110,11 @@ impl ObjectReader {
             places,
             leaves: (0..total_shards).map(|_| IndexLeaves::default()).collect(),
             resolution: OnceCell::new(),
+            keys,
+            opened: OnceCell::new(),
             manifest,
         };
         Self { shared: Arc::new(shared) }
-    }
-
-    /// A reader of an object whose shards are on registered backends.
-    pub fn open(
-        registry: &BackendRegistry,
-        manifest: Manifest,
-        places: impl IntoIterator<Item = (u8, BackendId)>,
-    ) -> Self {
-        let registered = |(index, backend)| ShardPlace::registered(registry, index, backend);
-        Self::new(manifest, places.into_iter().map(registered).collect())
     }
 
     /// The object's manifest.

@@ -1,6 +1,7 @@
 //! The payload and the index, from decoded stripes.
 
 use super::off_reactor::compute;
+use super::sealed::Opened;
 use super::stripes::{StripeBlocks, Wanted};
 use super::{ObjectReader, ReadError, Shared};
 use crate::format::Index;
@@ -33,24 +34,28 @@ impl ObjectReader {
     /// The object's index.
     pub async fn index(&self) -> Result<Index, ReadError> {
         let object = self.manifest().object();
-        let sealed = self.manifest().sealed_part().map_err(|source| ReadError::Manifest { object, source })?;
+        let sealed = self.sealed_part().await?;
+        let index_offset = sealed.index_offset;
         // The sealed part was checked: an index is not longer than its limit.
         let mut bytes = Vec::with_capacity(sealed.index_bytes as usize);
         let mut parts = self.payload(sealed.index_offset..sealed.index_offset + sealed.index_bytes);
         while let Some(part) = parts.try_next().await? {
             bytes.extend_from_slice(&part);
         }
-        let parse = move || Index::from_bytes(&bytes, sealed.index_offset);
+        let parse = move || Index::from_bytes(&bytes, index_offset);
         compute(parse).await?.map_err(|source| ReadError::Index { object, source })
     }
 }
 
 impl Shared {
     async fn decode_chunk(self: Arc<Self>, stripes: Range<u64>) -> Result<Vec<(u64, StripePayload)>, ReadError> {
+        // Before anything is read: what cannot be opened need not be.
+        self.opened().await?;
         let chunk = Arc::clone(&self).read_chunk(stripes, Wanted::Enough).await?;
         let object = self.manifest.object();
         let open = move |stripe: StripeBlocks| {
-            Ok((stripe.stripe_index, self.decoder.open(stripe.stripe_index, &stripe.blocks)?))
+            let cipher = self.opened.get().and_then(Opened::cipher);
+            Ok((stripe.stripe_index, self.decoder.open(stripe.stripe_index, &stripe.blocks, cipher)?))
         };
         compute(move || chunk.into_iter().map(open).collect::<Result<Vec<_>, _>>())
             .await?

@@ -4,8 +4,9 @@ use super::session::Session;
 use super::{Origin, RecoverOptions, RecoverReport, cancelled};
 use crate::backend::Backend;
 use crate::catalog::{self, Catalog, ObjectRecord, ShardRecord};
+use crate::crypto::AccessKeys;
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::{BackendId, StoreId};
+use crate::id::BackendId;
 use crate::ops::Controls;
 use crate::ops::ingest::{FoundObject, Ingested, Inventory, ReadObject, Sources, Taken, read_object};
 use crate::ops::reader::{ReadError, ShardPlace, compute};
@@ -16,6 +17,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// So many objects are looked at at once.
 const OBJECTS_IN_FLIGHT: usize = 4;
+/// What helps where objects are sealed with a key that is not here.
+const GIVE_THE_KEY: &str = "name the store's key file with --key";
 /// Where a shard may be that is in none of the places that were named.
 const UNNAMED: BackendId = BackendId([0xff; BackendId::BYTES]);
 
@@ -24,8 +27,8 @@ const UNNAMED: BackendId = BackendId([0xff; BackendId::BYTES]);
 pub struct FoundPlaces {
     /// The places, each with what people call it.
     pub backends: Vec<(String, Arc<dyn Backend>)>,
-    /// The store whose signature is trusted.
-    pub store: StoreId,
+    /// The keys of the store: whose signature is trusted, and what opens what is sealed.
+    pub keys: Arc<AccessKeys>,
     /// A folder for a file that is needed on the way, of some hundred bytes for each file that is found.
     pub scratch: PathBuf,
 }
@@ -52,7 +55,9 @@ pub(super) struct Found {
     catalog: Arc<Mutex<Catalog>>,
     sources: Sources,
     names: Vec<String>,
-    store: StoreId,
+    keys: Arc<AccessKeys>,
+    /// How many objects are sealed with a key that is not here.
+    locked: u64,
     _file: ScratchFile,
 }
 
@@ -83,22 +88,29 @@ impl Drop for ScratchFile {
 impl Found {
     /// Lists the places and reads every object's index; also gives how many bytes of shards that took.
     async fn gather(places: FoundPlaces, controls: &Controls) -> Result<(Self, u64)> {
-        let FoundPlaces { backends, store, scratch } = places;
+        let FoundPlaces { backends, keys, scratch } = places;
         let numbered =
             |(number, (_, backend)): (usize, &(String, Arc<dyn Backend>))| (place_id(number), Arc::clone(backend));
         let sources: Sources = backends.iter().enumerate().map(numbered).collect();
         let names = backends.into_iter().map(|(name, _)| name).collect();
         let file = ScratchFile::new(&scratch)?;
-        let path = file.0.clone();
+        let (path, store) = (file.0.clone(), keys.store_id());
         let catalog = compute(move || Catalog::create(&path, store)).await??;
-        let found = Self { catalog: Arc::new(Mutex::new(catalog)), sources, names, store, _file: file };
+        let mut found = Self { catalog: Arc::new(Mutex::new(catalog)), sources, names, keys, locked: 0, _file: file };
         controls.begin("looking at what there is", None, None);
         let bytes_read = found.read_objects(controls).await?;
         controls.end();
+        if found.locked > 0 {
+            let sealed = format!("{} of the objects found open only with a key that was not given", found.locked);
+            if found.catalog(|catalog| catalog.stats()).await?.files == 0 {
+                return Err(Error::new(ErrorKind::WrongKey, sealed).with_hint(GIVE_THE_KEY));
+            }
+            controls.warn(format!("{sealed}: {GIVE_THE_KEY}"));
+        }
         Ok((found, bytes_read))
     }
 
-    async fn read_objects(&self, controls: &Controls) -> Result<u64> {
+    async fn read_objects(&mut self, controls: &Controls) -> Result<u64> {
         let mut inventory = Inventory::new(&self.sources);
         let mut bytes_read = 0;
         loop {
@@ -110,7 +122,7 @@ impl Found {
             if found.is_empty() {
                 break;
             }
-            let read = found.iter().map(|found| read_object(&self.sources, &self.store, found));
+            let read = found.iter().map(|found| read_object(&self.sources, &self.keys, found));
             let read = future::join_all(read).await;
             for (found, outcome) in found.iter().zip(read) {
                 bytes_read += self.take(found, outcome, controls).await?;
@@ -125,7 +137,7 @@ impl Found {
     }
 
     async fn take(
-        &self,
+        &mut self,
         found: &FoundObject,
         outcome: Result<ReadObject, ReadError>,
         controls: &Controls,
@@ -138,7 +150,11 @@ impl Found {
                 return Ok(0);
             }
         };
-        if let Ingested::Unreadable(error) = &taken.outcome {
+        if let Ingested::Unreadable(error) = &taken.outcome
+            && error.kind() == ErrorKind::WrongKey
+        {
+            self.locked += 1;
+        } else if let Ingested::Unreadable(error) = &taken.outcome {
             let object = taken.record.object();
             controls.warn(format!("what is in object {object} cannot be read: {error}"));
         }
@@ -155,8 +171,8 @@ impl Found {
         Ok(compute(move || work(&mut catalog.lock().unwrap_or_else(PoisonError::into_inner))).await??)
     }
 
-    pub(super) fn store_id(&self) -> StoreId {
-        self.store
+    pub(super) fn keys(&self) -> &Arc<AccessKeys> {
+        &self.keys
     }
 
     pub(super) fn backend_name(&self, backend: BackendId) -> Option<String> {

@@ -3,6 +3,7 @@
 use super::found::Found;
 use crate::backend::Backend;
 use crate::catalog::{self, Catalog, ObjectRecord, ShardRecord};
+use crate::crypto::AccessKeys;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Manifest, ManifestBytes};
 use crate::id::{BackendId, ObjectId, ShardId, StoreId};
@@ -41,10 +42,10 @@ impl Origin<'_> {
         })
     }
 
-    fn trusted(&self) -> StoreId {
+    fn keys(&self) -> &Arc<AccessKeys> {
         match self {
-            Self::Store(store) => store.id(),
-            Self::Found(found) => found.store_id(),
+            Self::Store(store) => store.access(),
+            Self::Found(found) => found.keys(),
         }
     }
 
@@ -64,12 +65,12 @@ impl Origin<'_> {
         let look = move |catalog: &mut Catalog| Ok((catalog.object(object)?, catalog.shards(object)?));
         let (record, shards) = self.catalog(look).await?;
         let places = self.recorded(&shards, record.as_ref());
-        let known = record.and_then(|record| open_manifest(record, &self.trusted()));
+        let known = record.and_then(|record| open_manifest(record, &self.keys().store_id()));
         let manifest = match known {
             Some(manifest) => manifest,
-            None => gather_manifest(&places, object, &self.trusted()).await?,
+            None => gather_manifest(&places, object, &self.keys().store_id()).await?,
         };
-        Ok(ObjectReader::new(manifest, places))
+        Ok(ObjectReader::with_keys(manifest, places, Arc::clone(self.keys())))
     }
 
     fn recorded(&self, shards: &[ShardRecord], record: Option<&ObjectRecord>) -> Vec<ShardPlace> {
@@ -98,7 +99,7 @@ impl Origin<'_> {
         let found = future::join_all(candidates.into_iter().map(|place| look_for(object, place))).await;
         let recorded = places.len();
         places.extend(found.into_iter().flatten());
-        (places.len() > recorded).then(|| ObjectReader::new(manifest, places))
+        (places.len() > recorded).then(|| ObjectReader::with_keys(manifest, places, Arc::clone(self.keys())))
     }
 }
 

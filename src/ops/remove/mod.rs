@@ -220,13 +220,14 @@ pub(in crate::ops) async fn write_removal(
     geometry: Geometry,
     controls: &Controls,
 ) -> Result<Vec<StoredObject>> {
-    let limit = index_allowance(new_object_shape(geometry)?);
+    let limit = index_allowance(new_object_shape(geometry, store.config().seal)?);
     let failures = WriteFailures::default();
     let mut stored = Vec::new();
     for part in removal_parts(removal, limit) {
         let options = ObjectOptions {
             kind: ObjectKind::Removal,
             geometry,
+            seal: store.config().seal,
             check: Check::Parity,
             file: None,
             failures: failures.clone(),

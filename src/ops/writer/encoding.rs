@@ -59,7 +59,7 @@ impl Encoding {
 fn encoding_failed(error: EncodeError) -> Error {
     let kind = match error {
         EncodeError::Parity { .. } | EncodeError::Changed { .. } => ErrorKind::Memory,
-        EncodeError::PayloadBytes { .. } | EncodeError::Codec(_) => ErrorKind::Invalid,
+        EncodeError::PayloadBytes { .. } | EncodeError::Key { .. } | EncodeError::Codec(_) => ErrorKind::Invalid,
     };
     Error::new(kind, "a stripe could not be encoded").with_source(error)
 }

@@ -2,7 +2,8 @@
 
 use super::journal::{Places, is_lasting};
 use super::line::Delivered;
-use super::{Contents, ObjectOptions, ObjectWriter, SEAL, StoredObject};
+use super::sealing::Sealing;
+use super::{Contents, ObjectOptions, ObjectWriter, StoredObject};
 use crate::backend;
 use crate::catalog::{Commit, ObjectKind, ObjectRecord, ShardRecord, ShardState};
 use crate::error::{Error, ErrorKind, Result};
@@ -13,7 +14,7 @@ use crate::ops::Controls;
 use crate::ops::mend::{self, MendError, Target, WriteMode};
 use crate::ops::reader::{ObjectReader, ShardPlace};
 use crate::store::Store;
-use crate::stripe::Layout;
+use crate::stripe::{Layout, StripeShape};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -32,7 +33,7 @@ pub(super) async fn finish(writer: ObjectWriter<'_>, contents: Contents, index_b
     if let Err(error) = writer.options.controls.check_cancelled() {
         return Err(writer.abandon_for(error).await);
     }
-    let ObjectWriter { store, options, object, shape, places, payload_bytes, encoding, lines, .. } = writer;
+    let ObjectWriter { store, options, object, shape, places, payload_bytes, sealing, encoding, lines, .. } = writer;
     let (roots, leaves) = match shard_roots(object, encoding.into_leaves()).await {
         Ok(hashed) => hashed,
         Err(error) => {
@@ -40,17 +41,11 @@ pub(super) async fn finish(writer: ObjectWriter<'_>, contents: Contents, index_b
             return Err(give_up(store, &places, error).await);
         }
     };
-    let sealed = SealedPart { index_offset: payload_bytes - index_bytes, index_bytes, created_ns: store.now_ns() };
-    let signed = Layout::new(shape, payload_bytes).map_err(format::ManifestError::from).and_then(|layout| {
-        let (store_id, key_id, kind) = (store.id(), store.key_id(), options.kind);
-        let draft =
-            ManifestDraft { store: store_id, object, kind, layout, seal: SEAL, shard_roots: roots, key_id, sealed };
-        Manifest::sign(draft, store.signer())
-    });
-    let manifest = match signed {
+    let (index_offset, created_ns, data_key) = (payload_bytes - index_bytes, store.now_ns(), sealing.data_key());
+    let sealed = SealedPart { index_offset, index_bytes, created_ns, data_key };
+    let manifest = match sign(store, (object, options.kind), (shape, payload_bytes), (&sealing, sealed, roots)) {
         Ok(manifest) => manifest,
         Err(error) => {
-            let error = Error::new(ErrorKind::Invalid, "the object's manifest cannot be made").with_source(error);
             lines.give_up().await;
             return Err(give_up(store, &places, error).await);
         }
@@ -61,6 +56,23 @@ pub(super) async fn finish(writer: ObjectWriter<'_>, contents: Contents, index_b
     ending.take(delivered);
     ending.rebuild_lost().await;
     ending.conclude(contents).await
+}
+
+fn sign(
+    store: &Store,
+    (object, kind): (ObjectId, format::ObjectKind),
+    (shape, payload_bytes): (StripeShape, u64),
+    (sealing, sealed, shard_roots): (&Sealing, SealedPart, Vec<Digest>),
+) -> Result<Manifest> {
+    let sealer = sealing.part_sealer(store)?;
+    let signed = Layout::new(shape, payload_bytes).map_err(format::ManifestError::from).and_then(|layout| {
+        let (seal, share_digests) = (sealing.seal(), sealing.share_digests(object));
+        let (store_id, key_id) = (store.id(), store.key_id());
+        let draft =
+            ManifestDraft { store: store_id, object, kind, layout, seal, shard_roots, share_digests, key_id, sealed };
+        Manifest::sign(draft, sealer, store.signer())
+    });
+    signed.map_err(|error| Error::new(ErrorKind::Invalid, "the object's manifest cannot be made").with_source(error))
 }
 
 async fn give_up(store: &Store, places: &Places, error: Error) -> Error {

@@ -23,6 +23,7 @@ mod finish;
 mod journal;
 mod line;
 mod report;
+mod sealing;
 
 pub use failures::{WriteFailures, failed_writers};
 pub use finish::object_record;
@@ -41,10 +42,8 @@ use async_trait::async_trait;
 use encoding::Encoding;
 use journal::Places;
 use line::Lines;
+use sealing::Sealing;
 use std::ops::Range;
-
-/// How new objects are sealed.
-const SEAL: Seal = Seal::None;
 
 /// What a new object is.
 #[derive(Debug, Clone)]
@@ -53,6 +52,8 @@ pub struct ObjectOptions {
     pub kind: ObjectKind,
     /// k and n.
     pub geometry: Geometry,
+    /// How it is sealed.
+    pub seal: Seal,
     /// How thoroughly each stripe is checked before it is written.
     pub check: Check,
     /// The file, where the object holds a piece of one file alone.
@@ -82,8 +83,8 @@ pub trait PayloadSource: Send {
 }
 
 /// The shape of a new object's stripes.
-pub fn new_object_shape(geometry: Geometry) -> Result<StripeShape> {
-    StripeShape::new(geometry, geometry.block_bytes(), SEAL.overhead_bytes())
+pub fn new_object_shape(geometry: Geometry, seal: Seal) -> Result<StripeShape> {
+    StripeShape::new(geometry, geometry.block_bytes(), seal.overhead_bytes())
         .map_err(|error| Error::new(ErrorKind::Invalid, format!("{geometry} cannot be used")).with_source(error))
 }
 
@@ -109,6 +110,7 @@ pub struct ObjectWriter<'a> {
     pool: BufferPool,
     filling: Option<Filling>,
     payload_bytes: u64,
+    sealing: Sealing,
     encoding: Encoding,
     lines: Lines,
 }
@@ -118,6 +120,13 @@ pub struct ObjectWriter<'a> {
 struct Filling {
     buffer: Buffer,
     used: usize,
+}
+
+/// Whether a stripe is the object's last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum IsLast {
+    Yes,
+    No,
 }
 
 impl<'a> ObjectWriter<'a> {
@@ -132,12 +141,18 @@ impl<'a> ObjectWriter<'a> {
     /// The same, under an id that the caller drew at random and nobody ever had.
     pub async fn begin_as(store: &'a Store, options: ObjectOptions, object: ObjectId) -> Result<Self> {
         options.controls.check_cancelled()?;
-        let shape = new_object_shape(options.geometry)?;
+        let shape = new_object_shape(options.geometry, options.seal)?;
+        let sealing = Sealing::draw(store, options.geometry, options.seal)?;
         let places = Places::choose(store, object, &options).await?;
         places.journal(store, &options).await?;
         let lines = Lines::open(store, object, shape, &places);
         Ok(Self {
-            encoding: Encoding::new(StripeEncoder::new(shape, object, options.check), options.check, options.geometry),
+            encoding: Encoding::new(
+                sealing.encoder(store, object, shape, options.check),
+                options.check,
+                options.geometry,
+            ),
+            sealing,
             pool: BufferPool::new(StripeEncoder::buffer_bytes(shape)),
             store,
             options,
@@ -168,12 +183,12 @@ impl<'a> ObjectWriter<'a> {
     /// Takes bytes by copying them.
     pub async fn append(&mut self, mut bytes: &[u8]) -> Result<()> {
         while !bytes.is_empty() {
-            let mut filling = self.take_filling();
+            let mut filling = self.take_filling().await?;
             let taken = bytes.len().min(self.capacity() - filling.used);
             let (head, rest) = bytes.split_at(taken);
             filling.buffer.as_mut_slice()[filling.used..filling.used + taken].copy_from_slice(head);
             bytes = rest;
-            self.put_back(filling, taken).await?;
+            self.put_back(filling, taken);
         }
         Ok(())
     }
@@ -185,11 +200,11 @@ impl<'a> ObjectWriter<'a> {
         let mut taken = 0;
         while taken < limit {
             self.options.controls.check_cancelled()?;
-            let filling = self.take_filling();
+            let filling = self.take_filling().await?;
             let room = (self.capacity() - filling.used).min(usize::try_from(limit - taken).unwrap_or(usize::MAX));
             let used = filling.used;
             let (buffer, bytes) = source.fill(filling.buffer, used..used + room).await?;
-            self.put_back(Filling { buffer, used }, bytes).await?;
+            self.put_back(Filling { buffer, used }, bytes);
             taken += bytes as u64;
             self.options.controls.bytes(bytes as u64);
             if bytes < room {
@@ -229,16 +244,18 @@ impl<'a> ObjectWriter<'a> {
         self.shape.capacity() as usize
     }
 
-    fn take_filling(&mut self) -> Filling {
-        self.filling.take().unwrap_or_else(|| Filling { buffer: self.pool.take(), used: 0 })
+    /// The stripe that is being filled. A full one is passed on only now that more comes: it is not the last.
+    async fn take_filling(&mut self) -> Result<Filling> {
+        if self.filling.as_ref().is_some_and(|filling| filling.used == self.capacity()) {
+            self.flush(IsLast::No).await?;
+        }
+        Ok(self.filling.take().unwrap_or_else(|| Filling { buffer: self.pool.take(), used: 0 }))
     }
 
-    async fn put_back(&mut self, mut filling: Filling, bytes: usize) -> Result<()> {
+    fn put_back(&mut self, mut filling: Filling, bytes: usize) {
         filling.used += bytes;
         self.payload_bytes += bytes as u64;
-        let is_full = filling.used == self.capacity();
         self.filling = Some(filling);
-        if is_full { self.flush().await } else { Ok(()) }
     }
 
     async fn append_index(&mut self, index: &Index) -> Result<u64> {
@@ -246,7 +263,7 @@ impl<'a> ObjectWriter<'a> {
             |error: IndexError| Error::new(ErrorKind::Invalid, "the object holds too much").with_source(error);
         let bytes = index.to_bytes().map_err(too_large)?;
         self.append(&bytes).await?;
-        self.flush().await?;
+        self.flush(IsLast::Yes).await?;
         while let Some(stripe) = self.encoding.drain().await? {
             self.send(&stripe).await?;
         }
@@ -254,11 +271,12 @@ impl<'a> ObjectWriter<'a> {
     }
 
     /// Passes on the stripe that is being filled, and sends out what is encoded.
-    async fn flush(&mut self) -> Result<()> {
+    async fn flush(&mut self, is_last: IsLast) -> Result<()> {
         let Some(filling) = self.filling.take().filter(|filling| filling.used > 0) else { return Ok(()) };
         let stripe_index = (self.payload_bytes - 1) / self.shape.capacity();
         let payload_bytes = filling.used as u64;
-        self.encoding.push(FilledStripe { stripe_index, buffer: filling.buffer, payload_bytes, digest: None });
+        let is_last = is_last == IsLast::Yes;
+        self.encoding.push(FilledStripe { stripe_index, buffer: filling.buffer, payload_bytes, is_last, digest: None });
         while let Some(stripe) = self.encoding.next_ready().await? {
             self.send(&stripe).await?;
         }

@@ -164,7 +164,11 @@ fn first_settings_are_created_once_and_explain_themselves() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("config.toml");
     assert!(matches!(Config::load(&path), Err(Error::Missing { .. })));
-    let config = Config { default_level: RedundancyLevel::Minimal, backends: vec![spec("a", 1), spec("b", 2)] };
+    let config = Config {
+        default_level: RedundancyLevel::Minimal,
+        seal: Seal::None,
+        backends: vec![spec("a", 1), spec("b", 2)],
+    };
     Config::create(&path, &config).expect("first settings");
     assert_eq!(Config::load(&path).expect("settings"), config);
     let text = fs::read_to_string(&path).expect("settings");

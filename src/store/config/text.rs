@@ -3,6 +3,7 @@
 use super::{Config, Problem};
 use crate::backend::BackendSpec;
 use crate::id::RedundancyLevel;
+use crate::stripe::Seal;
 use serde::{Deserialize, Deserializer};
 use std::ops::Range;
 use toml_edit::{ArrayOfTables, Document, DocumentMut, Item, Table, Value};
@@ -13,9 +14,13 @@ pub(super) const BEGINNING: &str = "\
 
 # The level of a put that names none: minimal (2/3), personal (3/5), federation (5/9), paranoid (7/15), or K/N.
 default_level = \"personal\"
+
+# How new objects are sealed: key (the store's key opens them), dispersed (any K shards open them), none.
+seal = \"key\"
 ";
 
 const LEVEL_KEY: &str = "default_level";
+const SEAL_KEY: &str = "seal";
 const BACKENDS_KEY: &str = "backend";
 const QUOTA_KEY: &str = "quota";
 
@@ -36,12 +41,18 @@ const QUOTA_UNITS: [(&str, u64); 8] = [
 struct Written {
     #[serde(default = "default_level", deserialize_with = "level")]
     default_level: RedundancyLevel,
+    #[serde(default = "default_seal")]
+    seal: Seal,
     #[serde(default)]
     backend: Vec<BackendSpec>,
 }
 
 fn default_level() -> RedundancyLevel {
     Config::default().default_level
+}
+
+fn default_seal() -> Seal {
+    Config::default().seal
 }
 
 fn level<'de, D: Deserializer<'de>>(deserializer: D) -> Result<RedundancyLevel, D::Error> {
@@ -53,7 +64,7 @@ pub(super) fn parse(text: &str) -> Result<Config, Problem> {
     let numbers = quotas_as_numbers(text)?;
     let written: Written = toml_edit::de::from_str(&numbers)
         .map_err(|error| problem_at(&numbers, error.span().unwrap_or_default(), error.message()))?;
-    Ok(Config { default_level: written.default_level, backends: written.backend })
+    Ok(Config { default_level: written.default_level, seal: written.seal, backends: written.backend })
 }
 
 /// The text that says `new` where `old_text` says `old`: what they agree on is kept to the letter.
@@ -62,6 +73,9 @@ pub(super) fn changed(old_text: &str, old: &Config, new: &Config) -> Result<Stri
         old_text.parse().map_err(|error: toml_edit::TomlError| unwritable(&error.to_string()))?;
     if old.default_level != new.default_level {
         set(document.as_table_mut(), LEVEL_KEY, Value::from(new.default_level.to_string()));
+    }
+    if old.seal != new.seal {
+        set(document.as_table_mut(), SEAL_KEY, Value::from(new.seal.to_string()));
     }
     if old.backends != new.backends {
         let known = document.remove(BACKENDS_KEY).unwrap_or(Item::ArrayOfTables(ArrayOfTables::new()));

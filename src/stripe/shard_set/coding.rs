@@ -64,7 +64,8 @@ impl ErasureCodec {
             let mut buffer = pool.take();
             buffer.as_mut_slice()[..part.len()].copy_from_slice(part);
             let payload_bytes = part.len() as u64;
-            let stripe = encoder.encode(FilledStripe { stripe_index, buffer, payload_bytes, digest: None })?;
+            let is_last = stripe_index + 1 == layout.stripe_count();
+            let stripe = encoder.encode(FilledStripe { stripe_index, buffer, payload_bytes, is_last, digest: None })?;
             let places = shards.iter_mut().zip(&mut leaves).zip(stripe.leaves());
             for (index, ((shard, shard_leaves), leaf)) in (0..).zip(places) {
                 shard.extend_from_slice(&stripe.block(index));
@@ -146,7 +147,7 @@ impl ErasureCodec {
             let blocks = good_blocks(set, stripe_index, self.geometry().data_shards())?;
             let start = layout.payload_offset(stripe_index);
             let (from, to) = (range.start.saturating_sub(start), range.end - start);
-            let payload = decoder.open(stripe_index, &blocks)?.cut(from, to);
+            let payload = decoder.open(stripe_index, &blocks, None)?.cut(from, to);
             payload.parts().iter().for_each(|part| data.extend_from_slice(part));
         }
         Ok(data)

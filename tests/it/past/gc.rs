@@ -7,7 +7,7 @@ use shard::id::{Digest, ProcessId};
 use shard::ops::Controls;
 use shard::ops::gc::GcMode;
 use shard::ops::writer::{Contents, ObjectOptions, ObjectWriter, WriteFailures};
-use shard::stripe::Check;
+use shard::stripe::{Check, Seal};
 
 #[tokio::test]
 async fn packing_anew_keeps_what_lives_and_frees_the_rest() {
@@ -118,6 +118,7 @@ async fn begin_file(store: &Store, text: &str, hash: Option<Digest>) -> VersionI
     let options = ObjectOptions {
         kind: ObjectKind::Data,
         geometry: RedundancyLevel::Personal.geometry(),
+        seal: Seal::Key,
         check: Check::Parity,
         file: Some((name(text), version)),
         failures: WriteFailures::default(),

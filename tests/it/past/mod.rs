@@ -25,6 +25,7 @@ use shard::store::{CATALOG_NAME, CONFIG_NAME, InitOptions, KEY_NAME, MissingCata
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use tempfile::TempDir;
 
 /// Folders as backends, and any number of machines that share them and the key.
@@ -38,7 +39,7 @@ impl World {
     pub(crate) async fn new(backends: usize) -> Self {
         let root = TempDir::new().expect("a folder");
         let dir = root.path().join("a");
-        Store::init(&dir, InitOptions::Bare).await.expect("a store");
+        Store::init(&dir, InitOptions::bare()).await.expect("a store");
         let mut world = Self { root, specs: Vec::new() };
         for number in 0..backends {
             let store = world.open("a").await;
@@ -75,7 +76,7 @@ impl World {
         fs::create_dir(&dir).expect("a folder");
         fs::copy(self.dir("a").join(KEY_NAME), dir.join(KEY_NAME)).expect("the key");
         let backends = backends.iter().map(|backend| self.specs[*backend].clone()).collect();
-        let config = Config { default_level: RedundancyLevel::Personal, backends };
+        let config = Config { backends, ..Config::default() };
         Config::create(&dir.join(CONFIG_NAME), &config).expect("settings");
     }
 
@@ -201,7 +202,8 @@ pub(crate) async fn reader(store: &Store, object: ObjectId) -> ObjectReader {
     let record = record.expect("an object");
     let bytes = ManifestBytes { public: record.public, signature: record.signature, sealed: record.sealed };
     let manifest = Manifest::open(bytes, &store.id()).expect("a manifest");
-    ObjectReader::new(manifest, Sources::of(store).places(shards.iter().map(|shard| (shard.index, shard.backend))))
+    let places = Sources::of(store).places(shards.iter().map(|shard| (shard.index, shard.backend)));
+    ObjectReader::with_keys(manifest, places, Arc::clone(store.access()))
 }
 
 /// The newest version of a file, and its bytes.

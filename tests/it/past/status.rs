@@ -44,7 +44,7 @@ async fn what_may_be_lost_is_said_for_zones_and_for_backends() {
     assert_eq!(take(&store).await.may_be_lost, ["any 1 zone"]);
     // All on one disk.
     let dir = world.dir("one-disk");
-    Store::init(&dir, InitOptions::WithLocalBackends).await.expect("a store");
+    Store::init(&dir, InitOptions::default()).await.expect("a store");
     let store = world.open("one-disk").await;
     put_bytes(&store, "file", bytes(1, 1000)).await;
     let report = take(&store).await;

@@ -9,8 +9,8 @@ use super::{ObjectReader, ReadError, ShardPlace, gather_manifest};
 use crate::backend::{Backend, MemoryBackend};
 use crate::crypto::MasterKey;
 use crate::format::{
-    FileName, Index, Manifest, ManifestDraft, ObjectKind, Piece, SealedPart, ShardFileLayout, Whole, header_bytes,
-    tail_bytes,
+    FileName, Index, Manifest, ManifestDraft, ObjectKind, PartSealer, Piece, SealedPart, ShardFileLayout, Whole,
+    header_bytes, tail_bytes,
 };
 use crate::id::{BackendId, Digest, Geometry, ObjectId, ShardId, StoreId, VersionId};
 use crate::merkle;
@@ -77,7 +77,8 @@ impl Specimen {
         for (stripe_index, part) in (0..).zip(payload.chunks(shape.capacity() as usize)) {
             let mut buffer = pool.take();
             buffer.as_mut_slice()[..part.len()].copy_from_slice(part);
-            let stripe = FilledStripe { stripe_index, buffer, payload_bytes: part.len() as u64, digest: None };
+            let stripe =
+                FilledStripe { stripe_index, buffer, payload_bytes: part.len() as u64, is_last: false, digest: None };
             let encoded = encoder.encode(stripe).expect("encodes");
             for index in shape.geometry().shard_indexes() {
                 blocks[usize::from(index)].extend_from_slice(&encoded.block(index));
@@ -85,7 +86,12 @@ impl Specimen {
             }
         }
         let roots = (0u8..).zip(&leaves).map(|(index, leaves)| merkle::shard_root(object, index, leaves));
-        let sealed = SealedPart { index_offset, index_bytes: payload.len() as u64 - index_offset, created_ns: 0 };
+        let sealed = SealedPart {
+            index_offset,
+            index_bytes: payload.len() as u64 - index_offset,
+            created_ns: 0,
+            data_key: None,
+        };
         let draft = ManifestDraft {
             store: trusted(),
             object,
@@ -93,10 +99,11 @@ impl Specimen {
             layout,
             seal: Seal::None,
             shard_roots: roots.collect(),
+            share_digests: Vec::new(),
             key_id: key().key_id(),
             sealed,
         };
-        let manifest = Manifest::sign(draft, &key().signer()).expect("signs");
+        let manifest = Manifest::sign(draft, PartSealer::Nobody, &key().signer()).expect("signs");
         let file = |(index, blocks): (usize, Vec<u8>)| {
             let header = header_bytes(&manifest, index as u8);
             [&header[..], &blocks, &tail_bytes(&manifest, index as u8, &leaves[index])].concat()
