@@ -24,6 +24,7 @@ mod recover_desk;
 mod recover_many;
 mod repair;
 mod s3_server;
+mod soak;
 mod tidy;
 mod verify;
 mod world;
