@@ -10,6 +10,7 @@ mod cloud_faults;
 mod cloud_webdav;
 mod desk;
 mod drain;
+mod edge_bits;
 mod front_page;
 mod golden;
 mod heal_damage;
