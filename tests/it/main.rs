@@ -11,6 +11,7 @@ mod cloud_webdav;
 mod desk;
 mod drain;
 mod edge_bits;
+mod edge_changes;
 mod front_page;
 mod golden;
 mod heal_damage;
