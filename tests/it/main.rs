@@ -10,6 +10,7 @@ mod cloud_faults;
 mod cloud_webdav;
 mod desk;
 mod drain;
+mod dying_backend;
 mod edge_bits;
 mod edge_changes;
 mod edge_mounts;
