@@ -242,6 +242,13 @@ fn a_full_disk_under_the_output_leaves_nothing_there_and_keeps_what_was() {
     let cat = disks.mounts.command(disks.desk.home(), "cat").args(["small/a", "small/b"]).output().expect("it runs");
     assert_eq!((cat.stdout.as_slice(), disks.mounts.files(&small).len()), (b"oldolder".as_slice(), 2));
 
+    disks.mounts.fill(&small);
+    let failure = disks.json(1, &["proof", "create", "a", "--shard", "0", "-o", "small/proof"]);
+    assert_says(&failure, "output", &["cannot write small/proof", FULL]);
+    let told = disks.mounts.expect(&disks.desk, 1, &["verify", "--metrics", "small/metrics"]);
+    assert!(told.stderr.contains("cannot write the metrics") && told.stderr.contains(FULL), "{}", told.stderr);
+    assert_eq!(disks.mounts.files(&small).len(), 3, "two old files and the filling");
+
     let script = "exec \"$0\" recover a -o - >small/stream";
     let mut shell = disks.mounts.command(disks.desk.home(), "sh");
     let output = shell.args(["-c", script, crate::desk::PROGRAM]).output().expect("it runs");
