@@ -50,4 +50,4 @@ fixtures:
 
 # The harnesses that CI runs as samples, whole: hours
 soak:
-    SHARD_TEST_FULL=1 cargo test --release --locked -- --nocapture
+    SHARD_SOAK=1 cargo test --release --locked -- --nocapture

@@ -139,7 +139,14 @@ impl From<backend::ErrorKind> for ErrorKind {
 
 impl From<catalog::Error> for Error {
     fn from(error: catalog::Error) -> Self {
-        Self::new(ErrorKind::Damaged, "the catalog could not be used").with_source(error)
+        let kind = match &error {
+            catalog::Error::Full { .. } => ErrorKind::Space,
+            catalog::Error::Busy { .. } => ErrorKind::Busy,
+            // Damage has a name of its own: here the file could not be reached, or not be written.
+            catalog::Error::Io { .. } | catalog::Error::Database { .. } => ErrorKind::Local,
+            _ => ErrorKind::Damaged,
+        };
+        Self::new(kind, "the catalog could not be used").with_source(error)
     }
 }
 
@@ -152,5 +159,28 @@ impl From<backend::Error> for Error {
 impl From<format::NameError> for Error {
     fn from(error: format::NameError) -> Self {
         Self::new(ErrorKind::Invalid, "this name cannot be stored").with_source(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::PathBuf;
+
+    #[test]
+    fn a_catalog_that_is_full_or_held_or_out_of_reach_is_not_called_damaged() {
+        let path = || PathBuf::from("/x/catalog.db");
+        let source = || rusqlite::Error::InvalidQuery;
+        let io = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
+        let damaged = catalog::Error::Damaged { path: path(), what: "a page is torn".to_owned() };
+        for (error, kind) in [
+            (catalog::Error::Full { path: path(), source: source() }, ErrorKind::Space),
+            (catalog::Error::Busy { path: path(), source: source() }, ErrorKind::Busy),
+            (catalog::Error::Database { path: path(), source: source() }, ErrorKind::Local),
+            (catalog::Error::Io { path: path(), source: io }, ErrorKind::Local),
+            (damaged, ErrorKind::Damaged),
+        ] {
+            assert_eq!(Error::from(error).kind, kind);
+        }
     }
 }

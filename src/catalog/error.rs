@@ -200,6 +200,7 @@ impl Fault {
             }
             (_, Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)) => Error::Busy { path, source },
             (_, Some(ErrorCode::DiskFull)) => Error::Full { path, source },
+            (_, Some(ErrorCode::SystemIoFailure)) if is_without_room(&source) => Error::Full { path, source },
             (_, Some(ErrorCode::CannotOpen)) if !path.exists() => Error::Absent { path },
             (
                 Sqlite::FromSqlConversionFailure(..)
@@ -215,4 +216,10 @@ impl Fault {
             _ => Error::Database { path, source },
         }
     }
+}
+
+/// Whether the file beside the database that its readers share could not be made longer: on a full disk the database says
+/// this, and not that the disk is full.
+fn is_without_room(source: &rusqlite::Error) -> bool {
+    source.sqlite_error().is_some_and(|error| error.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE)
 }

@@ -23,8 +23,18 @@ fn names_that_lead_elsewhere_or_are_too_long_are_refused() {
     let desk = Desk::new();
     desk.file("a", b"abc");
     let long = "x".repeat(300);
-    for name in ["../a", "a/../../b", "/etc/passwd", "", "a//b", long.as_str()] {
-        assert_eq!(desk.failure(2, &["put", "a", "--name", name])["kind"], "usage", "{name}");
+    let elsewhere = "could lead elsewhere";
+    for (name, why) in [
+        ("../a", elsewhere),
+        ("a/../../b", elsewhere),
+        ("/etc/passwd", "is absolute; a name is relative"),
+        ("", "a name cannot be empty"),
+        ("a//b", elsewhere),
+        (long.as_str(), "255"),
+    ] {
+        let failure = desk.failure(2, &["put", "a", "--name", name]);
+        assert_eq!(failure["kind"], "usage", "{name}");
+        assert!(failure.to_string().contains(why), "{failure}");
     }
     assert!(!desk.store().exists());
     let longest = "y".repeat(255);
@@ -81,7 +91,9 @@ fn a_full_device_is_a_failure_whatever_is_printed() {
     let desk = Desk::new();
     desk.file("a", &noise(300_000, 4));
     desk.expect(0, &["put", "a"]);
-    assert_eq!(desk.run(&["recover", "a", "-o", "/dev/full"]).code, 1);
+    let failure = desk.failure(1, &["recover", "a", "-o", "/dev/full"]);
+    assert_eq!((&failure["kind"], &failure["message"]), (&"space".into(), &"cannot write /dev/full".into()));
+    assert!(failure["causes"].to_string().contains("No space left on device"), "{failure}");
     for words in [&["recover", "a", "-o", "-"][..], &["list"], &["list", "--json"], &["verify"], &["status"]] {
         let device = File::options().write(true).open("/dev/full").expect("the full device");
         let output = desk.command().args(words).stdout(device).stderr(Stdio::piped()).output().expect("a run");

@@ -10,7 +10,7 @@ use crate::cli::render::{count, facts};
 use shard::merkle::MAX_PROOF_BYTES;
 use shard::ops::proof::{self, CheckProofOptions, CheckProofReport, CreateProofOptions};
 use shard::store::Contact;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::Path;
 
@@ -46,11 +46,14 @@ pub(super) async fn create(options: CreateProof, context: &mut Context) -> Resul
     Ok(ExitCode::Done)
 }
 
-/// A file that is there already is somebody's.
+/// A file that is there already is somebody's. Half of a proof would be in the way of the next attempt, so it goes.
 fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = File::create_new(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    if written.is_err() {
+        let _ = fs::remove_file(path);
+    }
+    written
 }
 
 pub(super) async fn check(options: CheckProof, context: &mut Context) -> Result<ExitCode, Failure> {
