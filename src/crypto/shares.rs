@@ -134,3 +134,107 @@ fn value_at(x: u8, points: &[(u8, [u8; SHARE_BYTES])]) -> Zeroizing<[u8; SHARE_B
     let value = Zeroizing::new(Sharks(threshold).recover(&moved).expect("there are as many points as are asked for"));
     Zeroizing::new(value.as_slice().try_into().expect("a value has as many bytes as each point"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{RedundancyLevel, StoreId};
+
+    const SECRET: [u8; SHARE_BYTES] = [0xA5; SHARE_BYTES];
+
+    /// What stands for random bytes here.
+    fn noise(label: u8, number: usize) -> [u8; SHARE_BYTES] {
+        *blake3::hash(&[label, number as u8]).as_bytes()
+    }
+
+    fn shares(geometry: Geometry) -> Vec<KeyShare> {
+        let random: Vec<_> = (1..geometry.data_shards()).map(|number| noise(7, number)).collect();
+        split_secret(geometry, SECRET, &random).expect("k−1 values").1
+    }
+
+    fn subsets(shares: &[KeyShare], count: usize) -> impl Iterator<Item = Vec<KeyShare>> + '_ {
+        let sets = (0..1_usize << shares.len()).filter(move |set| set.count_ones() as usize == count);
+        sets.map(move |set| {
+            (0..).zip(shares).filter(|(i, _)| set >> i & 1 == 1).map(|(_, share)| share.clone()).collect()
+        })
+    }
+
+    #[test]
+    fn any_k_shares_give_the_secret_and_every_other_share() {
+        let mut subset_count = 0;
+        for level in RedundancyLevel::NAMED {
+            let geometry = level.geometry();
+            let all = shares(geometry);
+            for some in subsets(&all, geometry.data_shards()) {
+                assert_eq!(combine_shares(geometry, &some).expect("k shares").bytes, SECRET);
+                let lost = all[subset_count % all.len()].clone();
+                assert_eq!(share_of(geometry, lost.shard_index, &some).expect("k shares").bytes, lost.bytes);
+                subset_count += 1;
+            }
+        }
+        assert_eq!(subset_count, 3 + 10 + 126 + 6435);
+    }
+
+    /// With any k−1 shares, every value of a secret byte goes with exactly one value of each other share: whoever has only
+    /// those can rule out nothing.
+    #[test]
+    fn fewer_than_k_shares_leave_every_secret_equally_possible() {
+        let mut subset_count = 0;
+        for level in RedundancyLevel::NAMED {
+            let geometry = level.geometry();
+            let all = shares(geometry);
+            for some in subsets(&all, geometry.data_shards() - 1) {
+                assert_eq!(
+                    combine_shares(geometry, &some).err(),
+                    Some(ShareError::TooFew { present: some.len(), needed: some.len() + 1 })
+                );
+                let mut points: Vec<_> = some.iter().map(|share| (share.shard_index + 1, share.bytes)).collect();
+                let other = all.iter().find(|share| points.iter().all(|point| point.0 != share.shard_index + 1));
+                let place = other.expect("a share that is not among them").shard_index + 1;
+                // Byte b of the secret tries the values 8b to 8b + 7: all bytes together, every value once.
+                let mut other_values = std::collections::BTreeSet::new();
+                for value in 0..8u8 {
+                    points.push((0, std::array::from_fn(|byte| byte as u8 * 8 + value)));
+                    let there = value_at(place, &points);
+                    points.pop();
+                    for (byte, one) in there.iter().enumerate() {
+                        other_values.insert((byte, *one));
+                    }
+                }
+                assert_eq!(other_values.len(), 256, "no two secrets go with one value");
+                subset_count += 1;
+            }
+        }
+        assert_eq!(subset_count, 3 + 10 + 126 + 5005);
+    }
+
+    #[test]
+    fn a_share_is_told_from_any_other_by_its_digest() {
+        let share = &shares(Geometry::new(3, 5).expect("geometry"))[1];
+        let object = ObjectId([1; 16]);
+        let digest = share.digest(object);
+        assert_ne!(digest, share.digest(ObjectId([2; 16])));
+        assert_ne!(digest, KeyShare { shard_index: 2, bytes: share.bytes }.digest(object));
+        for bit in 0..SHARE_BYTES * 8 {
+            let mut flipped = share.clone();
+            flipped.bytes[bit / 8] ^= 1 << (bit % 8);
+            assert_ne!(flipped.digest(object), digest, "bit {bit}");
+        }
+        assert_eq!(format!("{share:?}"), "KeyShare(secret, shard 1)");
+    }
+
+    #[test]
+    fn the_widest_geometry_shares_too_and_a_part_opens_under_its_own_secret_alone() {
+        let geometry = Geometry::new(200, 255).expect("geometry");
+        let random: Vec<_> = (1..200).map(|number| noise(9, number)).collect();
+        let (secret, shares) = split_secret(geometry, SECRET, &random).expect("k−1 values");
+        let again = combine_shares(geometry, &shares[55..]).expect("k shares");
+        let context =
+            SealContext { store: StoreId([1; 32]), object: ObjectId([2; 16]), geometry, block_bytes: 64, seal: 2 };
+        let sealed = secret.seal_part(&context, b"text");
+        assert_eq!(again.open_part(&context, &sealed).expect("it opens").as_slice(), b"text");
+        let other = SharedSecret { bytes: [0; SHARE_BYTES] };
+        assert_eq!(other.open_part(&context, &sealed).err(), Some(OpenError));
+        assert!(split_secret(geometry, SECRET, &random[1..]).is_none());
+    }
+}

@@ -1,8 +1,8 @@
 //! The manifest: what an object is, signed. A copy ends every shard.
 
 use crate::crypto::{
-    AccessKeys, Certificate, DataKey, MasterKey, OpenError, PublicKey, Role, SealContext, SharedSecret, Signature,
-    Signer, StripeCipher,
+    AccessKeys, Certificate, DataKey, KeyShare, MasterKey, OpenError, PublicKey, Role, SealContext, SharedSecret,
+    Signature, Signer, StripeCipher,
 };
 use crate::id::{Digest, Geometry, ObjectId, StoreId};
 use crate::merkle::{self, ObjectBinding};
@@ -343,6 +343,13 @@ impl Manifest {
     /// The digest of each shard's key share; none but with the seal `dispersed`.
     pub fn share_digests(&self) -> &[Digest] {
         &self.public.share_digests
+    }
+
+    /// The key share in these bytes, if they are this shard's.
+    pub fn key_share(&self, shard_index: u8, bytes: &[u8]) -> Option<KeyShare> {
+        let share = KeyShare { shard_index, bytes: bytes.try_into().ok()? };
+        let signed = self.public.share_digests.get(usize::from(shard_index))?;
+        (share.digest(self.public.object) == *signed).then_some(share)
     }
 
     /// What only the holder of the key can read. [`ManifestError::NoKey`] where the opener is not what the seal takes.

@@ -34,6 +34,6 @@ pub use manifest::{
 };
 pub use name::{FileName, MAX_NAME_BYTES, MAX_PART_BYTES, NameError};
 pub use shard_file::{
-    MAX_MANIFEST_BYTES, ShardFileLayout, TailError, header_bytes, leaves_of, manifest_in_tail, tail_bytes,
+    MAX_MANIFEST_BYTES, ShardFileLayout, TailError, header_bytes, is_end, leaves_of, manifest_in_tail, tail_bytes,
 };
 pub use trailer::{SectionLengths, TRAILER_BYTES, Trailer, TrailerError};

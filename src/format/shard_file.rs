@@ -3,6 +3,7 @@
 use super::header::{HEADER_BYTES, Header};
 use super::manifest::{MAX_PUBLIC_BYTES, MAX_SEALED_BYTES, Manifest, ManifestBytes};
 use super::trailer::{SectionLengths, TRAILER_BYTES, Trailer};
+use crate::crypto::{KeyShare, SHARE_BYTES};
 use crate::id::Digest;
 use std::ops::Range;
 
@@ -33,7 +34,7 @@ impl ShardFileLayout {
             public: bytes.public.len() as u64,
             signature: bytes.signature.len() as u64,
             sealed: bytes.sealed.len() as u64,
-            share: 0,
+            share: if manifest.share_digests().is_empty() { 0 } else { SHARE_BYTES as u64 },
         };
         Self { blocks_bytes: manifest.layout().shard_blocks_bytes(), lengths }
     }
@@ -54,6 +55,17 @@ impl ShardFileLayout {
         start..start + self.lengths.leaves
     }
 
+    /// Where everything after the leaves is: the manifest, the key share, the trailer.
+    pub fn end(&self) -> Range<u64> {
+        self.leaves().end..self.file_bytes()
+    }
+
+    /// Where the key share is; empty where the seal has none.
+    pub fn share(&self) -> Range<u64> {
+        let end = self.file_bytes() - TRAILER_BYTES as u64;
+        end - self.lengths.share..end
+    }
+
     /// Everything after the blocks.
     pub fn tail(&self) -> Range<u64> {
         self.blocks().end..self.file_bytes()
@@ -66,21 +78,44 @@ pub fn header_bytes(manifest: &Manifest, shard_index: u8) -> [u8; HEADER_BYTES] 
     Header { object: manifest.object(), shard_index, geometry: manifest.geometry(), block_bytes }.to_bytes()
 }
 
-/// Everything that follows the blocks of a shard: leaves, manifest, trailer. It is determined by them to the last bit,
-/// so that a repaired file is the byte-identical one. There has to be a leaf for each stripe.
-pub fn tail_bytes(manifest: &Manifest, shard_index: u8, leaves: &[Digest]) -> Vec<u8> {
-    let layout = ShardFileLayout::of(manifest);
-    let ManifestBytes { public, signature, sealed } = manifest.bytes();
-    let tail = layout.tail();
+/// Everything that follows the blocks of a shard: leaves, manifest, key share, trailer. It is determined by them to the
+/// last bit, so that a repaired file is the byte-identical one. There has to be a leaf for each stripe, and the shard's own
+/// key share where the seal has them.
+pub fn tail_bytes(manifest: &Manifest, shard_index: u8, leaves: &[Digest], share: Option<&KeyShare>) -> Vec<u8> {
+    let tail = ShardFileLayout::of(manifest).tail();
     let mut bytes = Vec::with_capacity((tail.end - tail.start) as usize);
     bytes.extend(leaves.iter().flat_map(|leaf| leaf.0));
+    append_end(&mut bytes, manifest, shard_index, share.map_or(&[], |share| &share.bytes));
+    bytes
+}
+
+/// Whether these bytes are what follows the leaves of a shard. The key share in them is the right one when the manifest
+/// says so; everything else is determined.
+pub fn is_end(manifest: &Manifest, shard_index: u8, end: &[u8]) -> bool {
+    let layout = ShardFileLayout::of(manifest);
+    let (whole, share) = (layout.end(), layout.share());
+    if end.len() as u64 != whole.end - whole.start {
+        return false;
+    }
+    let share = &end[(share.start - whole.start) as usize..(share.end - whole.start) as usize];
+    if !share.is_empty() && manifest.key_share(shard_index, share).is_none() {
+        return false;
+    }
+    let mut expected = Vec::with_capacity(end.len());
+    append_end(&mut expected, manifest, shard_index, share);
+    expected == end
+}
+
+fn append_end(bytes: &mut Vec<u8>, manifest: &Manifest, shard_index: u8, share: &[u8]) {
+    let layout = ShardFileLayout::of(manifest);
+    let ManifestBytes { public, signature, sealed } = manifest.bytes();
     bytes.extend_from_slice(public);
     bytes.extend_from_slice(signature);
     bytes.extend_from_slice(sealed);
+    bytes.extend_from_slice(share);
     let shard_root = manifest.shard_roots().get(usize::from(shard_index)).copied().unwrap_or(Digest([0; 32]));
     let manifest_hash = Digest(blake3::derive_key(MANIFEST_HASH_CONTEXT, public));
     bytes.extend_from_slice(&Trailer { lengths: layout.lengths, shard_root, manifest_hash }.to_bytes());
-    bytes
 }
 
 /// The leaves in the leaves section of a shard, in the order of the stripes. They are not trusted; bytes at the end that are

@@ -234,7 +234,7 @@ fn leaves(manifest: &Manifest) -> Vec<Digest> {
 
 fn shard_file(manifest: &Manifest, shard_index: u8) -> Vec<u8> {
     let blocks = vec![0xB1; manifest.layout().shard_blocks_bytes() as usize];
-    let tail = tail_bytes(manifest, shard_index, &leaves(manifest));
+    let tail = tail_bytes(manifest, shard_index, &leaves(manifest), None);
     [&header_bytes(manifest, shard_index)[..], &blocks, &tail].concat()
 }
 
@@ -250,7 +250,7 @@ fn sections_lie_where_the_layout_says_at_every_payload_length() {
         assert!(section(layout.blocks()).iter().all(|byte| *byte == 0xB1));
         assert_eq!(leaves_of(section(layout.leaves())), leaves(&manifest));
         assert_eq!(layout.tail(), layout.leaves().start..file.len() as u64);
-        assert_eq!(section(layout.tail()), tail_bytes(&manifest, 3, &leaves(&manifest)));
+        assert_eq!(section(layout.tail()), tail_bytes(&manifest, 3, &leaves(&manifest), None));
         assert_eq!(Header::from_bytes(&file[..HEADER_BYTES]).expect("a header").shard_index, 3);
         let trailer = Trailer::from_bytes(&file[file.len() - TRAILER_BYTES..]).expect("a trailer");
         assert_eq!(
@@ -316,7 +316,7 @@ fn lengths_that_do_not_fit_file_or_limits_are_refused_before_anything_is_taken()
 #[test]
 fn no_flipped_bit_of_a_shard_files_tail_gives_another_manifest() {
     let manifest = manifest(100);
-    let tail = tail_bytes(&manifest, 0, &leaves(&manifest));
+    let tail = tail_bytes(&manifest, 0, &leaves(&manifest), None);
     let file_bytes = ShardFileLayout::of(&manifest).file_bytes();
     let mut still_good = 0;
     for bit in 0..tail.len() * 8 {

@@ -19,7 +19,7 @@ use super::writer::clear_place;
 use crate::backend::{Backend, ErrorKind as BackendErrorKind};
 use crate::catalog::{Catalog, JournalEntry, ObjectRecord, Purpose, ShardRecord, ShardState};
 use crate::error::{ErrorKind, Result};
-use crate::format::{HEADER_BYTES, Index, Manifest, ManifestBytes, ShardFileLayout, header_bytes, tail_bytes};
+use crate::format::{HEADER_BYTES, Index, Manifest, ManifestBytes, ShardFileLayout, header_bytes, is_end, leaves_of};
 use crate::id::{BackendId, ObjectId, ShardId};
 use crate::store::Store;
 use futures_util::{StreamExt, future};
@@ -279,8 +279,9 @@ async fn is_whole_shard(
         }
     }
     let header = backend.read(shard, 0..HEADER_BYTES as u64).await.ok()?;
-    let tail = backend.read(shard, layout.tail()).await.ok()?;
-    Some(header == header_bytes(manifest, index)[..] && tail == tail_bytes(manifest, index, &leaves))
+    let stored = leaves_of(&backend.read(shard, layout.leaves()).await.ok()?);
+    let end = backend.read(shard, layout.end()).await.ok()?;
+    Some(header == header_bytes(manifest, index)[..] && stored == *leaves && is_end(manifest, index, &end))
 }
 
 fn stored_manifest(store: &Store, record: ObjectRecord) -> Option<Manifest> {

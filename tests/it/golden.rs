@@ -2,10 +2,13 @@
 
 use bytes::Bytes;
 use serde::Deserialize;
-use shard::crypto::MasterKey;
+use shard::crypto::{
+    AccessKeys, DataKey, KeyShare, Keyring, MasterKey, SharedSecret, StripeCipher, combine_shares, split_secret,
+};
 use shard::format::{
     FileName, HEADER_BYTES, Header, Index, Manifest, ManifestDraft, ObjectKind, PartOpener, PartSealer, Piece, Removal,
-    SealedPart, ShardFileLayout, TRAILER_BYTES, Trailer, Whole, header_bytes, leaves_of, manifest_in_tail, tail_bytes,
+    SealedPart, ShardFileLayout, TRAILER_BYTES, Trailer, Whole, header_bytes, is_end, leaves_of, manifest_in_tail,
+    seal_context, tail_bytes,
 };
 use shard::id::{Digest, Geometry, ObjectId, ShardId, VersionId};
 use shard::merkle::{self, BlockPosition, VerifiedBlock};
@@ -40,9 +43,29 @@ struct ObjectInput {
     total_shards: usize,
     block_bytes: u32,
     created_ns: i64,
+    #[serde(default = "unsealed")]
+    seal: Seal,
+    #[serde(default)]
+    secrets: SecretsInput,
     #[serde(default)]
     pieces: Vec<PieceInput>,
     removal: Option<Removal>,
+}
+
+/// What seals an object, in hex.
+#[derive(Deserialize, Default)]
+struct SecretsInput {
+    data_key: String,
+    #[serde(default)]
+    secret: String,
+    #[serde(default)]
+    shares: Vec<String>,
+}
+
+/// The same, ready to seal with.
+struct Secrets {
+    data_key: Option<DataKey>,
+    shared: Option<(SharedSecret, Vec<KeyShare>)>,
 }
 
 #[derive(Deserialize)]
@@ -51,6 +74,14 @@ struct PieceInput {
     ordinal: u32,
     from: usize,
     to: usize,
+}
+
+fn unsealed() -> Seal {
+    Seal::None
+}
+
+fn bytes_of(hex_text: &str) -> [u8; 32] {
+    hex::decode(hex_text).expect("hex").try_into().expect("32 bytes")
 }
 
 fn fixtures() -> PathBuf {
@@ -67,8 +98,7 @@ fn inputs() -> Inputs {
 
 impl Inputs {
     fn key(&self) -> MasterKey {
-        let bytes = hex::decode(&self.master_key).expect("hex");
-        MasterKey::from_bytes(bytes.try_into().expect("32 bytes"))
+        MasterKey::from_bytes(bytes_of(&self.master_key))
     }
 
     fn version(&self, id: VersionId) -> &VersionInput {
@@ -122,6 +152,19 @@ impl ObjectInput {
         Geometry::new(self.data_shards, self.total_shards).expect("a geometry")
     }
 
+    fn shape(&self) -> StripeShape {
+        StripeShape::new(self.geometry(), self.block_bytes, self.seal.overhead_bytes()).expect("a shape")
+    }
+
+    fn secrets(&self) -> Secrets {
+        let random: Vec<_> = self.secrets.shares.iter().map(|share| bytes_of(share)).collect();
+        let split = || split_secret(self.geometry(), bytes_of(&self.secrets.secret), &random).expect("k−1 shares");
+        Secrets {
+            data_key: (self.seal != Seal::None).then(|| DataKey::from_bytes(bytes_of(&self.secrets.data_key))),
+            shared: (self.seal == Seal::Dispersed).then(split),
+        }
+    }
+
     fn shard_path(&self, index: u8) -> PathBuf {
         let shard = ShardId { object: self.id, index };
         fixtures().join("golden").join(shard::backend::shard_name(shard))
@@ -134,16 +177,21 @@ impl ObjectInput {
     /// The shard files as this crate writes them.
     fn written_shards(&self, inputs: &Inputs) -> Vec<Vec<u8>> {
         let (content, _, payload) = inputs.payload(self);
-        let shape = StripeShape::new(self.geometry(), self.block_bytes, Seal::None.overhead_bytes()).expect("a shape");
-        let encoder = StripeEncoder::new(shape, self.id, Check::Full);
+        let (shape, secrets) = (self.shape(), self.secrets());
+        let stripe_count = payload.len().div_ceil(shape.capacity() as usize) as u64;
+        let mut encoder = StripeEncoder::new(shape, self.id, Check::Full);
+        if let Some(data_key) = &secrets.data_key {
+            let context = seal_context(inputs.key().store_id(), self.id, &shape, self.seal);
+            encoder = encoder.sealing_with(StripeCipher::new(data_key, &context));
+        }
         let pool = BufferPool::new(StripeEncoder::buffer_bytes(shape));
         let mut blocks = vec![Vec::new(); self.total_shards];
         let mut leaves = vec![Vec::new(); self.total_shards];
         for (stripe_index, part) in (0..).zip(payload.chunks(shape.capacity() as usize)) {
             let mut buffer = pool.take();
             buffer.as_mut_slice()[..part.len()].copy_from_slice(part);
-            let mut filled =
-                FilledStripe { stripe_index, buffer, payload_bytes: part.len() as u64, is_last: false, digest: None };
+            let (payload_bytes, is_last) = (part.len() as u64, stripe_index + 1 == stripe_count);
+            let mut filled = FilledStripe { stripe_index, buffer, payload_bytes, is_last, digest: None };
             filled.note_digest();
             let stripe = encoder.encode(filled).expect("a stripe");
             for index in self.geometry().shard_indexes() {
@@ -151,16 +199,22 @@ impl ObjectInput {
                 leaves[usize::from(index)].push(stripe.leaves()[usize::from(index)]);
             }
         }
-        let manifest = self.sign(inputs, &leaves, content.len() as u64, payload.len() as u64);
+        let manifest = self.sign(inputs, &leaves, (content.len() as u64, payload.len() as u64), &secrets);
         let file = |index: u8| {
             let (blocks, leaves) = (&blocks[usize::from(index)], &leaves[usize::from(index)]);
-            [&header_bytes(&manifest, index)[..], blocks, &tail_bytes(&manifest, index, leaves)].concat()
+            let share = secrets.shared.as_ref().map(|(_, shares)| &shares[usize::from(index)]);
+            [&header_bytes(&manifest, index)[..], blocks, &tail_bytes(&manifest, index, leaves, share)].concat()
         };
         self.geometry().shard_indexes().map(file).collect()
     }
 
-    fn sign(&self, inputs: &Inputs, leaves: &[Vec<Digest>], index_offset: u64, payload_bytes: u64) -> Manifest {
-        let shape = StripeShape::new(self.geometry(), self.block_bytes, 0).expect("a shape");
+    fn sign(
+        &self,
+        inputs: &Inputs,
+        leaves: &[Vec<Digest>],
+        (index_offset, payload_bytes): (u64, u64),
+        secrets: &Secrets,
+    ) -> Manifest {
         let roots = (0..).zip(leaves).map(|(index, leaves)| merkle::shard_root(self.id, index, leaves)).collect();
         let index_bytes = payload_bytes - index_offset;
         let key = inputs.key();
@@ -168,20 +222,34 @@ impl ObjectInput {
             store: key.store_id(),
             object: self.id,
             kind: if self.removal.is_some() { ObjectKind::Removal } else { ObjectKind::Data },
-            layout: Layout::new(shape, payload_bytes).expect("a layout"),
-            seal: Seal::None,
+            layout: Layout::new(self.shape(), payload_bytes).expect("a layout"),
+            seal: self.seal,
             shard_roots: roots,
-            share_digests: Vec::new(),
+            share_digests: match &secrets.shared {
+                Some((_, shares)) => shares.iter().map(|share| share.digest(self.id)).collect(),
+                None => Vec::new(),
+            },
             key_id: key.key_id(),
-            sealed: SealedPart { index_offset, index_bytes, created_ns: self.created_ns, data_key: None },
+            sealed: SealedPart {
+                index_offset,
+                index_bytes,
+                created_ns: self.created_ns,
+                data_key: secrets.data_key.clone(),
+            },
         };
-        Manifest::sign(draft, PartSealer::Nobody, &key.signer()).expect("a manifest")
+        let sealer = match (&secrets.shared, self.seal) {
+            (Some((secret, _)), _) => PartSealer::Shared(secret),
+            (None, Seal::None) => PartSealer::Nobody,
+            (None, _) => PartSealer::Master(&key),
+        };
+        Manifest::sign(draft, sealer, &key.signer()).expect("a manifest")
     }
 }
 
 /// An object read from its golden shards: every block verified, by stripe and shard.
 struct ReadObject {
     manifest: Manifest,
+    sealed: SealedPart,
     stripes: Vec<Vec<VerifiedBlock>>,
 }
 
@@ -204,7 +272,26 @@ fn read_object(object: &ObjectInput, key: &MasterKey) -> ReadObject {
             stripes[stripe_index as usize].push(VerifiedBlock::check(position, block, leaf).expect("its leaf"));
         }
     }
-    ReadObject { manifest, stripes }
+    let sealed = open_sealed_part(&manifest, object, key);
+    ReadObject { manifest, sealed, stripes }
+}
+
+/// Opens the sealed part with the key, or with the shares of the last k shards.
+fn open_sealed_part(manifest: &Manifest, object: &ObjectInput, key: &MasterKey) -> SealedPart {
+    let sections = ShardFileLayout::of(manifest).share();
+    let share = |(index, file): (u8, &Vec<u8>)| {
+        manifest.key_share(index, &file[sections.start as usize..sections.end as usize]).expect("a key share")
+    };
+    let again = MasterKey::from_key_file(key.to_key_file().as_bytes()).expect("the same key");
+    let keys = AccessKeys::to_open(Keyring::new(again));
+    if object.seal != Seal::Dispersed {
+        return manifest.sealed_part(PartOpener::Keys(&keys)).expect("a sealed part");
+    }
+    assert!(manifest.sealed_part(PartOpener::Keys(&keys)).is_err());
+    let files = object.golden_shards();
+    let shares: Vec<KeyShare> = (0..).zip(&files).skip(object.total_shards - object.data_shards).map(share).collect();
+    let secret = combine_shares(object.geometry(), &shares).expect("k shares");
+    manifest.sealed_part(PartOpener::Shared(&secret)).expect("a sealed part")
 }
 
 fn check_around_the_blocks(manifest: &Manifest, index: u8, file: &[u8]) {
@@ -214,28 +301,29 @@ fn check_around_the_blocks(manifest: &Manifest, index: u8, file: &[u8]) {
     let trailer = Trailer::from_bytes(&file[file.len() - TRAILER_BYTES..]).expect("a trailer");
     assert_eq!(trailer.shard_root, manifest.shard_roots()[usize::from(index)]);
     assert_eq!(&manifest_in_tail(file, file.len() as u64).expect("a manifest"), manifest.bytes());
-    assert_eq!(ShardFileLayout::of(manifest).file_bytes(), file.len() as u64);
+    let layout = ShardFileLayout::of(manifest);
+    assert_eq!(layout.file_bytes(), file.len() as u64);
+    assert!(is_end(manifest, index, &file[layout.end().start as usize..]));
 }
 
 impl ReadObject {
     /// The payload, decoded from the shards of which `is_used` has the bit.
     fn decode(&self, decoder: &StripeDecoder, is_used: usize) -> Vec<u8> {
-        let mut payload = Vec::new();
+        let (mut payload, cipher) = (Vec::new(), self.manifest.stripe_cipher(&self.sealed));
         for (stripe_index, blocks) in (0..).zip(&self.stripes) {
             let used: Vec<Option<VerifiedBlock>> = blocks
                 .iter()
                 .enumerate()
                 .map(|(index, block)| (is_used >> index & 1 == 1).then(|| block.clone()))
                 .collect();
-            let stripe = decoder.open(stripe_index, &used, None).expect("k blocks");
+            let stripe = decoder.open(stripe_index, &used, cipher.as_ref()).expect("k blocks");
             stripe.parts().iter().for_each(|part| payload.extend_from_slice(part));
         }
         payload
     }
 
     fn index(&self, payload: &[u8]) -> Index {
-        let sealed = self.manifest.sealed_part(PartOpener::Nobody).expect("a sealed part");
-        let (content, index) = payload.split_at(sealed.index_offset as usize);
+        let (content, index) = payload.split_at(self.sealed.index_offset as usize);
         Index::from_bytes(index, content.len() as u64).expect("an index")
     }
 }
@@ -267,12 +355,9 @@ fn every_k_of_the_golden_shards_give_payload_and_index_back() {
         }
         assert_eq!(found.index(&payload), index, "{}", object.id);
         assert_eq!(found.manifest.kind() == ObjectKind::Removal, object.removal.is_some());
-        assert_eq!(
-            found.manifest.sealed_part(PartOpener::Nobody).expect("a sealed part").created_ns,
-            object.created_ns
-        );
+        assert_eq!((found.sealed.created_ns, found.manifest.seal()), (object.created_ns, object.seal));
     }
-    assert_eq!(subset_count, 3 + 10 + 10 + 126 + 6435 + 1001 + 2 + 10);
+    assert_eq!(subset_count, 3 + 10 + 10 + 126 + 6435 + 1001 + 2 + 10 + 10 + 6 + 126 + 3);
 }
 
 #[test]

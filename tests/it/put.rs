@@ -159,7 +159,7 @@ async fn a_rebuilt_shard_is_the_byte_identical_one() {
         let path = world.shard_path(number, shard::id::ShardId { object, index: shard.index });
         let found = fs::read(path).expect("a shard");
         let leaves = reader.trusted_leaves(shard.index).await.expect("read").expect("leaves");
-        let tail = shard::format::tail_bytes(reader.manifest(), shard.index, &leaves);
+        let tail = shard::format::tail_bytes(reader.manifest(), shard.index, &leaves, None);
         let header = shard::format::header_bytes(reader.manifest(), shard.index);
         assert!(found.starts_with(&header) && found.ends_with(&tail), "shard {}", shard.index);
         assert_eq!(found.len() as u64, shard.bytes);

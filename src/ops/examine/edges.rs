@@ -3,7 +3,7 @@
 
 use super::{Defect, Depth};
 use crate::backend::{self, Backend, ErrorKind};
-use crate::format::{HEADER_BYTES, Manifest, ShardFileLayout, header_bytes, tail_bytes};
+use crate::format::{HEADER_BYTES, Manifest, ShardFileLayout, header_bytes, is_end};
 use crate::id::{Digest, ShardId};
 use std::ops::Range;
 use std::sync::Arc;
@@ -31,21 +31,25 @@ pub(super) async fn check(
         return Ok((Some(Defect::Length { found: edges.file_bytes, expected }), 0));
     }
     let shard = ShardId { object: manifest.object(), index };
-    let end = file.leaves().end..expected;
-    let mut sections: Vec<(Defect, Range<u64>, Vec<u8>)> = Vec::new();
+    let mut sections: Vec<(Defect, Range<u64>, Expected)> = Vec::new();
     if depth != Depth::Quick {
-        sections.push((Defect::Header, 0..HEADER_BYTES as u64, header_bytes(manifest, index).to_vec()));
+        let header = Expected::Bytes(header_bytes(manifest, index).to_vec());
+        sections.push((Defect::Header, 0..HEADER_BYTES as u64, header));
         let Some(leaves) = &edges.leaves else { return Ok((Some(Defect::Leaves), 0)) };
-        let leaves = leaves.iter().flat_map(|leaf| leaf.0).collect();
+        let leaves = Expected::Bytes(leaves.iter().flat_map(|leaf| leaf.0).collect());
         sections.push((Defect::Leaves, file.leaves(), leaves));
     }
-    sections.push((Defect::Manifest, end, tail_bytes(manifest, index, &[])));
+    sections.push((Defect::Manifest, file.end(), Expected::End));
     let mut bytes_read = 0;
     for (defect, range, expected) in sections {
         match backend.read(shard, range).await {
             Ok(bytes) => {
                 bytes_read += bytes.len() as u64;
-                if bytes != expected {
+                let is_right = match expected {
+                    Expected::Bytes(expected) => bytes == expected,
+                    Expected::End => is_end(manifest, index, &bytes),
+                };
+                if !is_right {
                     return Ok((Some(defect), bytes_read));
                 }
             }
@@ -56,4 +60,12 @@ pub(super) async fn check(
         }
     }
     Ok((None, bytes_read))
+}
+
+/// What a section should be.
+enum Expected {
+    /// These bytes.
+    Bytes(Vec<u8>),
+    /// What follows the leaves, with a key share that the manifest vouches for.
+    End,
 }

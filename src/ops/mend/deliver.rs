@@ -3,6 +3,7 @@
 use super::wanted::Stripe;
 use super::{MendError, Target, WriteMode};
 use crate::backend::{self, ShardWriter};
+use crate::crypto::KeyShare;
 use crate::format::{Manifest, header_bytes, tail_bytes};
 use crate::id::{Digest, ObjectId, ShardId};
 use crate::merkle;
@@ -19,13 +20,14 @@ struct Parcel {
     object: ObjectId,
     index: u8,
     leaves: Vec<Digest>,
+    share: Option<KeyShare>,
     writer: Result<Box<dyn ShardWriter>, MendError>,
 }
 
 impl Delivery {
-    /// Opens every target; one that does not open is an outcome.
-    pub(super) async fn open(manifest: &Manifest, targets: Vec<Target>) -> Self {
-        let open = targets.into_iter().map(|target| Parcel::open(manifest, target));
+    /// Opens every target, whose key shares stand in the same order; one that does not open is an outcome.
+    pub(super) async fn open(manifest: &Manifest, targets: Vec<Target>, shares: Vec<Option<KeyShare>>) -> Self {
+        let open = targets.into_iter().zip(shares).map(|(target, share)| Parcel::open(manifest, target, share));
         Self { parcels: future::join_all(open).await }
     }
 
@@ -53,14 +55,14 @@ impl Delivery {
 }
 
 impl Parcel {
-    async fn open(manifest: &Manifest, target: Target) -> Self {
+    async fn open(manifest: &Manifest, target: Target, share: Option<KeyShare>) -> Self {
         let (object, index) = (manifest.object(), target.index);
         let shard = ShardId { object, index };
         let opened = match target.mode {
             WriteMode::Create => target.backend.create(shard).await,
             WriteMode::Replace => target.backend.replace(shard).await,
         };
-        let mut parcel = Self { object, index, leaves: Vec::new(), writer: Err(MendError::Stopped) };
+        let mut parcel = Self { object, index, leaves: Vec::new(), share, writer: Err(MendError::Stopped) };
         match opened {
             Ok(writer) => parcel.writer = Ok(writer),
             Err(error) => parcel.writer = Err(parcel.failed(error)),
@@ -93,7 +95,7 @@ impl Parcel {
             }
             return Err(MendError::Root { object, index });
         }
-        self.send(Bytes::from(tail_bytes(manifest, index, &self.leaves))).await;
+        self.send(Bytes::from(tail_bytes(manifest, index, &self.leaves, self.share.as_ref()))).await;
         self.writer?.finish().await.map_err(|source| MendError::Write { object, index, source })
     }
 

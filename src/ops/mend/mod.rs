@@ -25,6 +25,7 @@ mod wanted;
 use super::Controls;
 use super::reader::{ObjectReader, ReadError, ShardPlace};
 use crate::backend::{self, Backend};
+use crate::crypto::KeyShare;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Manifest;
 use crate::id::{BackendId, ObjectId};
@@ -134,7 +135,8 @@ impl From<MendError> for Error {
 /// not take its shard is an outcome.
 pub async fn rebuild_shards(reader: &ObjectReader, targets: Vec<Target>, controls: &Controls) -> Result<Rebuilt> {
     let (wanted, before) = (WantedBlocks::new(reader, &targets)?, reader.bytes_read());
-    let mut rebuilt = deliver(reader.manifest(), wanted.rebuilt(), targets, controls).await?;
+    let shares = shares_of(reader, &targets).await?;
+    let mut rebuilt = deliver(reader.manifest(), wanted.rebuilt(), (targets, shares), controls).await?;
     rebuilt.bytes_read = reader.bytes_read() - before;
     Ok(rebuilt)
 }
@@ -151,19 +153,32 @@ pub async fn copy_shards(
 ) -> Result<Rebuilt> {
     let (wanted, before) = (WantedBlocks::new(reader, &targets)?, reader.bytes_read());
     let copies = ObjectReader::new(reader.manifest().clone(), copies);
-    let mut rebuilt = deliver(reader.manifest(), wanted.copied(&copies), targets, controls).await?;
+    let shares = match shares_of(&copies, &targets).await {
+        Ok(shares) => shares,
+        Err(_) => shares_of(reader, &targets).await?,
+    };
+    let mut rebuilt = deliver(reader.manifest(), wanted.copied(&copies), (targets, shares), controls).await?;
     rebuilt.bytes_read = reader.bytes_read() - before + copies.bytes_read();
     Ok(rebuilt)
+}
+
+/// The key share of each target, in their order; none where the seal has none.
+async fn shares_of(reader: &ObjectReader, targets: &[Target]) -> Result<Vec<Option<KeyShare>>, MendError> {
+    let mut shares = Vec::with_capacity(targets.len());
+    for target in targets {
+        shares.push(reader.key_share(target.index).await?);
+    }
+    Ok(shares)
 }
 
 /// Passes every stripe's wanted blocks to the targets.
 async fn deliver(
     manifest: &Manifest,
     stripes: impl Stream<Item = Result<wanted::Stripe, MendError>>,
-    targets: Vec<Target>,
+    (targets, shares): (Vec<Target>, Vec<Option<KeyShare>>),
     controls: &Controls,
 ) -> Result<Rebuilt> {
-    let mut delivery = Delivery::open(manifest, targets).await;
+    let mut delivery = Delivery::open(manifest, targets, shares).await;
     if let Err(error) = pass(stripes, &mut delivery, controls).await {
         delivery.abort().await;
         return Err(error);

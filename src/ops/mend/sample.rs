@@ -42,7 +42,7 @@ impl SampleObject {
         let manifest = sign(object, layout, &leaves);
         let file = |index: u8| {
             let index_ = usize::from(index);
-            [&header_bytes(&manifest, index)[..], &blocks[index_], &tail_bytes(&manifest, index, &leaves[index_])]
+            [&header_bytes(&manifest, index)[..], &blocks[index_], &tail_bytes(&manifest, index, &leaves[index_], None)]
                 .concat()
         };
         let files = geometry.shard_indexes().map(file).collect();

@@ -38,6 +38,20 @@ pub enum ReadError {
         /// How many other shards are recorded in places that do not answer.
         unreachable: usize,
     },
+    /// Too few key shares are left to open the object.
+    #[error(
+        "{good} key shares of object {object} are within reach and {needed} are needed; {unreachable} more may be where nothing answers"
+    )]
+    Shares {
+        /// The object.
+        object: ObjectId,
+        /// How many could be read and are right.
+        good: usize,
+        /// k.
+        needed: usize,
+        /// How many are recorded in places that do not answer.
+        unreachable: usize,
+    },
     /// No copy of the object's manifest, nor all of them together, verifies.
     #[error("none of the {copies} copies of the manifest of object {object} that were found can be trusted")]
     NoManifest {
@@ -121,7 +135,8 @@ impl ReadError {
         match self {
             Self::Unavailable { .. } => ErrorKind::Unavailable,
             Self::NoManifest { unreachable, .. } if *unreachable > 0 => ErrorKind::Unavailable,
-            Self::Lost { .. } | Self::NoManifest { .. } => ErrorKind::Lost,
+            Self::Shares { good, needed, unreachable, .. } if good + unreachable >= *needed => ErrorKind::Unavailable,
+            Self::Lost { .. } | Self::Shares { .. } | Self::NoManifest { .. } => ErrorKind::Lost,
             Self::Backend(error) if error.kind == backend::ErrorKind::Unreachable => ErrorKind::Unavailable,
             Self::Backend(_) => ErrorKind::Backend,
             Self::Manifest { source: ManifestError::NoKey { .. }, .. } => ErrorKind::WrongKey,

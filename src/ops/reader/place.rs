@@ -202,6 +202,18 @@ impl Place {
         }
     }
 
+    /// A section beside the blocks, unverified; `None` where it cannot be read, which is noted.
+    pub(super) async fn section(&self, range: Range<u64>) -> Option<Bytes> {
+        match self.read(range).await {
+            Ok(bytes) => Some(bytes),
+            Err(Retry::Smaller) => {
+                self.note_flaw();
+                None
+            }
+            Err(Retry::Pointless) => None,
+        }
+    }
+
     /// As much of the leaves section as can be read.
     pub(super) async fn leaves_section(&self, file: &ShardFileLayout) -> Bytes {
         let range = file.leaves();

@@ -50,7 +50,9 @@ pub(super) async fn finish(writer: ObjectWriter<'_>, contents: Contents, index_b
             return Err(give_up(store, &places, error).await);
         }
     };
-    let tail = |index: u8| Bytes::from(tail_bytes(&manifest, index, &leaves[usize::from(index)]));
+    let tail = |index: u8| {
+        Bytes::from(tail_bytes(&manifest, index, &leaves[usize::from(index)], sealing.shares().get(usize::from(index))))
+    };
     let delivered = lines.finish(tail).await;
     let mut ending = Ending { store, options, places, manifest, finished: Vec::new() };
     ending.take(delivered);

@@ -106,7 +106,7 @@ impl Specimen {
         let manifest = Manifest::sign(draft, PartSealer::Nobody, &key().signer()).expect("signs");
         let file = |(index, blocks): (usize, Vec<u8>)| {
             let header = header_bytes(&manifest, index as u8);
-            [&header[..], &blocks, &tail_bytes(&manifest, index as u8, &leaves[index])].concat()
+            [&header[..], &blocks, &tail_bytes(&manifest, index as u8, &leaves[index], None)].concat()
         };
         let shards = blocks.into_iter().enumerate().map(file).collect();
         Self { manifest, payload, shards }
