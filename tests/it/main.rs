@@ -1,5 +1,6 @@
 //! All integration tests, in one binary: it links once.
 
+mod adversary;
 mod cli_documents;
 mod cli_edges;
 mod cli_exits;
@@ -33,6 +34,7 @@ mod recover_desk;
 mod recover_many;
 mod repair;
 mod s3_server;
+mod seals;
 mod soak;
 mod tidy;
 mod verify;
