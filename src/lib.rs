@@ -105,11 +105,90 @@
 //!
 //! ## Middle: backends of one's own
 //!
-//! [`backend::BackendRegistry`] spreads a shard set over any [`backend::Backend`]s and fetches it back.
+//! [`backend::BackendRegistry`] spreads a shard set over any [`backend::Backend`]s, round-robin and zones first, and fetches
+//! it back.
+//!
+//! ```
+//! use shard::backend::{Backend, BackendRegistry, MemoryBackend, RegisteredBackend, Zone};
+//! use shard::id::{BackendId, ShardId};
+//! use shard::{ErasureCodec, RedundancyLevel};
+//! use std::sync::Arc;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut registry = BackendRegistry::default();
+//! let places: Vec<MemoryBackend> = (0..5).map(|_| MemoryBackend::new()).collect();
+//! for (number, place) in (1..).zip(&places) {
+//!     let (id, zone) = (BackendId([number; 16]), Zone::new(format!("house-{number}"))?);
+//!     registry.register(RegisteredBackend::new(id, format!("place-{number}"), zone, Arc::new(place.clone())))?;
+//! }
+//! // They are taken as they are; a store reads the mark of each first, to know that it is the right one.
+//! registry.trust_all();
+//!
+//! let codec = ErasureCodec::new(RedundancyLevel::Personal);
+//! let kept = registry.distribute(&codec.encode(b"the only copy of the thesis")?, 0).await?;
+//! assert_eq!(kept.placements.len(), 5);
+//!
+//! // Two of the five shards are lost.
+//! for (index, place) in (0..2).zip(&places) {
+//!     place.delete(ShardId { object: kept.description.object(), index }).await?;
+//! }
+//! let found = registry.retrieve(&kept).await?;
+//! assert_eq!(codec.verify(&found)?.missing, [0, 1]);
+//! assert_eq!(codec.decode(&found)?, b"the only copy of the thesis");
+//! # Ok(())
+//! # }
+//! ```
 //!
 //! ## Top: a store
 //!
 //! [`store::Store`] with the operations in [`ops`]: async, with progress by callback, cancellable.
+//!
+//! ```
+//! use shard::catalog::ObjectState;
+//! use shard::ops::put::{PutOptions, PutSource, put};
+//! use shard::ops::recover::{RecoverOptions, RecoverOutput, RecoverWhat, recover};
+//! use shard::ops::repair::{RepairOptions, repair};
+//! use shard::ops::{Controls, ProgressEvent};
+//! use shard::store::{InitOptions, OpenOptions, Store};
+//! use std::sync::Arc;
+//! use std::sync::atomic::{AtomicU64, Ordering};
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let desk = tempfile::tempdir()?;
+//! # let (dir, thesis, back) = (desk.path().join("store"), desk.path().join("thesis"), desk.path().join("back"));
+//! # std::fs::write(&thesis, b"the only copy")?;
+//! Store::init(&dir, InitOptions::default()).await?;
+//! let store = Store::open(&dir, OpenOptions::default()).await?;
+//!
+//! // Progress comes by callback; a token stops the work.
+//! let read = Arc::new(AtomicU64::new(0));
+//! let counter = Arc::clone(&read);
+//! let mut controls = Controls::default();
+//! controls.progress = Some(Arc::new(move |event| {
+//!     if let ProgressEvent::Bytes(more) = event {
+//!         counter.fetch_add(more, Ordering::Relaxed);
+//!     }
+//! }));
+//! let sources = vec![PutSource::at(&thesis, None)?];
+//! let report = put(&store, PutOptions { sources, controls, ..PutOptions::default() }).await?;
+//! assert_eq!((report.files[0].name.as_str(), read.load(Ordering::Relaxed)), ("thesis", 13));
+//!
+//! // Two of the five places are emptied. Nothing is lost, and repair makes it whole.
+//! for number in [1, 2] {
+//!     std::fs::remove_dir_all(dir.join(format!("backends/{number}/objects")))?;
+//! }
+//! let report = repair(&store, RepairOptions::default()).await?;
+//! assert_eq!((report.objects[0].before, report.objects[0].after), (ObjectState::Degraded, ObjectState::Healthy));
+//!
+//! let what = RecoverWhat::Names(vec!["thesis".parse()?]);
+//! let output = RecoverOutput::Path(back.clone());
+//! recover(&store, RecoverOptions::new(what, output)).await?;
+//! assert_eq!(std::fs::read(&back)?, b"the only copy");
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod backend;
 pub mod catalog;

@@ -103,6 +103,13 @@ pub struct RecoverOptions {
     pub controls: Controls,
 }
 
+impl RecoverOptions {
+    /// Whole files in their newest versions; what is there already stays.
+    pub fn new(what: RecoverWhat, output: RecoverOutput) -> Self {
+        Self { what, version: None, range: None, output, existing: Existing::Keep, controls: Controls::default() }
+    }
+}
+
 /// Recovers files from a store's backends.
 ///
 /// One file that cannot be recovered is an error: [`ErrorKind::NotFound`], [`ErrorKind::Lost`],
