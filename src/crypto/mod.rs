@@ -15,6 +15,7 @@ mod aead;
 mod certificate;
 mod key_file;
 mod keyring;
+mod recipient;
 mod shares;
 mod signer;
 
@@ -23,6 +24,7 @@ pub use aead::{DataKey, SealContext, StripeCipher, TAG_BYTES};
 pub use certificate::{Certificate, Role};
 pub use key_file::{KEY_FILE_SCHEMA, KeyFileError, MAX_KEY_FILE_BYTES};
 pub use keyring::{Keyring, KeyringError, MAX_MASTER_KEYS};
+pub use recipient::{MAX_RECIPIENT_FILE_BYTES, RECIPIENT_RANDOM_BYTES, RECIPIENT_SCHEMA, RecipientError, RecipientKey};
 pub use shares::{KeyShare, SHARE_BYTES, ShareError, SharedSecret, combine_shares, share_of, split_secret};
 pub use signer::{PublicKey, Signature, Signer};
 
@@ -42,6 +44,9 @@ mod context {
     pub(super) const KEY_CHECK: &str = "shard v1 2026-11-21 key check";
     pub(super) const SEALED_PART: &str = "shard v1 2026-11-21 sealed part key";
     pub(super) const DISPERSED_PART: &str = "shard v1 2026-11-21 dispersed sealed part key";
+    pub(super) const RECIPIENT: &str = "shard v1 2026-11-21 recipient key";
+    pub(super) const RECIPIENT_PART: &str = "shard v1 2026-11-21 recipient sealed part key";
+    pub(super) const RECIPIENT_CHECK: &str = "shard v1 2026-11-21 recipient check";
     pub(super) const STORE_ID: &str = "shard v1 2026-11-21 store id";
 }
 

@@ -1,8 +1,8 @@
 //! The manifest: what an object is, signed. A copy ends every shard.
 
 use crate::crypto::{
-    AccessKeys, Certificate, DataKey, KeyShare, MasterKey, OpenError, PublicKey, Role, SealContext, SharedSecret,
-    Signature, Signer, StripeCipher,
+    AccessKeys, Certificate, DataKey, KeyShare, MasterKey, OpenError, PublicKey, RECIPIENT_RANDOM_BYTES, RecipientKey,
+    Role, SealContext, SharedSecret, Signature, Signer, StripeCipher,
 };
 use crate::id::{Digest, Geometry, ObjectId, StoreId};
 use crate::merkle::{self, ObjectBinding};
@@ -84,6 +84,8 @@ pub enum PartSealer<'a> {
     Master(&'a MasterKey),
     /// What the object's key shares hold.
     Shared(&'a SharedSecret),
+    /// The public half of a master key, with random bytes that are used for nothing else.
+    Recipient(&'a RecipientKey, &'a [u8; RECIPIENT_RANDOM_BYTES]),
 }
 
 /// What may open a sealed part.
@@ -370,6 +372,9 @@ impl Manifest {
             (Seal::Key, PartOpener::Keys(keys)) => {
                 Ok(keys.key(&self.public.key_id).ok_or(no_key)?.open_part(&context, bytes)?)
             }
+            (Seal::Recipient, PartOpener::Keys(keys)) => {
+                Ok(keys.key(&self.public.key_id).ok_or(no_key)?.open_recipient_part(&context, bytes)?)
+            }
             (Seal::Dispersed, PartOpener::Shared(secret)) => Ok(secret.open_part(&context, bytes)?),
             _ => Err(no_key),
         }
@@ -404,6 +409,7 @@ impl ManifestDraft {
             (Seal::None, PartSealer::Nobody) => Ok(text.to_vec()),
             (Seal::Key, PartSealer::Master(key)) => Ok(key.seal_part(&context, &text)),
             (Seal::Dispersed, PartSealer::Shared(secret)) => Ok(secret.seal_part(&context, &text)),
+            (Seal::Recipient, PartSealer::Recipient(key, random)) => Ok(key.seal_part(&context, &text, random)),
             (seal, _) => Err(ManifestError::Sealer { seal }),
         }
     }

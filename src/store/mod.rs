@@ -20,10 +20,12 @@ pub mod config;
 mod init;
 mod key;
 mod lease;
+mod recipient;
 
 pub use init::{DEFAULT_BACKEND_COUNT, FirstBackends, InitOptions};
 pub use key::load as load_key;
 pub use lease::Lease;
+pub use recipient::load_recipient;
 
 use crate::backend::{self, Backend, BackendRegistry, BackendSpec, Environment, RegisteredBackend};
 use crate::catalog::{self, Catalog, ProcessLock};

@@ -53,11 +53,13 @@ pub enum Seal {
     Key,
     /// Under a secret of which each shard has a share: any k shards open it.
     Dispersed,
+    /// To the public half of a master key: whoever has that half can seal, only the master key opens.
+    Recipient,
 }
 
 impl Seal {
     /// Every seal.
-    pub const ALL: [Self; 3] = [Self::None, Self::Key, Self::Dispersed];
+    pub const ALL: [Self; 4] = [Self::None, Self::Key, Self::Dispersed, Self::Recipient];
 
     /// The byte that the object root binds.
     pub fn code(self) -> u8 {
@@ -65,6 +67,7 @@ impl Seal {
             Self::None => 0,
             Self::Key => 1,
             Self::Dispersed => 2,
+            Self::Recipient => 3,
         }
     }
 
@@ -76,7 +79,7 @@ impl Seal {
     /// How many key shares an object has: one in each shard, or none.
     pub fn share_count(self, geometry: Geometry) -> usize {
         match self {
-            Self::None | Self::Key => 0,
+            Self::None | Self::Key | Self::Recipient => 0,
             Self::Dispersed => geometry.total_shards(),
         }
     }
@@ -85,7 +88,7 @@ impl Seal {
     pub fn overhead_bytes(self) -> u32 {
         match self {
             Self::None => 0,
-            Self::Key | Self::Dispersed => TAG_BYTES as u32,
+            Self::Key | Self::Dispersed | Self::Recipient => TAG_BYTES as u32,
         }
     }
 }
@@ -96,6 +99,7 @@ impl fmt::Display for Seal {
             Self::None => "none",
             Self::Key => "key",
             Self::Dispersed => "dispersed",
+            Self::Recipient => "recipient",
         })
     }
 }

@@ -20,6 +20,7 @@ fn object_options() -> ObjectOptions {
         kind: ObjectKind::Data,
         geometry: geometry(2, 3),
         seal: Seal::Key,
+        recipient: None,
         check: Check::Parity,
         file: None,
         failures: WriteFailures::default(),

@@ -119,6 +119,7 @@ fn object_options(kind: ObjectKind, geometry: Geometry) -> ObjectOptions {
         kind,
         geometry,
         seal: Seal::Key,
+        recipient: None,
         check: Check::Parity,
         file: None,
         failures: WriteFailures::default(),

@@ -25,9 +25,13 @@ const LENGTH: usize = 1_700_001;
 
 async fn put_sealed(store: &Store, text: &str, bytes: &[u8], (geometry, seal): (Geometry, Seal)) {
     let level = Some(RedundancyLevel::of(geometry));
-    let options =
-        PutOptions { sources: vec![stream_of(text, bytes)], level, seal: Some(seal), ..PutOptions::default() };
-    put(store, options).await.expect("stored");
+    let recipient = || Arc::new(store.sealing_key().expect("the key").recipient(store.id()));
+    let (seal, recipient) = match seal {
+        Seal::Recipient => (None, Some(recipient())),
+        seal => (Some(seal), None),
+    };
+    let sources = vec![stream_of(text, bytes)];
+    put(store, PutOptions { sources, level, seal, recipient, ..PutOptions::default() }).await.expect("stored");
 }
 
 fn contents(files: &[PathBuf]) -> BTreeMap<PathBuf, Vec<u8>> {
@@ -144,7 +148,7 @@ async fn no_planted_marker_is_found_on_any_backend_unless_nothing_is_sealed() {
         match seal {
             // A removal is sealed as the settings say, whatever the file was sealed with.
             Seal::None => assert!(found >= 31, "{found}"),
-            Seal::Key | Seal::Dispersed => assert_eq!(found, 0, "{seal}"),
+            Seal::Key | Seal::Dispersed | Seal::Recipient => assert_eq!(found, 0, "{seal}"),
         }
     }
 }
@@ -161,7 +165,8 @@ async fn random_stores_come_back_from_random_k_backends_and_the_key() {
         let store = world.open().await;
         let mut files = BTreeMap::new();
         for file in 0..1 + dice.below(4) {
-            let seal = Seal::ALL[dice.below(if data > 1 { 3 } else { 2 })];
+            let seals = [Seal::None, Seal::Key, Seal::Recipient, Seal::Dispersed];
+            let seal = seals[dice.below(if data > 1 { 4 } else { 3 })];
             let length = [0, 1, 999, 100_000, 900_000][dice.below(5)];
             let (text, bytes) = (format!("d{}/{file}", dice.below(2)), dice.bytes(length));
             put_sealed(&store, &text, &bytes, (geometry(data, total), seal)).await;

@@ -35,6 +35,9 @@ pub(crate) struct Put {
     /// How it is sealed [default: seal in config.toml, at first key]
     #[arg(long)]
     pub(crate) seal: Option<SealName>,
+    /// Seal to this public key; only the master key that it belongs to opens it
+    #[arg(long, value_name = "FILE", conflicts_with = "seal")]
+    pub(crate) recipient: Option<PathBuf>,
     /// What is checked of each stripe before it counts [default: parity; full at paranoid]
     #[arg(long)]
     pub(crate) check: Option<PutCheck>,

@@ -13,10 +13,12 @@ use crate::cli::streams::BlockingInput;
 use crate::cli::table::{Table, Tone};
 use shard::ops::put::{self, PutOptions, PutReport, PutSource, StoredFile};
 use shard::ops::writer::{StoredObject, StoredShard};
+use shard::store::load_recipient;
 use shard::stripe::Check;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::Path;
+use std::sync::Arc;
 
 /// This many files are named one by one; of more only the number is said.
 const MAX_NAMED_FILES: usize = 10;
@@ -32,7 +34,14 @@ pub(super) async fn run(options: Put, context: &mut Context) -> Result<ExitCode,
     });
     let outcome = put::put(
         &store,
-        PutOptions { sources, level, seal: options.seal.map(SealName::seal), check, controls: context.controls() },
+        PutOptions {
+            sources,
+            level,
+            seal: options.seal.map(SealName::seal),
+            recipient: options.recipient.as_deref().map(load_recipient).transpose()?.map(Arc::new),
+            check,
+            controls: context.controls(),
+        },
     )
     .await;
     let report = context.settle(outcome)?;

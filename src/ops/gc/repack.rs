@@ -76,7 +76,7 @@ pub(super) async fn run(store: &Store, sources: &Sources, report: &mut GcReport,
             emptied.push(sparse.object);
             continue;
         }
-        let (geometry, seal) = (thin.reader.manifest().geometry(), thin.reader.manifest().seal());
+        let (geometry, seal) = (thin.reader.manifest().geometry(), seal_anew(thin.reader.manifest()));
         let batch = batches.entry((geometry, seal)).or_default();
         if !batch.takes(&thin, index_allowance(new_object_shape(geometry, seal)?)) {
             std::mem::take(batch).pack(store, report, controls).await?;
@@ -218,7 +218,8 @@ impl Batch {
         let options = ObjectOptions {
             kind: ObjectKind::Data,
             geometry: manifest.map_or_else(|| store.config().default_level.geometry(), Manifest::geometry),
-            seal: manifest.map_or(store.config().seal, Manifest::seal),
+            seal: manifest.map_or(store.config().seal, seal_anew),
+            recipient: None,
             check: Check::Parity,
             file: None,
             failures: WriteFailures::default(),
@@ -287,6 +288,15 @@ async fn give_up(store: &Store, objects: Vec<ObjectId>, controls: &Controls) -> 
         .await?;
     let geometry = geometry.unwrap_or_else(|| store.config().default_level.geometry());
     write_removal(store, removal, geometry, controls).await.map(drop)
+}
+
+/// How what was packed is sealed: as it was, but what was sealed to the public half of the key now under the key itself,
+/// which whoever packs it has.
+fn seal_anew(manifest: &Manifest) -> Seal {
+    match manifest.seal() {
+        Seal::Recipient => Seal::Key,
+        seal => seal,
+    }
 }
 
 #[cfg(test)]

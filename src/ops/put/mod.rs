@@ -22,6 +22,7 @@ pub use large::version_lease;
 
 use super::writer::StoredObject;
 use super::{Controls, leftovers};
+use crate::crypto::RecipientKey;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::FileName;
 use crate::id::{Digest, ObjectId, RedundancyLevel, VersionId};
@@ -32,6 +33,7 @@ use serde::Serialize;
 use session::Session;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 use tokio::io::AsyncRead;
 
@@ -91,6 +93,8 @@ pub struct PutOptions {
     pub level: Option<RedundancyLevel>,
     /// How it is sealed; what the settings say where it is not given.
     pub seal: Option<Seal>,
+    /// To whom it is sealed; then no seal is to be given.
+    pub recipient: Option<Arc<RecipientKey>>,
     /// What is checked of each stripe; the parity where it is not given, everything at the level paranoid.
     pub check: Option<Check>,
     /// Where progress is told, and how it is cancelled.

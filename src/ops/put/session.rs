@@ -3,6 +3,7 @@
 use super::pack::Pack;
 use super::reading::{Fingerprint, Links, Reading};
 use super::{FailedFile, PutOptions, PutReport, PutSource, StoredFile};
+use crate::crypto::RecipientKey;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{FileName, ObjectKind};
 use crate::id::{Geometry, ObjectId, RedundancyLevel, VersionId};
@@ -12,6 +13,7 @@ use crate::store::Store;
 use crate::stripe::Seal;
 use crate::stripe::{Check, StripeShape};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use tokio::io::AsyncRead;
 
 /// A file of at most this many bytes shares an object with others.
@@ -31,6 +33,7 @@ pub(super) struct Session<'a> {
     pub(super) pack: Option<Pack<'a>>,
     pub(super) report: PutReport,
     seal: Seal,
+    recipient: Option<Arc<RecipientKey>>,
     check: Check,
     failures: WriteFailures,
     is_single_file: bool,
@@ -40,13 +43,17 @@ pub(super) struct Session<'a> {
 impl<'a> Session<'a> {
     pub(super) fn new(store: &'a Store, options: &PutOptions) -> Result<Self> {
         let level = options.level.unwrap_or(store.config().default_level);
-        let seal = options.seal.unwrap_or(store.config().seal);
+        let seal = match &options.recipient {
+            Some(_) => Seal::Recipient,
+            None => options.seal.unwrap_or(store.config().seal),
+        };
         let by_level = if level == RedundancyLevel::Paranoid { Check::Full } else { Check::Parity };
         Ok(Self {
             store,
             controls: options.controls.clone(),
             shape: new_object_shape(level.geometry(), seal)?,
             seal,
+            recipient: options.recipient.clone(),
             asked: options.level.map(RedundancyLevel::geometry),
             pack: None,
             report: PutReport::default(),
@@ -129,6 +136,7 @@ impl<'a> Session<'a> {
             kind: ObjectKind::Data,
             geometry: self.shape.geometry(),
             seal: self.seal,
+            recipient: self.recipient.clone(),
             check: self.check,
             file,
             failures: self.failures.clone(),

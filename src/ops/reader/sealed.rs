@@ -57,7 +57,7 @@ impl Shared {
         let object = self.manifest.object();
         let secret = match self.manifest.seal() {
             Seal::Dispersed => Some(self.shared_secret().await?),
-            Seal::None | Seal::Key => None,
+            Seal::None | Seal::Key | Seal::Recipient => None,
         };
         let opener = match (&secret, self.keys.as_deref()) {
             (Some(secret), _) => PartOpener::Shared(secret),

@@ -228,6 +228,7 @@ pub(in crate::ops) async fn write_removal(
             kind: ObjectKind::Removal,
             geometry,
             seal: store.config().seal,
+            recipient: None,
             check: Check::Parity,
             file: None,
             failures: failures.clone(),

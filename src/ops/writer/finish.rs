@@ -69,7 +69,7 @@ fn sign(
     let sealer = sealing.part_sealer(store)?;
     let signed = Layout::new(shape, payload_bytes).map_err(format::ManifestError::from).and_then(|layout| {
         let (seal, share_digests) = (sealing.seal(), sealing.share_digests(object));
-        let (store_id, key_id) = (store.id(), store.key_id());
+        let (store_id, key_id) = (store.id(), sealing.key_id(store));
         let draft =
             ManifestDraft { store: store_id, object, kind, layout, seal, shard_roots, share_digests, key_id, sealed };
         Manifest::sign(draft, sealer, store.signer())

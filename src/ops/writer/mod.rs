@@ -31,6 +31,7 @@ pub use journal::clear_place;
 pub use report::{StoredObject, StoredShard};
 
 use super::Controls;
+use crate::crypto::RecipientKey;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{FileName, Index, IndexError, ObjectKind};
 use crate::id::{Digest, Geometry, ObjectId, VersionId};
@@ -44,6 +45,7 @@ use journal::Places;
 use line::Lines;
 use sealing::Sealing;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// What a new object is.
 #[derive(Debug, Clone)]
@@ -54,6 +56,8 @@ pub struct ObjectOptions {
     pub geometry: Geometry,
     /// How it is sealed.
     pub seal: Seal,
+    /// To whom, with the seal `recipient`.
+    pub recipient: Option<Arc<RecipientKey>>,
     /// How thoroughly each stripe is checked before it is written.
     pub check: Check,
     /// The file, where the object holds a piece of one file alone.
@@ -142,7 +146,7 @@ impl<'a> ObjectWriter<'a> {
     pub async fn begin_as(store: &'a Store, options: ObjectOptions, object: ObjectId) -> Result<Self> {
         options.controls.check_cancelled()?;
         let shape = new_object_shape(options.geometry, options.seal)?;
-        let sealing = Sealing::draw(store, options.geometry, options.seal)?;
+        let sealing = Sealing::draw(store, &options)?;
         let places = Places::choose(store, object, &options).await?;
         places.journal(store, &options).await?;
         let lines = Lines::open(store, object, shape, &places);

@@ -1,32 +1,53 @@
 //! The secrets of one object: drawn when it is begun, used for nothing else, gone with the attempt.
 
-use crate::crypto::{DataKey, KeyShare, SharedSecret, StripeCipher, split_secret};
+use super::ObjectOptions;
+use crate::crypto::{
+    DataKey, KeyShare, RECIPIENT_RANDOM_BYTES, RecipientKey, SharedSecret, StripeCipher, split_secret,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{PartSealer, seal_context};
 use crate::id::{Digest, Geometry, ObjectId};
 use crate::store::Store;
 use crate::stripe::{Check, Seal, StripeEncoder, StripeShape};
+use std::sync::Arc;
 
 /// What seals one object.
 #[derive(Debug)]
 pub(super) struct Sealing {
     seal: Seal,
     data_key: Option<DataKey>,
-    shared: Option<(SharedSecret, Vec<KeyShare>)>,
+    part: PartSecret,
+}
+
+/// What seals the sealed part of one object.
+#[derive(Debug)]
+enum PartSecret {
+    Nothing,
+    MasterKey,
+    Shared(SharedSecret, Vec<KeyShare>),
+    Recipient(Arc<RecipientKey>, Box<[u8; RECIPIENT_RANDOM_BYTES]>),
 }
 
 impl Sealing {
-    /// Draws what this seal takes.
-    pub(super) fn draw(store: &Store, geometry: Geometry, seal: Seal) -> Result<Self> {
-        let data_key = match seal {
+    /// Draws what sealing takes. With the seal `recipient` there has to be one.
+    pub(super) fn draw(store: &Store, options: &ObjectOptions) -> Result<Self> {
+        let data_key = match options.seal {
             Seal::None => None,
-            Seal::Key | Seal::Dispersed => Some(DataKey::from_bytes(store.random_bytes()?)),
+            Seal::Key | Seal::Dispersed | Seal::Recipient => Some(DataKey::from_bytes(store.random_bytes()?)),
         };
-        let shared = match seal {
-            Seal::None | Seal::Key => None,
-            Seal::Dispersed => Some(draw_shares(store, geometry)?),
+        let part = match options.seal {
+            Seal::None => PartSecret::Nothing,
+            Seal::Key => PartSecret::MasterKey,
+            Seal::Dispersed => draw_shares(store, options.geometry)?,
+            Seal::Recipient => {
+                let recipient = options.recipient.clone().ok_or_else(|| {
+                    Error::new(ErrorKind::Invalid, "sealing to a public key takes one")
+                        .with_hint("name its file with --recipient FILE")
+                })?;
+                PartSecret::Recipient(recipient, Box::new(store.random_bytes()?))
+            }
         };
-        Ok(Self { seal, data_key, shared })
+        Ok(Self { seal: options.seal, data_key, part })
     }
 
     /// Which seal it is.
@@ -53,11 +74,20 @@ impl Sealing {
 
     /// What seals the sealed part.
     pub(super) fn part_sealer<'a>(&'a self, store: &'a Store) -> Result<PartSealer<'a>> {
-        Ok(match (&self.shared, self.seal) {
-            (Some((secret, _)), _) => PartSealer::Shared(secret),
-            (None, Seal::None) => PartSealer::Nobody,
-            (None, _) => PartSealer::Master(store.sealing_key()?),
+        Ok(match &self.part {
+            PartSecret::Nothing => PartSealer::Nobody,
+            PartSecret::MasterKey => PartSealer::Master(store.sealing_key()?),
+            PartSecret::Shared(secret, _) => PartSealer::Shared(secret),
+            PartSecret::Recipient(recipient, random) => PartSealer::Recipient(recipient, random),
         })
+    }
+
+    /// Which master key the manifest names.
+    pub(super) fn key_id(&self, store: &Store) -> Digest {
+        match &self.part {
+            PartSecret::Recipient(recipient, _) => recipient.key_id(),
+            _ => store.key_id(),
+        }
     }
 
     /// The digest of each shard's key share, in the order of the shards.
@@ -67,12 +97,16 @@ impl Sealing {
 
     /// The key shares, in the order of the shards; none where the seal has none.
     pub(super) fn shares(&self) -> &[KeyShare] {
-        self.shared.as_ref().map_or(&[], |(_, shares)| shares)
+        match &self.part {
+            PartSecret::Shared(_, shares) => shares,
+            _ => &[],
+        }
     }
 }
 
-fn draw_shares(store: &Store, geometry: Geometry) -> Result<(SharedSecret, Vec<KeyShare>)> {
+fn draw_shares(store: &Store, geometry: Geometry) -> Result<PartSecret> {
     let random: Vec<_> = (1..geometry.data_shards()).map(|_| store.random_bytes()).collect::<Result<_>>()?;
     let refused = || Error::new(ErrorKind::Invalid, "the secret of an object cannot be shared");
-    split_secret(geometry, store.random_bytes()?, &random).ok_or_else(refused)
+    let (secret, shares) = split_secret(geometry, store.random_bytes()?, &random).ok_or_else(refused)?;
+    Ok(PartSecret::Shared(secret, shares))
 }

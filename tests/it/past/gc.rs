@@ -119,6 +119,7 @@ async fn begin_file(store: &Store, text: &str, hash: Option<Digest>) -> VersionI
         kind: ObjectKind::Data,
         geometry: RedundancyLevel::Personal.geometry(),
         seal: Seal::Key,
+        recipient: None,
         check: Check::Parity,
         file: Some((name(text), version)),
         failures: WriteFailures::default(),
