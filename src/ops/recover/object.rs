@@ -34,6 +34,11 @@ pub(super) struct Run<'s, 'a> {
     end: u64,
 }
 
+/// Whether another object that holds the same bytes may give what this one could not.
+pub(super) fn may_be_in_another(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Lost | ErrorKind::Unavailable | ErrorKind::Backend | ErrorKind::Damaged)
+}
+
 impl<'a> OpenObject<'a> {
     pub(super) async fn open(origin: &'a Origin<'a>, object: ObjectId) -> Result<Self> {
         let reader = origin.open(object).await?;

@@ -173,7 +173,15 @@ mod tests {
         let digest = Digest([0; 32]);
         let whole = Whole { total_bytes: 0, blake3: digest, mtime_ns: 0, mode: 0, generation: 1, parents: Vec::new() };
         let name = FileName::new(name).expect("a name");
-        PlannedFile { name, version: VersionId([0; 16]), whole, pieces: Vec::new(), heads: 1, asked_bytes }
+        PlannedFile {
+            name,
+            version: VersionId([0; 16]),
+            whole,
+            pieces: Vec::new(),
+            copies: Vec::new(),
+            heads: 1,
+            asked_bytes,
+        }
     }
 
     fn files(names: Names) -> (tempfile::TempDir, Files) {
