@@ -111,6 +111,22 @@ async fn of_several_names_those_that_are_there_are_recovered_and_the_rest_is_lis
 }
 
 #[tokio::test]
+async fn folders_that_end_alike_never_overwrite_each_others_files() {
+    let world = TestWorld::new(5).await;
+    let store = world.open().await;
+    for text in ["a/docs/x", "a/docs/y", "b/docs/x", "b/docs/z"] {
+        put_bytes(&store, text, text.as_bytes(), geometry(2, 3)).await;
+    }
+    let out = new_folder(&world, "out");
+    let output = RecoverOutput::Folder { path: out.clone(), naming: Naming::LastPart };
+    let options = RecoverOptions { existing: Existing::Replace, ..wanting(&["a/docs", "b/docs"], output) };
+    let report = recover(&store, options).await.expect("recovered");
+    let failed: Vec<_> = report.failed.iter().map(|failed| (failed.name.as_str(), failed.kind)).collect();
+    assert_eq!(failed, [("b/docs/x", ErrorKind::Invalid)]);
+    assert_eq!(files_below(&out).into_values().collect::<Vec<_>>(), [&b"a/docs/x"[..], b"a/docs/y", b"b/docs/z"]);
+}
+
+#[tokio::test]
 async fn nothing_is_recovered_through_a_link_that_leads_out() {
     let world = TestWorld::new(5).await;
     let store = world.open().await;

@@ -184,6 +184,7 @@ impl<'a> Session<'a> {
     /// One file, to its place.
     async fn write_file(&mut self, file: &PlannedFile, files: &mut Files) -> Result<()> {
         let relative = files.relative(file)?;
+        files.take(&relative, file)?;
         let (folder, name) = files.place(&relative).await?;
         let output = folder.path_of(&name).display().to_string();
         let (existing, attributes) = (self.request.existing, attributes(&file.whole, self.extent()));

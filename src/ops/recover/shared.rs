@@ -102,6 +102,7 @@ impl<'s> SharedObject<'s> {
             self.files.sync().await?;
         }
         let relative = self.files.relative(file)?;
+        self.files.take(&relative, file)?;
         self.files.place(&relative).await
     }
 

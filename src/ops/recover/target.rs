@@ -30,6 +30,8 @@ pub(super) struct Files {
     base: Arc<Folder>,
     names: Names,
     open: BTreeMap<PathBuf, Arc<Folder>>,
+    /// Which file took which path, where several were asked for, whose paths may meet.
+    taken: Option<BTreeMap<PathBuf, FileName>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +54,15 @@ impl Target {
                 "a range or a version is of one file, and several were asked for",
             ));
         }
+        let mut target = Self::choose((output, request), asked).await?;
+        if let Self::Files(files) = &mut target {
+            files.taken = (asked.len() > 1).then(BTreeMap::new);
+        }
+        Ok(target)
+    }
+
+    async fn choose((output, request): (RecoverOutput, &Request), asked: &[Asked]) -> Result<Self> {
+        let one_file = matches!(asked, [Asked::File(_)]);
         let everything = request.what == RecoverWhat::All;
         let one_folder = matches!(asked, [Asked::Folder { .. }]) && !everything;
         match output {
@@ -103,7 +114,7 @@ async fn is_folder(path: &Path) -> Result<bool> {
 impl Files {
     async fn open(path: PathBuf, names: Names) -> Result<Target> {
         let base = Arc::new(compute(move || Folder::open(&path)).await??);
-        Ok(Target::Files(Self { base, names, open: BTreeMap::new() }))
+        Ok(Target::Files(Self { base, names, open: BTreeMap::new(), taken: None }))
     }
 
     /// A file's path below the base.
@@ -123,6 +134,15 @@ impl Files {
         Ok(FileName::new(below)?.to_path())
     }
 
+    /// Keeps a path for one file: another one that would get it too in this run is refused, whatever may be replaced.
+    pub(super) fn take(&mut self, path: &Path, file: &PlannedFile) -> Result<()> {
+        let Some(taken) = &mut self.taken else { return Ok(()) };
+        match taken.entry(path.to_owned()).or_insert_with(|| file.name.clone()) {
+            owner if *owner == file.name => Ok(()),
+            owner => Err(collision(path, (owner, &file.name))),
+        }
+    }
+
     /// Whether two files would get the same path.
     pub(super) fn refuse_collisions(&self, files: &[PlannedFile]) -> Result<()> {
         let mut paths = BTreeMap::new();
@@ -130,9 +150,7 @@ impl Files {
             let path = self.relative(file)?;
             let Some(other) = paths.insert(path.clone(), &file.name) else { continue };
             if *other != file.name {
-                let doing =
-                    format!("{:?} and {:?} would both become {}", other.as_str(), file.name.as_str(), path.display());
-                return Err(Error::new(ErrorKind::Invalid, doing).with_hint("recover them one by one"));
+                return Err(collision(&path, (other, &file.name)));
             }
         }
         Ok(())
@@ -163,6 +181,11 @@ impl Files {
     }
 }
 
+fn collision(path: &Path, (one, other): (&FileName, &FileName)) -> Error {
+    let doing = format!("{:?} and {:?} would both become {}", one.as_str(), other.as_str(), path.display());
+    Error::new(ErrorKind::Invalid, doing).with_hint("recover them one by one")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -187,7 +210,7 @@ mod tests {
     fn files(names: Names) -> (tempfile::TempDir, Files) {
         let dir = tempfile::tempdir().expect("a folder");
         let base = Arc::new(Folder::open(dir.path()).expect("opens"));
-        (dir, Files { base, names, open: BTreeMap::new() })
+        (dir, Files { base, names, open: BTreeMap::new(), taken: None })
     }
 
     #[test]
