@@ -66,6 +66,7 @@ async fn find_places(options: &Recover, context: &Context) -> Result<FoundPlaces
     let here = PathBuf::from(".");
     let mut backends: Vec<(String, Arc<dyn Backend>)> = Vec::new();
     let mut owners: BTreeMap<StoreId, &str> = BTreeMap::new();
+    let mut left_out = Vec::new();
     let keyring = options.key.as_deref().map(load_key).transpose()?;
     for url in &options.from {
         let spec = BackendSpec::new("from", BackendId([0; BackendId::BYTES]), url.clone());
@@ -82,13 +83,14 @@ async fn find_places(options: &Recover, context: &Context) -> Result<FoundPlaces
                     failure.message,
                     failure.causes.join(": ")
                 ));
+                left_out.push(url.clone());
                 continue;
             }
         }
         backends.push((url.clone(), opened));
     }
     let keys = Arc::new(access(owners, keyring)?);
-    Ok(FoundPlaces { backends, keys, scratch: context.environment.temporary.clone() })
+    Ok(FoundPlaces { backends, keys, left_out, scratch: context.environment.temporary.clone() })
 }
 
 /// What may be opened: what the key opens, or what is not sealed under one, of the one store that the marks name.
@@ -155,10 +157,15 @@ fn tell(report: &RecoverReport, context: &Context) {
     for failed in &report.failed {
         context.notices.warning(&format!("not recovered: {}: {}", failed.name, failed.error));
     }
+    if !report.unread.is_empty() {
+        let objects = count(report.unread.len() as u64, "object");
+        context.notices.warning(&format!("not recovered: whatever files are in {objects} that cannot be read"));
+    }
 }
 
 fn exit(report: &RecoverReport) -> ExitCode {
     let damage = if report.damage.is_empty() { ExitCode::Done } else { ExitCode::Degraded };
     let failed: ExitCode = report.failed.iter().map(|failed| FailureKind::from(failed.kind).exit()).collect();
-    damage.worst(failed)
+    let unread: ExitCode = report.unread.iter().map(|unread| FailureKind::from(unread.kind).exit()).collect();
+    damage.worst(failed).worst(unread)
 }

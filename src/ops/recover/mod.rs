@@ -27,7 +27,7 @@ mod target;
 
 pub use folder::Existing;
 pub use found::{FoundPlaces, recover_from};
-pub use report::{DamagedShard, FailedRecovery, RecoverReport, RecoveredFile};
+pub use report::{DamagedShard, FailedRecovery, RecoverReport, RecoveredFile, UnreadObject};
 
 use super::Controls;
 use crate::error::{Error, ErrorKind, Result};

@@ -91,11 +91,16 @@ pub(super) async fn ask(origin: &Origin<'_>, request: &Request) -> Result<Vec<(S
             None => newest_of(origin, name).await,
         };
         match found {
-            Err(error) if error.kind == ErrorKind::NotFound => asked.push((name.to_string(), Err(error))),
+            Err(error) if is_absence(error.kind) => asked.push((name.to_string(), Err(error))),
             found => asked.push((name.to_string(), Ok(found?))),
         }
     }
     Ok(asked)
+}
+
+/// Whether it is about one name, and others may be had. (Without a store a name may be in what cannot be read.)
+fn is_absence(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::NotFound | ErrorKind::Lost | ErrorKind::Unavailable | ErrorKind::WrongKey)
 }
 
 async fn newest_of(origin: &Origin<'_>, name: &FileName) -> Result<Asked> {

@@ -63,6 +63,10 @@ impl<'a> Session<'a> {
         let asked = self.found(asked)?;
         let mut target = Target::open((output, &self.request), &asked).await?;
         self.begin(&asked)?;
+        // What is in them may belong to a folder; a file that was named is there, whatever else is not.
+        if asked.iter().any(|asked| matches!(asked, Asked::Folder { .. })) {
+            self.outcome.report.unread = self.origin.unread();
+        }
         let (mut alone, mut folders) = (Vec::new(), Vec::new());
         for asked in asked {
             match asked {
