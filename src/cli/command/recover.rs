@@ -150,9 +150,13 @@ fn tell(report: &RecoverReport, context: &Context) {
             damage.shard, damage.backend, damage.state
         ));
     }
-    if !report.damage.is_empty() {
-        let made_of = "everything was made from the other shards";
-        context.notices.note(&format!("{made_of}; `{}` makes it whole again", context.to_type("repair")));
+    // Of what could not be recovered, nothing was made.
+    if !report.damage.is_empty() && !report.files.is_empty() {
+        let repair = context.to_type("repair");
+        context.notices.note(&match report.failed.is_empty() {
+            true => format!("everything was made from the other shards; `{repair}` makes it whole again"),
+            false => format!("what was recovered was made from the other shards; `{repair}` rebuilds what it can"),
+        });
     }
     for failed in &report.failed {
         context.notices.warning(&format!("not recovered: {}: {}", failed.name, failed.error));
