@@ -21,7 +21,9 @@ impl MetricsFile {
             Ok(metadata) if !metadata.is_file() => {
                 let what = if metadata.is_dir() { "a folder" } else { "no regular file" };
                 let message = format!("{} is {what}, and metrics replace a file", path.display());
-                return Err(Failure::new(FailureKind::Refused, message).hint("name a file, or one that is not there yet"));
+                return Err(
+                    Failure::new(FailureKind::Refused, message).hint("name a file, or one that is not there yet")
+                );
             }
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
             Ok(_) | Err(_) => {}

@@ -11,6 +11,8 @@ use crate::id::ShardId;
 use crate::merkle::{BlockPosition, Challenge, MAX_CHALLENGE_BLOCKS, VerifiedBlock};
 use crate::ops::Controls;
 use crate::ops::reader::{BlockState, ObjectReader, ShardPlace, StripeBlocks, Wanted};
+use crate::stripe::Layout;
+use futures_util::stream::FuturesUnordered;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -50,6 +52,13 @@ impl Sample {
         }
         Ok(positions)
     }
+}
+
+/// How many bytes of blocks a sample has in memory at once.
+pub(in crate::ops) fn sample_bytes(layout: &Layout) -> u64 {
+    let block_bytes = u64::from(layout.shape().block_bytes());
+    (READS_AT_ONCE as u64 * block_bytes)
+        .min(layout.shard_blocks_bytes() * layout.shape().geometry().total_shards() as u64)
 }
 
 /// What was read.
@@ -218,6 +227,29 @@ async fn read_edges(reader: &ObjectReader, present: &[Present<'_>], reading: &mu
     Ok(())
 }
 
+/// The number of a copy, a block of it, and where to ask for that.
+type Question = (usize, BlockPosition, Arc<dyn Backend>);
+
+/// Every drawn block in every copy that is there.
+struct Questions {
+    positions: Vec<BlockPosition>,
+    /// How many pairs of a position and a copy were gone through.
+    asked: usize,
+}
+
+impl Questions {
+    fn next(&mut self, present: &[Present<'_>]) -> Option<Question> {
+        while let Some(position) = self.positions.get(self.asked.checked_div(present.len())?) {
+            let copy = &present[self.asked % present.len()];
+            self.asked += 1;
+            if copy.copy.index == position.shard_index {
+                return Some((copy.number, *position, Arc::clone(&copy.backend)));
+            }
+        }
+        None
+    }
+}
+
 /// Reads the drawn blocks from every copy of their shards.
 async fn read_sample(
     reader: &ObjectReader,
@@ -226,19 +258,21 @@ async fn read_sample(
     positions: Vec<BlockPosition>,
 ) -> Result<()> {
     let base = reading.patterns.first().cloned().unwrap_or_default();
-    let questions = positions.into_iter().flat_map(|position| {
-        let of_shard = present.iter().filter(move |copy| copy.copy.index == position.shard_index);
-        of_shard.map(move |copy| (copy, position))
-    });
-    let ask = |(copy, position): (&Present<'_>, BlockPosition)| {
-        let (number, backend, reader) = (copy.number, Arc::clone(&copy.backend), reader.clone());
+    let ask = |(number, position, backend): Question| {
+        let reader = reader.clone();
         async move { Ok::<_, Error>((number, position, read_block(&reader, backend.as_ref(), position).await?)) }
     };
-    // Collected first, so that what is under way borrows nothing.
-    let questions: Vec<_> = questions.map(ask).collect();
-    let mut answers = stream::iter(questions).buffer_unordered(READS_AT_ONCE);
+    // Asked one by one as others are answered: of a large object there are many thousands.
+    let mut questions = Questions { positions, asked: 0 };
+    let mut answers = FuturesUnordered::new();
+    while answers.len() < READS_AT_ONCE
+        && let Some(question) = questions.next(present)
+    {
+        answers.push(ask(question));
+    }
     let mut bad: Vec<(u64, usize)> = Vec::new();
     while let Some((number, position, answer)) = answers.try_next().await? {
+        answers.extend(questions.next(present).map(ask));
         let good = match answer {
             Ok(bytes) => bytes.is_some_and(|bytes| {
                 reading.bytes_read += bytes;
