@@ -16,7 +16,7 @@ use shard::ops::recover::{
     self, Existing, FoundPlaces, Naming, RecoverOptions, RecoverOutput, RecoverReport, RecoverWhat,
 };
 use shard::store::{Contact, load_key};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -161,6 +161,8 @@ fn tell(report: &RecoverReport, context: &Context) {
     for failed in &report.failed {
         context.notices.warning(&format!("not recovered: {}: {}", failed.name, failed.error));
     }
+    let hints: BTreeSet<&String> = report.failed.iter().filter_map(|failed| failed.hint.as_ref()).collect();
+    hints.into_iter().for_each(|hint| context.notices.note(hint));
     if !report.unread.is_empty() {
         let objects = count(report.unread.len() as u64, "object");
         context.notices.warning(&format!("not recovered: whatever files are in {objects} that cannot be read"));

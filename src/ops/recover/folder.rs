@@ -32,6 +32,14 @@ pub enum Existing {
     Replace,
 }
 
+/// What helps where a file and a folder have one name, as a store may have `c` and `c/d`.
+const RECOVER_ALONE: &str = "a name can be recovered alone, to another place: shard recover NAME -o PATH";
+
+fn no_folder(path: &Path) -> Error {
+    let doing = format!("{} is in the way: a file is there, and a folder is needed", path.display());
+    Error::new(ErrorKind::Refused, doing).with_hint(RECOVER_ALONE)
+}
+
 /// An open folder.
 #[derive(Debug)]
 pub(super) struct Folder {
@@ -50,7 +58,10 @@ impl Folder {
     /// Opens a folder that a person named, making it first if there is none. Links in this path are theirs to follow.
     pub(super) fn open(path: &Path) -> Result<Self> {
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-        let failed = |error| Error::local(format!("cannot write into {}", path.display()), error);
+        let failed = |error: std::io::Error| match error.kind() {
+            std::io::ErrorKind::AlreadyExists | std::io::ErrorKind::NotADirectory => no_folder(path),
+            _ => Error::local(format!("cannot write into {}", path.display()), error),
+        };
         std::fs::create_dir_all(path).map_err(failed)?;
         let handle = rustix::fs::openat(CWD, path, FOLDER, Mode::empty()).map_err(|errno| failed(errno.into()))?;
         Ok(Self { handle, path: path.to_owned() })
@@ -86,6 +97,7 @@ impl Folder {
             Ok(handle) => Ok(Self { handle, path }),
             // Linux says NOTDIR of a link that is not followed, others LOOP.
             Err(Errno::LOOP | Errno::NOTDIR) if self.is_link(part) => Self::follow(&path, base),
+            Err(Errno::NOTDIR) => Err(no_folder(&path)),
             Err(errno) => Err(failed(errno)),
         }
     }
@@ -122,7 +134,7 @@ impl Folder {
         match found {
             Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
                 let doing = format!("{} is a folder", self.path_of(name).display());
-                Err(Error::new(ErrorKind::Refused, doing))
+                Err(Error::new(ErrorKind::Refused, doing).with_hint(RECOVER_ALONE))
             }
             Ok(_) if existing == Existing::Keep => Err(self.exists(name)),
             Ok(_) | Err(Errno::NOENT) => Ok(()),

@@ -71,6 +71,8 @@ pub struct FailedRecovery {
     pub kind: ErrorKind,
     /// Why, with its causes.
     pub error: String,
+    /// What a person can do about it.
+    pub hint: Option<String>,
 }
 
 /// An object of which it cannot be said which files it holds.
@@ -114,6 +116,6 @@ fn kind_name<S: Serializer>(kind: &ErrorKind, serializer: S) -> Result<S::Ok, S:
 
 impl FailedRecovery {
     pub(super) fn new(name: FileName, version: Option<VersionId>, error: &Error) -> Self {
-        Self { name, version, kind: error.kind, error: with_causes(error) }
+        Self { name, version, kind: error.kind, error: with_causes(error), hint: error.hint.clone() }
     }
 }

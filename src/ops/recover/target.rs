@@ -11,6 +11,7 @@ use crate::ops::reader::compute;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::OpenOptions;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -87,6 +88,10 @@ impl Target {
 
     /// For one file: a folder to put it in, a device or pipe to write to, or its own path.
     async fn open_path(path: PathBuf) -> Result<Self> {
+        // As for cp: a path that ends in a slash is a folder's, whether it is there or not.
+        if path.as_os_str().as_bytes().ends_with(b"/") {
+            return Files::open(path, Names::LastPart).await;
+        }
         let looked_at = path.clone();
         match compute(move || std::fs::metadata(looked_at)).await? {
             Ok(metadata) if metadata.is_dir() => Files::open(path, Names::LastPart).await,
