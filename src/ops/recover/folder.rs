@@ -55,40 +55,48 @@ pub(super) struct Attributes {
 }
 
 impl Folder {
-    /// Opens a folder that a person named, making it first if there is none. Links in this path are theirs to follow.
-    pub(super) fn open(path: &Path) -> Result<Self> {
+    /// Opens a folder that a person named, making it first if there is none, and says what it made. Links in this path are
+    /// theirs to follow.
+    pub(super) fn open(path: &Path) -> Result<(Self, Vec<PathBuf>)> {
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
         let failed = |error: std::io::Error| match error.kind() {
             std::io::ErrorKind::AlreadyExists | std::io::ErrorKind::NotADirectory => no_folder(path),
             _ => Error::local(format!("cannot write into {}", path.display()), error),
         };
+        let is_absent = |path: &&Path| !path.as_os_str().is_empty() && path.symlink_metadata().is_err();
+        let mut made: Vec<PathBuf> = path.ancestors().take_while(is_absent).map(Path::to_owned).collect();
+        made.reverse();
         std::fs::create_dir_all(path).map_err(failed)?;
         let handle = rustix::fs::openat(CWD, path, FOLDER, Mode::empty()).map_err(|errno| failed(errno.into()))?;
-        Ok(Self { handle, path: path.to_owned() })
+        Ok((Self { handle, path: path.to_owned() }, made))
     }
 
-    /// Opens a folder below this one, making what is not there.
+    /// Opens a folder below this one, making what is not there and noting what was made.
     ///
     /// [`ErrorKind::Refused`] when a link on the way leads out of this folder: what is recovered stays in it.
-    pub(super) fn below(self: &Arc<Self>, relative: &Path) -> Result<Arc<Self>> {
+    pub(super) fn below(self: &Arc<Self>, relative: &Path, made: &mut Vec<PathBuf>) -> Result<Arc<Self>> {
         let mut folder = Arc::clone(self);
         for component in relative.components() {
             let Component::Normal(part) = component else {
                 let doing = format!("{} does not stay below {}", relative.display(), self.path.display());
                 return Err(Error::new(ErrorKind::Refused, doing));
             };
-            folder = Arc::new(folder.step(part, &self.path)?);
+            folder = Arc::new(folder.step(part, &self.path, made)?);
         }
         Ok(folder)
     }
 
-    fn step(&self, part: &OsStr, base: &Path) -> Result<Self> {
+    fn step(&self, part: &OsStr, base: &Path, made: &mut Vec<PathBuf>) -> Result<Self> {
         let path = self.path.join(part);
         let failed = |errno: Errno| Error::local(format!("cannot write into {}", path.display()), errno.into());
         let open = || rustix::fs::openat(&self.handle, part, FOLDER.union(OFlags::NOFOLLOW), Mode::empty());
         let opened = match open() {
             Err(Errno::NOENT) => match rustix::fs::mkdirat(&self.handle, part, FOLDER_MODE) {
-                Ok(()) | Err(Errno::EXIST) => open(),
+                Ok(()) => {
+                    made.push(path.clone());
+                    open()
+                }
+                Err(Errno::EXIST) => open(),
                 Err(errno) => Err(errno),
             },
             outcome => outcome,
@@ -267,7 +275,7 @@ mod tests {
 
     fn base() -> (tempfile::TempDir, Arc<Folder>) {
         let dir = tempfile::tempdir().expect("a folder");
-        let folder = Arc::new(Folder::open(dir.path()).expect("opens"));
+        let folder = Arc::new(Folder::open(dir.path()).expect("opens").0);
         (dir, folder)
     }
 
@@ -328,9 +336,14 @@ mod tests {
         std::fs::create_dir_all(dir.path().join("in/deep")).expect("makes");
         symlink("in/deep", dir.path().join("short")).expect("links");
         for path in ["out", "out/x", "in/deep/../../out"] {
-            assert_eq!(folder.below(Path::new(path)).expect_err("refused").kind, ErrorKind::Refused, "{path}");
+            assert_eq!(
+                folder.below(Path::new(path), &mut Vec::new()).expect_err("refused").kind,
+                ErrorKind::Refused,
+                "{path}"
+            );
         }
-        write(&folder.below(Path::new("short/er")).expect("stays inside"), "a", Existing::Keep).expect("writes");
+        write(&folder.below(Path::new("short/er"), &mut Vec::new()).expect("stays inside"), "a", Existing::Keep)
+            .expect("writes");
         assert!(dir.path().join("in/deep/er/a").exists());
         assert_eq!(std::fs::read_dir(outside.path()).expect("lists").count(), 0);
     }

@@ -86,6 +86,9 @@ impl<'a> Session<'a> {
                 for prefix in folders {
                     self.folder(&prefix, files).await?;
                 }
+                if self.outcome.report.failed.is_empty() {
+                    files.keep_folders();
+                }
             }
         }
         self.request.controls.end();

@@ -33,6 +33,8 @@ pub(super) struct Files {
     open: BTreeMap<PathBuf, Arc<Folder>>,
     /// Which file took which path, where several were asked for, whose paths may meet.
     taken: Option<BTreeMap<PathBuf, FileName>>,
+    /// The folders that were made, those above before those below.
+    made: Vec<PathBuf>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,8 +120,8 @@ async fn is_folder(path: &Path) -> Result<bool> {
 
 impl Files {
     async fn open(path: PathBuf, names: Names) -> Result<Target> {
-        let base = Arc::new(compute(move || Folder::open(&path)).await??);
-        Ok(Target::Files(Self { base, names, open: BTreeMap::new(), taken: None }))
+        let (base, made) = compute(move || Folder::open(&path)).await??;
+        Ok(Target::Files(Self { base: Arc::new(base), names, open: BTreeMap::new(), taken: None, made }))
     }
 
     /// A file's path below the base.
@@ -168,10 +170,21 @@ impl Files {
         if let Some(folder) = self.open.get(&parent) {
             return Ok((Arc::clone(folder), name));
         }
-        let (base, below) = (Arc::clone(&self.base), parent.clone());
-        let folder = compute(move || base.below(&below)).await??;
+        let (base, below, mut made) = (Arc::clone(&self.base), parent.clone(), Vec::new());
+        let opening = move || {
+            let opened = base.below(&below, &mut made);
+            (opened, made)
+        };
+        let (folder, made) = compute(opening).await?;
+        self.made.extend(made);
+        let folder = folder?;
         self.open.insert(parent, Arc::clone(&folder));
         Ok((folder, name))
+    }
+
+    /// Every file came to its place: the folders that were made for them stay.
+    pub(super) fn keep_folders(&mut self) {
+        self.made.clear();
     }
 
     /// Whether it is time to [`Self::sync`], once nothing is on its way into the folders.
@@ -183,6 +196,15 @@ impl Files {
     pub(super) async fn sync(&mut self) -> Result<()> {
         let open = std::mem::take(&mut self.open);
         compute(move || open.into_values().try_for_each(|folder| folder.sync())).await?
+    }
+}
+
+impl Drop for Files {
+    /// Folders that were made for files that never came are nobody's. One with anything in it stays: it cannot be removed.
+    fn drop(&mut self) {
+        for folder in self.made.iter().rev() {
+            let _ = std::fs::remove_dir(folder);
+        }
     }
 }
 
@@ -214,8 +236,8 @@ mod tests {
 
     fn files(names: Names) -> (tempfile::TempDir, Files) {
         let dir = tempfile::tempdir().expect("a folder");
-        let base = Arc::new(Folder::open(dir.path()).expect("opens"));
-        (dir, Files { base, names, open: BTreeMap::new(), taken: None })
+        let base = Arc::new(Folder::open(dir.path()).expect("opens").0);
+        (dir, Files { base, names, open: BTreeMap::new(), taken: None, made: Vec::new() })
     }
 
     #[test]
