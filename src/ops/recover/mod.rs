@@ -15,6 +15,7 @@
 mod folder;
 mod found;
 mod group;
+mod new_file;
 mod object;
 mod origin;
 mod outcome;

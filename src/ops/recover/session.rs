@@ -1,7 +1,7 @@
 //! One recovering from beginning to end.
 
-use super::folder::NewFile;
 use super::group::Groups;
+use super::new_file::NewFile;
 use super::object::{OpenObject, may_be_in_another};
 use super::origin::Origin;
 use super::outcome::Outcome;

@@ -1,7 +1,8 @@
 //! The files that share one object: its stripes are read once, small files are written several at a time.
 
-use super::folder::{Folder, NewFile};
+use super::folder::Folder;
 use super::group::{Span, place, spans};
+use super::new_file::NewFile;
 use super::object::{OpenObject, Run, may_be_in_another};
 use super::origin::Origin;
 use super::outcome::Outcome;
