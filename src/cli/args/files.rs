@@ -129,6 +129,7 @@ impl Recover {
         let several = self.names.len() > 1;
         match self.to() {
             _ if several && self.version.is_some() => Some("--version is of one NAME, and several are given"),
+            _ if several && self.range.is_some() => Some("--range is of one NAME, and several are given"),
             RecoverTo::Stdout if several => Some("standard output takes one NAME, and several are given"),
             RecoverTo::Stdout if self.all => Some("--all needs a folder: -o DIR"),
             _ => None,
@@ -265,6 +266,7 @@ mod tests {
             " a --version 12",
             " --all -o x --range 0-1",
             " a b -o -",
+            " a b --range 0-1",
             " --all -o -",
         ] {
             assert!(parse(&format!("shard recover{wrong}")).is_err(), "{wrong}");

@@ -1,7 +1,7 @@
 //! Reads as much of each copy as was asked for, and says block by block what is good.
 
 use super::edges::{self, Edges};
-use super::locate::{Copy, Presence};
+use super::locate::{Copy, Presence, with_cause};
 use super::{Defect, Depth};
 use crate::backend::{self, Backend, ErrorKind};
 use crate::catalog::ShardState;
@@ -158,7 +158,7 @@ impl Reading {
     fn note_gone(&mut self, number: usize, error: &backend::Error) {
         let gone = match error.kind {
             ErrorKind::NotFound => Presence::Absent,
-            _ => Presence::Unknown(Defect::Unreachable { said: error.to_string() }),
+            _ => Presence::Unknown(Defect::Unreachable { said: with_cause(error) }),
         };
         self.copies[number].gone.get_or_insert(gone);
     }
