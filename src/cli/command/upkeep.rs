@@ -21,11 +21,19 @@ pub(super) async fn gc(options: Gc, context: &mut Context) -> Result<ExitCode, F
     let report = context.settle(gc::gc(&store, GcOptions { mode, controls: context.controls() }).await)?;
     match context.output.reader() {
         Reader::Script => context.output.document("shard.gc/1", &report)?,
-        Reader::Person => context.output.text(&page(&report))?,
+        Reader::Person => {
+            let page = page(&report);
+            match page.is_empty() {
+                false => context.output.text(&page)?,
+                true if context.notices.is_quiet() => {}
+                true => context.output.text("nothing to clear\n")?,
+            }
+        }
     }
     Ok(ExitCode::Done)
 }
 
+/// Empty where nothing was done and nothing waits.
 fn page(report: &GcReport) -> String {
     let mut page = String::new();
     let mut line = |text: String| writeln!(page, "{text}").expect("a String takes it");
@@ -63,7 +71,7 @@ fn page(report: &GcReport) -> String {
         false => page.push_str(&freed(report.shards_deleted, report.bytes_freed)),
     }
     page.push_str(&waiting(&report.waiting));
-    if page.is_empty() { "nothing to clear\n".to_owned() } else { page }
+    page
 }
 
 pub(super) async fn bench(context: &mut Context) -> Result<ExitCode, Failure> {

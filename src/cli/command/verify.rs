@@ -44,6 +44,7 @@ pub(super) async fn run(options: Verify, context: &mut Context) -> Result<ExitCo
     }
     match context.output.reader() {
         Reader::Script => context.output.document("shard.verify/1", &report)?,
+        Reader::Person if context.notices.is_quiet() && !report.objects.iter().any(is_worth_telling) => {}
         Reader::Person => context.output.text(&page(&report, context))?,
     }
     Ok(exit_of(report.worst()))
