@@ -1,6 +1,6 @@
 //! `put`, `recover`, `list`, `show`, `remove` and `prune`: files in, files out, and which there are.
 
-use super::values::{ByteRange, LevelName, SealName};
+use super::values::{ByteRange, LevelName, SealName, TypedName, parse_name};
 use crate::cli::quantity::Span;
 use clap::{Args, ValueEnum};
 use shard::format::FileName;
@@ -86,8 +86,8 @@ Examples:
   shard recover --all -o restored/ --from /mnt/a --from /mnt/b --from s3://bucket/shards")]
 #[command(group = clap::ArgGroup::new("what").args(["names", "all"]).required(true))]
 pub(crate) struct Recover {
-    /// The files' names
-    #[arg(value_name = "NAME")]
+    /// The names of files, or of folders of files
+    #[arg(value_name = "NAME", value_parser = parse_name)]
     pub(crate) names: Vec<FileName>,
     /// Everything; -o names the folder
     #[arg(long, requires = "output")]
@@ -157,10 +157,12 @@ pub(crate) struct List {
 }
 
 /// Show a file: geometry, roots, where its shards are, and what may still fail
+///
+/// Of a folder, the files in it and the worst state of any.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Show {
-    /// The file's name
-    pub(crate) name: FileName,
+    /// The name of a file, or of a folder of files
+    pub(crate) name: TypedName,
     /// This version rather than the newest
     #[arg(long, value_name = "ID")]
     pub(crate) version: Option<VersionId>,
@@ -169,12 +171,13 @@ pub(crate) struct Show {
 /// Remove files
 ///
 /// Without a version the newest goes, and the one before it is the newest again. A removal is a record on the backends:
-/// one that is away now cannot bring the file back. What stays on backends, and until when, is said.
+/// one that is away now cannot bring the file back. What stays on backends, and until when, is said. A folder's name means
+/// all files in it.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Remove {
-    /// The files' names
+    /// The names of files, or of folders of files
     #[arg(required = true, value_name = "NAME")]
-    pub(crate) names: Vec<FileName>,
+    pub(crate) names: Vec<TypedName>,
     /// This version only
     #[arg(long, value_name = "ID", conflicts_with = "all_versions")]
     pub(crate) version: Option<VersionId>,

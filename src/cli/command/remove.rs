@@ -24,7 +24,11 @@ pub(super) async fn run(options: Remove, context: &mut Context) -> Result<ExitCo
         (None, true) => RemoveVersions::All,
         (None, false) => RemoveVersions::Newest,
     };
-    let wanted = RemoveOptions { names: options.names, versions, controls: context.controls() };
+    let named = |is_folder: bool| {
+        let named = options.names.iter().filter(|typed| typed.is_folder() == is_folder);
+        named.map(|typed| typed.name().clone()).collect()
+    };
+    let wanted = RemoveOptions { names: named(false), folders: named(true), versions, controls: context.controls() };
     let report = context.settle(remove::remove(&store, wanted).await)?;
     tell("shard.remove/1", &report, context)
 }
