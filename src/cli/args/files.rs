@@ -4,7 +4,7 @@ use super::values::{ByteRange, LevelName, SealName, TypedName, parse_name};
 use crate::cli::quantity::Span;
 use clap::{Args, ValueEnum};
 use shard::format::FileName;
-use shard::id::{Geometry, RedundancyLevel, VersionId};
+use shard::id::{Geometry, ObjectId, RedundancyLevel, VersionId};
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
@@ -176,7 +176,7 @@ pub(crate) struct Show {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Remove {
     /// The names of files, or of folders of files
-    #[arg(required = true, value_name = "NAME")]
+    #[arg(required_unless_present = "object", value_name = "NAME")]
     pub(crate) names: Vec<TypedName>,
     /// This version only
     #[arg(long, value_name = "ID", conflicts_with = "all_versions")]
@@ -184,6 +184,12 @@ pub(crate) struct Remove {
     /// Every version
     #[arg(long)]
     pub(crate) all_versions: bool,
+    /// An object that is lost, for good: refused while it can be recovered, or holds a file that nothing else does
+    ///
+    /// What `verify` calls lost stays on its page until it is removed; where even its index is gone, no file's name leads
+    /// to it. What is on backends that this store does not know counts as gone: add them all first.
+    #[arg(long, value_name = "ID", conflicts_with_all = ["names", "version", "all_versions"])]
+    pub(crate) object: Option<ObjectId>,
 }
 
 impl Remove {

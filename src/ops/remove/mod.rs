@@ -12,10 +12,12 @@
 //! removed by the same removal or an earlier one.
 
 mod deletes;
+mod lost;
 mod parts;
 
 pub use deletes::WaitingDeletes;
 pub(in crate::ops) use deletes::{Deletes, Which, delete_pending};
+pub use lost::remove_lost;
 
 use super::writer::{
     Contents, ObjectOptions, ObjectWriter, StoredObject, WriteFailures, index_allowance, new_object_shape,
