@@ -210,8 +210,8 @@ async fn too_few_places_are_unavailable_and_say_how_to_name_more() {
     put_bytes(&store, "a", &random_bytes(1, 5_000_000), geometry(3, 5)).await;
     let output = || RecoverOutput::Path(world.desk().join("a"));
     let error = from(places(&world, &[1, 2], &store), wanting(&["a"], output())).await.expect_err("two places");
-    // Without three places not even the index can be read.
-    assert_eq!(error.kind, ErrorKind::NotFound);
+    // Without three places not even the index can be read: nobody can say that there is no such file.
+    assert_eq!(error.kind, ErrorKind::Unavailable);
     assert!(error.hint.expect("a hint").contains("--from"));
     let report = from(places(&world, &[1, 2], &store), wanting(&["index"], output())).await.expect("one is enough");
     assert_eq!(report.files.len(), 1);

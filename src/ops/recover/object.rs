@@ -55,11 +55,12 @@ impl<'a> OpenObject<'a> {
         Run { object: self, stream, rest: Bytes::new(), position: range.start, end: range.end }
     }
 
-    /// What was read with it, all in all. As for `verify`, a shard of which there is a good copy is no damage.
+    /// What was read with it, all in all. As for `verify`, a shard of which there is a good copy in another recorded place is
+    /// no damage; one that had to be looked for is.
     pub(super) fn into_tally(self) -> Tally {
         let mut tally = self.earlier;
         tally.damage.extend(self.reader.damage());
-        tally.damage.retain(|damage| !self.reader.is_made_up_for(damage));
+        tally.damage.retain(|damage| self.is_wide || !self.reader.is_made_up_for(damage));
         tally.bytes_read += self.reader.bytes_read();
         tally
     }
