@@ -38,6 +38,11 @@ fn page(report: &GcReport) -> String {
     let mut page = String::new();
     let mut line = |text: String| writeln!(page, "{text}").expect("a String takes it");
     let would = if report.dry_run { "would be " } else { "" };
+    match (report.leftovers, report.dry_run) {
+        (0, _) => {}
+        (left, true) => line(format!("{} left by an interrupted run would be looked at", count(left, "object"))),
+        (left, false) => line(format!("cleared {} that an interrupted run left half-written", count(left, "object"))),
+    }
     for file in &report.unfinished {
         line(format!("unfinished {} {would}cleared", Printable(file.name.as_str())));
     }
@@ -65,7 +70,8 @@ fn page(report: &GcReport) -> String {
     }
     match report.dry_run {
         true if report.shards_deleted > 0 => {
-            line(format!("{} would be deleted", count(report.shards_deleted, "shard")));
+            let (shards, bytes) = (count(report.shards_deleted, "shard"), ByteSize(report.bytes_freed));
+            line(format!("at least {shards} would be deleted ({bytes})"));
         }
         true => {}
         false => page.push_str(&freed(report.shards_deleted, report.bytes_freed)),

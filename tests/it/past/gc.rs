@@ -23,6 +23,7 @@ async fn packing_anew_keeps_what_lives_and_frees_the_rest() {
     }
     let planned = gc(&store, GcOptions { mode: GcMode::DryRun, ..GcOptions::default() }).await.expect("a plan");
     assert_eq!((planned.repacked[0].live_bytes, planned.repacked[0].to), (150_000, None));
+    assert!(planned.shards_deleted == 5 && planned.bytes_freed > 500_000, "those of the old object");
     assert!(heads(&store, "folder/f8").await.len() == 1 && world.shard_bytes() > full, "a dry run does nothing");
     let report = run_gc(&store).await;
     assert_eq!(report.repacked.len(), 1);
@@ -174,6 +175,7 @@ async fn what_a_dead_process_left_half_written_is_cleared() {
     let object = ObjectId([0xab; 16]);
     let planted = world.folder(0).join(format!("objects/ab/{object}.0.shard"));
     fs::create_dir_all(planted.parent().expect("a folder")).expect("a folder");
+    let length = content.len() as u64;
     fs::write(&planted, content).expect("planted");
     let entry = JournalEntry {
         object,
@@ -184,8 +186,14 @@ async fn what_a_dead_process_left_half_written_is_cleared() {
         shards: (0..5).map(|index| (index, world.id(usize::from(index)))).collect(),
     };
     store.catalog(move |catalog| catalog.begin(&entry)).await.expect("journaled");
-    run_gc(&store).await;
-    assert!(!planted.exists() && world.folder(0).join(path).exists());
+    let unfinished = world.folder(1).join(format!("tmp/{object}.1.0123456789abcdef.part"));
+    fs::create_dir_all(unfinished.parent().expect("a folder")).expect("a folder");
+    fs::write(&unfinished, bytes(2, 30_000)).expect("planted");
+    let planned = gc(&store, GcOptions { mode: GcMode::DryRun, ..GcOptions::default() }).await.expect("a plan");
+    assert!(planned.leftovers == 1 && unfinished.exists() && !planned.is_nothing());
+    let report = run_gc(&store).await;
+    assert_eq!((report.leftovers, report.bytes_freed), (1, 30_000 + length), "and it says so");
+    assert!(!planted.exists() && !unfinished.exists() && world.folder(0).join(path).exists());
     assert!(store.catalog(|catalog| catalog.journals()).await.expect("the catalog").is_empty());
 }
 
