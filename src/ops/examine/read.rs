@@ -19,6 +19,8 @@ use std::sync::Arc;
 
 /// How many small reads are under way at once.
 const READS_AT_ONCE: usize = 16;
+/// How many drawn blocks are read at once.
+const BLOCKS_AT_ONCE: usize = 8;
 
 /// Which share of the blocks is read, drawn from a seed.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -54,11 +56,11 @@ impl Sample {
     }
 }
 
-/// How many bytes of blocks a sample has in memory at once.
+/// How much memory a sample takes for blocks, in bytes: as much again as it holds, because each thread that reads keeps what
+/// it freed for the next block.
 pub(in crate::ops) fn sample_bytes(layout: &Layout) -> u64 {
-    let block_bytes = u64::from(layout.shape().block_bytes());
-    (READS_AT_ONCE as u64 * block_bytes)
-        .min(layout.shard_blocks_bytes() * layout.shape().geometry().total_shards() as u64)
+    let held = BLOCKS_AT_ONCE as u64 * u64::from(layout.shape().block_bytes());
+    2 * held.min(layout.shard_blocks_bytes() * layout.geometry().total_shards() as u64)
 }
 
 /// What was read.
@@ -265,7 +267,7 @@ async fn read_sample(
     // Asked one by one as others are answered: of a large object there are many thousands.
     let mut questions = Questions { positions, asked: 0 };
     let mut answers = FuturesUnordered::new();
-    while answers.len() < READS_AT_ONCE
+    while answers.len() < BLOCKS_AT_ONCE
         && let Some(question) = questions.next(present)
     {
         answers.push(ask(question));
