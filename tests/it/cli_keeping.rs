@@ -47,6 +47,10 @@ fn a_shard_of_which_there_is_a_good_copy_is_no_damage_to_anyone() {
     let recovered = desk.run(&["recover", "a", "-o", "back"]);
     assert_eq!((verified.code, recovered.code), (0, 0), "{}{}", verified.text(), recovered.stderr);
     assert!(!recovered.stderr.contains("other shards"), "{}", recovered.stderr);
+    for words in [&["repair"][..], &["status", "--check"]] {
+        let outcome = desk.run(words);
+        assert_eq!(outcome.code, 0, "{words:?} says the same: {}", outcome.text());
+    }
     assert_eq!(fs::read(desk.path("back")).expect("a file"), noise(700_000, 0));
 }
 
