@@ -322,7 +322,7 @@ impl Backend for FaultyBackend {
         self.inner.write_mark(mark).await
     }
 
-    async fn clear_unfinished(&self, shard: ShardId) -> Result<()> {
+    async fn clear_unfinished(&self, shard: ShardId) -> Result<u64> {
         self.script.strike(Operation::ClearUnfinished, Some(shard)).await?;
         self.inner.clear_unfinished(shard).await
     }

@@ -138,9 +138,9 @@ impl Backend for MemoryBackend {
         Ok(())
     }
 
-    async fn clear_unfinished(&self, _shard: ShardId) -> Result<()> {
+    async fn clear_unfinished(&self, _shard: ShardId) -> Result<u64> {
         // What is being written lives in its writer alone, so nothing can be left behind.
-        Ok(())
+        Ok(0)
     }
 }
 

@@ -113,8 +113,9 @@ pub trait Backend: fmt::Debug + Send + Sync {
     /// Writes the mark, replacing an older one.
     async fn write_mark(&self, mark: &Mark) -> Result<()>;
 
-    /// Removes what an interrupted `create` or `replace` of this shard left behind.
-    async fn clear_unfinished(&self, shard: ShardId) -> Result<()>;
+    /// Removes what an interrupted `create` or `replace` of this shard left behind, and says how many bytes that were, as
+    /// far as the place can tell.
+    async fn clear_unfinished(&self, shard: ShardId) -> Result<u64>;
 }
 
 /// A shard on its way to a backend.

@@ -150,7 +150,9 @@ impl Probe<'_> {
             self.backend.delete(self.shard).await?;
         }
         match self.backend.head(self.shard).await {
-            Err(error) if error.kind == ErrorKind::NotFound => self.backend.clear_unfinished(self.shard).await,
+            Err(error) if error.kind == ErrorKind::NotFound => {
+                self.backend.clear_unfinished(self.shard).await.map(drop)
+            }
             Err(error) => Err(error),
             Ok(_) => self.expect(false, || "what was deleted is still there".to_owned()),
         }

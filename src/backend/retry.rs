@@ -176,7 +176,7 @@ impl Backend for RetryBackend {
         self.patiently("writing the mark", self.options.attempt_timeout, || self.inner.write_mark(mark)).await
     }
 
-    async fn clear_unfinished(&self, shard: ShardId) -> Result<()> {
+    async fn clear_unfinished(&self, shard: ShardId) -> Result<u64> {
         self.on_shard("clearing", shard, || self.inner.clear_unfinished(shard)).await
     }
 }

@@ -52,8 +52,15 @@ impl Catalog {
     }
 
     /// The pieces of a version that are in living objects, by ordinal, each once: where there are copies, the one in
-    /// the object that is best off.
+    /// the object that is best off by what was last seen of it.
     pub fn pieces(&self, version: VersionId) -> Result<Vec<PieceRecord>> {
+        let mut pieces = self.piece_copies(version)?;
+        pieces.dedup_by_key(|piece| piece.ordinal);
+        Ok(pieces)
+    }
+
+    /// The same with every copy: by ordinal, and of one ordinal the one in the object that is best off first.
+    pub fn piece_copies(&self, version: VersionId) -> Result<Vec<PieceRecord>> {
         let sql = "SELECT p.ordinal, p.object, p.payload_offset, p.bytes, p.blake3
             FROM piece p JOIN object o ON o.id = p.object WHERE p.version = ?1 AND o.dead = 0
             ORDER BY p.ordinal, o.state, p.object";
@@ -67,9 +74,7 @@ impl Catalog {
                 blake3: row.get(4)?,
             })
         };
-        let mut pieces = self.read(|tx| all(tx, sql, [version], read))?;
-        pieces.dedup_by_key(|piece| piece.ordinal);
-        Ok(pieces)
+        self.read(|tx| all(tx, sql, [version], read))
     }
 
     /// Versions that are not complete, not removed, and have a piece in a living object, by name.

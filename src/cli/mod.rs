@@ -23,6 +23,7 @@ mod environment;
 mod exit;
 mod failure;
 mod man;
+mod metrics_file;
 mod moment;
 mod notices;
 mod output;

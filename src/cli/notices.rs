@@ -39,6 +39,11 @@ impl Notices {
         self.reader == Reader::Person && self.talk == Talk::Normal
     }
 
+    /// Whether a person wants to hear only of what is wrong or was done, as cron does.
+    pub(crate) fn is_quiet(self) -> bool {
+        self.reader == Reader::Person && self.talk == Talk::Quiet
+    }
+
     /// Something is not as it should be, but the command goes on.
     pub(crate) fn warning(self, message: &str) {
         self.say(WARNING_SCHEMA, AnsiColor::Yellow, message);

@@ -35,21 +35,25 @@ where
     outcome
 }
 
-/// What a person or a service manager sends to stop a process.
+/// What a person, a service manager or a closed terminal sends to stop a process.
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    /// None where whoever started the process wants it to outlive its terminal, as `nohup` does.
+    hang_up: Option<Signal>,
 }
 
 impl Signals {
     fn listen() -> std::io::Result<Self> {
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+        let hang_up = (!ignores_hang_up()).then(|| signal(SignalKind::hangup())).transpose()?;
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())?, hang_up })
     }
 
     async fn next(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
+            _ = received(&mut self.hang_up) => {}
         }
     }
 
@@ -60,4 +64,20 @@ impl Signals {
         self.next().await;
         std::process::exit(ExitCode::Failed.code().into());
     }
+}
+
+async fn received(signal: &mut Option<Signal>) {
+    match signal {
+        Some(signal) => drop(signal.recv().await),
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether the process was started so that a closed terminal does not end it. Where that cannot be found out, it was not.
+fn ignores_hang_up() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    let hang_up = 1 << (SignalKind::hangup().as_raw_value() - 1);
+    ignored & hang_up != 0
 }

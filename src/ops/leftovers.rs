@@ -38,6 +38,8 @@ pub struct LeftoversReport {
     pub taken_back: Vec<ObjectId>,
     /// Objects of which unreachable backends may hold enough: they are looked at again another time.
     pub waiting: Vec<ObjectId>,
+    /// How many bytes were taken back, finished shards and unfinished ones, as far as their places can tell.
+    pub bytes_freed: u64,
 }
 
 /// What is in a place that a journal names.
@@ -75,7 +77,10 @@ pub async fn clear(store: &Store, controls: &Controls) -> Result<LeftoversReport
         };
         match end {
             End::TakenIn => report.taken_in.push(object),
-            End::TakenBack => report.taken_back.push(object),
+            End::TakenBack { bytes } => {
+                report.taken_back.push(object);
+                report.bytes_freed += bytes;
+            }
             End::Waiting => report.waiting.push(object),
         }
         controls.items(1);
@@ -84,9 +89,14 @@ pub async fn clear(store: &Store, controls: &Controls) -> Result<LeftoversReport
     Ok(report)
 }
 
+/// How many objects wait to be cleared up after: what [`clear`] would look at.
+pub async fn count(store: &Store) -> Result<u64> {
+    Ok(stale_entries(store).await?.len() as u64)
+}
+
 enum End {
     TakenIn,
-    TakenBack,
+    TakenBack { bytes: u64 },
     Waiting,
 }
 
@@ -122,8 +132,7 @@ async fn end_put(store: &Store, entry: JournalEntry) -> Result<End> {
         store.catalog(move |catalog| catalog.end_journal(object)).await?;
         return Ok(End::TakenIn);
     }
-    take_back(store, object, seen).await?;
-    Ok(End::TakenBack)
+    Ok(End::TakenBack { bytes: take_back(store, object, seen).await? })
 }
 
 /// What is to be thought of a new object by what was read of it.
@@ -216,8 +225,7 @@ async fn end_copy(store: &Store, entry: JournalEntry) -> Result<End> {
     if is_unclear {
         return Ok(End::Waiting);
     }
-    take_back(store, object, doubtful).await?;
-    Ok(End::TakenBack)
+    Ok(End::TakenBack { bytes: take_back(store, object, doubtful).await? })
 }
 
 /// What is to be thought of a copy that no catalog records.
@@ -346,18 +354,26 @@ async fn clear_unfinished(store: &Store, object: ObjectId, seen: &[Seen]) {
     }
 }
 
-/// Deletes what is in these places; where that is not possible now, a delete waits.
-async fn take_back(store: &Store, object: ObjectId, seen: Vec<Seen>) -> Result<()> {
+/// Deletes what is in these places and says how many bytes that were; where it is not possible now, a delete waits.
+async fn take_back(store: &Store, object: ObjectId, seen: Vec<Seen>) -> Result<u64> {
     let clearing = seen.into_iter().map(async |(index, place, look)| {
         let registered = store.registry().get(place).filter(|_| look != Look::Silent);
         let cleared = match registered {
-            Some(registered) => clear_place(registered.backend.as_ref(), ShardId { object, index }).await.is_ok(),
-            None => false,
+            Some(registered) => clear_place(registered.backend.as_ref(), ShardId { object, index }).await.ok(),
+            None => None,
         };
-        (!cleared).then_some((index, place))
+        let finished = if let Look::There(bytes) = look { bytes } else { 0 };
+        cleared.map(|unfinished| unfinished + finished).ok_or((index, place))
     });
-    let left: Vec<_> = future::join_all(clearing).await.into_iter().flatten().collect();
-    store.catalog(move |catalog| catalog.end_journal_leaving(object, &left)).await
+    let (mut bytes, mut left) = (0, Vec::new());
+    for outcome in future::join_all(clearing).await {
+        match outcome {
+            Ok(cleared) => bytes += cleared,
+            Err(place) => left.push(place),
+        }
+    }
+    store.catalog(move |catalog| catalog.end_journal_leaving(object, &left)).await?;
+    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! `show`: one file in full: its versions, its objects' geometry, roots, places and health, and what may still fail.
 
+use super::list::{ListOptions, ListedFileVersion, list};
 use super::status::{Outlook, Standing, Zones};
 use super::{Controls, Timestamp};
 use crate::catalog::{self, Catalog, ObjectRecord, ObjectState, PieceRecord, ShardRecord, ShardState, VersionRecord};
@@ -116,6 +117,19 @@ pub struct ShownVersion {
     pub head: bool,
 }
 
+/// The files of a folder.
+#[derive(Debug, Clone, Serialize)]
+pub struct ShowFolderReport {
+    /// The folder's name.
+    pub name: FileName,
+    /// How many bytes its files have together.
+    pub size: u64,
+    /// The state of the worst of their objects.
+    pub state: ObjectState,
+    /// The files in it and in the folders below it, each in its newest version.
+    pub files: Vec<ListedFileVersion>,
+}
+
 /// What the catalog says of one object.
 struct Found {
     object: ObjectRecord,
@@ -163,6 +177,19 @@ pub async fn show(store: &Store, options: ShowOptions) -> Result<ShowReport> {
         objects: found.into_iter().map(|found| describe(store, found)).collect(),
         versions: versions.iter().filter_map(|(version, is_head)| describe_version(version, *is_head)).collect(),
     })
+}
+
+/// Shows all files of a folder; reads the catalog only. [`ErrorKind::NotFound`] when there is none.
+pub async fn show_folder(store: &Store, name: FileName, controls: Controls) -> Result<ShowFolderReport> {
+    let files =
+        list(store, ListOptions { prefix: format!("{name}/"), controls, ..ListOptions::default() }).await?.files;
+    if files.is_empty() {
+        return Err(Error::new(ErrorKind::NotFound, format!("there is no file or folder {name}"))
+            .with_hint("`shard list` shows what there is"));
+    }
+    let size = files.iter().map(|file| file.size).fold(0, u64::saturating_add);
+    let state = files.iter().map(|file| file.state).max().unwrap_or(ObjectState::Healthy);
+    Ok(ShowFolderReport { name, size, state, files })
 }
 
 fn not_found(options: &ShowOptions) -> Error {

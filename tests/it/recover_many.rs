@@ -111,6 +111,22 @@ async fn of_several_names_those_that_are_there_are_recovered_and_the_rest_is_lis
 }
 
 #[tokio::test]
+async fn folders_that_end_alike_never_overwrite_each_others_files() {
+    let world = TestWorld::new(5).await;
+    let store = world.open().await;
+    for text in ["a/docs/x", "a/docs/y", "b/docs/x", "b/docs/z"] {
+        put_bytes(&store, text, text.as_bytes(), geometry(2, 3)).await;
+    }
+    let out = new_folder(&world, "out");
+    let output = RecoverOutput::Folder { path: out.clone(), naming: Naming::LastPart };
+    let options = RecoverOptions { existing: Existing::Replace, ..wanting(&["a/docs", "b/docs"], output) };
+    let report = recover(&store, options).await.expect("recovered");
+    let failed: Vec<_> = report.failed.iter().map(|failed| (failed.name.as_str(), failed.kind)).collect();
+    assert_eq!(failed, [("b/docs/x", ErrorKind::Invalid)]);
+    assert_eq!(files_below(&out).into_values().collect::<Vec<_>>(), [&b"a/docs/x"[..], b"a/docs/y", b"b/docs/z"]);
+}
+
+#[tokio::test]
 async fn nothing_is_recovered_through_a_link_that_leads_out() {
     let world = TestWorld::new(5).await;
     let store = world.open().await;
@@ -158,6 +174,7 @@ fn places(world: &TestWorld, numbers: &[usize], store: &Store) -> FoundPlaces {
     FoundPlaces {
         backends: numbers.iter().map(backend).collect(),
         keys: Arc::clone(store.access()),
+        left_out: Vec::new(),
         scratch: world.desk(),
     }
 }
@@ -193,8 +210,8 @@ async fn too_few_places_are_unavailable_and_say_how_to_name_more() {
     put_bytes(&store, "a", &random_bytes(1, 5_000_000), geometry(3, 5)).await;
     let output = || RecoverOutput::Path(world.desk().join("a"));
     let error = from(places(&world, &[1, 2], &store), wanting(&["a"], output())).await.expect_err("two places");
-    // Without three places not even the index can be read.
-    assert_eq!(error.kind, ErrorKind::NotFound);
+    // Without three places not even the index can be read: nobody can say that there is no such file.
+    assert_eq!(error.kind, ErrorKind::Unavailable);
     assert!(error.hint.expect("a hint").contains("--from"));
     let report = from(places(&world, &[1, 2], &store), wanting(&["index"], output())).await.expect("one is enough");
     assert_eq!(report.files.len(), 1);
@@ -262,4 +279,34 @@ async fn a_place_that_does_not_answer_is_told_and_the_others_are_enough() {
     from(some, options).await.expect("recovered");
     let warnings = warnings.lock().expect("not poisoned");
     assert!(warnings.len() == 1 && warnings[0].contains("dead"), "{warnings:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_store_what_cannot_be_read_is_a_failure_and_no_empty_success() {
+    let world = TestWorld::new(5).await;
+    let store = world.open().await;
+    put_bytes(&store, "wide", b"needs three", geometry(3, 5)).await;
+    let report = from(places(&world, &[1, 2], &store), everything(&new_folder(&world, "out"))).await.expect("a report");
+    assert_eq!((report.files.len(), report.unread.len()), (0, 1));
+    assert_eq!(report.unread[0].kind, ErrorKind::Unavailable, "the others may have the rest");
+    let out = |number: u8| RecoverOutput::Path(new_folder(&world, &format!("one{number}")));
+    let refused = from(places(&world, &[1, 2], &store), wanting(&["wide"], out(0))).await;
+    assert_eq!(refused.expect_err("it may be in there").kind, ErrorKind::Unavailable);
+    let mut absent = places(&world, &[1, 2, 3], &store);
+    let missing = from(absent.clone(), wanting(&["nothing"], out(1))).await;
+    assert_eq!(missing.expect_err("all was read").kind, ErrorKind::NotFound);
+    absent.left_out.push("/mnt/away".to_owned());
+    let missing = from(absent, wanting(&["nothing"], out(2))).await.expect_err("it may be there");
+    assert_eq!(missing.kind, ErrorKind::Unavailable);
+    assert!(missing.to_string().contains("/mnt/away"), "{missing}");
+    for path in world.files_on_backends() {
+        if path.extension().is_some_and(|extension| extension == "shard") {
+            let mut bytes = fs::read(&path).expect("a shard");
+            bytes[64] ^= 1;
+            fs::write(&path, bytes).expect("damaged");
+        }
+    }
+    let all = places(&world, &[1, 2, 3, 4, 5], &store);
+    let report = from(all, everything(&new_folder(&world, "lost"))).await.expect("a report");
+    assert_eq!(report.unread[0].kind, ErrorKind::Lost, "every shard is here, and every one is bad");
 }

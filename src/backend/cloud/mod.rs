@@ -260,14 +260,17 @@ impl Backend for CloudBackend {
         put.map(|_| ()).map_err(|error| remote.container_or(Cause::of(&error)).doing(doing))
     }
 
-    async fn clear_unfinished(&self, shard: ShardId) -> Result<()> {
+    async fn clear_unfinished(&self, shard: ShardId) -> Result<u64> {
         let remote = &self.remote;
         let doing = remote.place.doing("clearing what is unfinished of", shard);
         let path = remote.place.shard_path(shard);
         if let Some(unfinished) = &remote.unfinished {
-            return unfinished.clear(&path).await.map_err(|cause| remote.container_or(cause).doing(doing));
+            // How long the parts of an upload are would take a request for each.
+            let cleared = unfinished.clear(&path).await;
+            return cleared.map(|()| 0).map_err(|cause| remote.container_or(cause).doing(doing));
         }
-        let Some(folder) = path.parent().filter(|_| remote.dav.is_some()) else { return Ok(()) };
+        let Some(folder) = path.parent().filter(|_| remote.dav.is_some()) else { return Ok(0) };
+        let mut bytes = 0;
         for file in listing::list_folder(remote, &folder).await?.objects {
             if !file.location.filename().is_some_and(|name| Dav::is_unfinished(name, shard)) {
                 continue;
@@ -278,8 +281,9 @@ impl Backend for CloudBackend {
                     return Err(cause.doing(doing));
                 }
             }
+            bytes += file.size;
         }
-        Ok(())
+        Ok(bytes)
     }
 }
 

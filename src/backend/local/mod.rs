@@ -119,7 +119,7 @@ impl Backend for LocalBackend {
         self.blocking(move |place| place.write_mark(mark)).await
     }
 
-    async fn clear_unfinished(&self, shard: ShardId) -> Result<()> {
+    async fn clear_unfinished(&self, shard: ShardId) -> Result<u64> {
         self.blocking(move |place| place.clear_unfinished(shard)).await
     }
 }

@@ -166,25 +166,28 @@ impl Place {
         Ok(BackendStats { free_bytes, quota_bytes: self.options.quota_bytes, ..counted })
     }
 
-    pub(super) fn clear_unfinished(&self, shard: ShardId) -> Result<()> {
+    pub(super) fn clear_unfinished(&self, shard: ShardId) -> Result<u64> {
         let root = self.root()?;
         let folder = match root.folder(&[TEMPORARY]) {
             Ok(folder) => folder,
-            Err(Errno::NOENT) => return root.confirm(),
+            Err(Errno::NOENT) => return root.confirm().map(|()| 0),
             Err(errno) => return Err(root.failed("listing", TEMPORARY)(errno)),
         };
+        let mut bytes = 0;
         // With the dot, so that shard 1 is not also shard 10.
         let prefix = format!("{shard}.");
         for name in listing::entries(&root, &folder, TEMPORARY)? {
             if !name.starts_with(&prefix) || !name.ends_with(UNFINISHED_SUFFIX) {
                 continue;
             }
+            let length = rustix::fs::statat(&folder, name.as_str(), AtFlags::SYMLINK_NOFOLLOW).map(|stat| stat.st_size);
             match rustix::fs::unlinkat(&folder, name.as_str(), AtFlags::empty()) {
-                Ok(()) | Err(Errno::NOENT) => {}
+                Ok(()) => bytes += length.ok().and_then(|length| u64::try_from(length).ok()).unwrap_or(0),
+                Err(Errno::NOENT) => {}
                 Err(errno) => return Err(root.failed("deleting the unfinished", &name)(errno)),
             }
         }
-        Ok(())
+        Ok(bytes)
     }
 }
 

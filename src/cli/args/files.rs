@@ -1,10 +1,10 @@
 //! `put`, `recover`, `list`, `show`, `remove` and `prune`: files in, files out, and which there are.
 
-use super::values::{ByteRange, LevelName, SealName};
+use super::values::{ByteRange, LevelName, SealName, TypedName, parse_name};
 use crate::cli::quantity::Span;
 use clap::{Args, ValueEnum};
 use shard::format::FileName;
-use shard::id::{Geometry, RedundancyLevel, VersionId};
+use shard::id::{Geometry, ObjectId, RedundancyLevel, VersionId};
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
@@ -89,8 +89,8 @@ Examples:
   shard recover --all -o restored/ --from /mnt/a --from /mnt/b --from s3://bucket/shards")]
 #[command(group = clap::ArgGroup::new("what").args(["names", "all"]).required(true))]
 pub(crate) struct Recover {
-    /// The files' names
-    #[arg(value_name = "NAME")]
+    /// The names of files, or of folders of files
+    #[arg(value_name = "NAME", value_parser = parse_name)]
     pub(crate) names: Vec<FileName>,
     /// Everything; -o names the folder
     #[arg(long, requires = "output")]
@@ -132,6 +132,7 @@ impl Recover {
         let several = self.names.len() > 1;
         match self.to() {
             _ if several && self.version.is_some() => Some("--version is of one NAME, and several are given"),
+            _ if several && self.range.is_some() => Some("--range is of one NAME, and several are given"),
             RecoverTo::Stdout if several => Some("standard output takes one NAME, and several are given"),
             RecoverTo::Stdout if self.all => Some("--all needs a folder: -o DIR"),
             _ => None,
@@ -159,10 +160,12 @@ pub(crate) struct List {
 }
 
 /// Show a file: geometry, roots, where its shards are, and what may still fail
+///
+/// Of a folder, the files in it and the worst state of any.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Show {
-    /// The file's name
-    pub(crate) name: FileName,
+    /// The name of a file, or of a folder of files
+    pub(crate) name: TypedName,
     /// This version rather than the newest
     #[arg(long, value_name = "ID")]
     pub(crate) version: Option<VersionId>,
@@ -171,18 +174,25 @@ pub(crate) struct Show {
 /// Remove files
 ///
 /// Without a version the newest goes, and the one before it is the newest again. A removal is a record on the backends:
-/// one that is away now cannot bring the file back. What stays on backends, and until when, is said.
+/// one that is away now cannot bring the file back. What stays on backends, and until when, is said. A folder's name means
+/// all files in it.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Remove {
-    /// The files' names
-    #[arg(required = true, value_name = "NAME")]
-    pub(crate) names: Vec<FileName>,
+    /// The names of files, or of folders of files
+    #[arg(required_unless_present = "object", value_name = "NAME")]
+    pub(crate) names: Vec<TypedName>,
     /// This version only
     #[arg(long, value_name = "ID", conflicts_with = "all_versions")]
     pub(crate) version: Option<VersionId>,
     /// Every version
     #[arg(long)]
     pub(crate) all_versions: bool,
+    /// An object that is lost, for good: refused while it can be recovered, or holds a file that nothing else does
+    ///
+    /// What `verify` calls lost stays on its page until it is removed; where even its index is gone, no file's name leads
+    /// to it. What is on backends that this store does not know counts as gone: add them all first.
+    #[arg(long, value_name = "ID", conflicts_with_all = ["names", "version", "all_versions"])]
+    pub(crate) object: Option<ObjectId>,
 }
 
 impl Remove {
@@ -268,6 +278,7 @@ mod tests {
             " a --version 12",
             " --all -o x --range 0-1",
             " a b -o -",
+            " a b --range 0-1",
             " --all -o -",
         ] {
             assert!(parse(&format!("shard recover{wrong}")).is_err(), "{wrong}");

@@ -1,6 +1,6 @@
 //! `verify`, `repair`, `status` and `proof`: what is well, and making it well again.
 
-use super::values::{Budget, Percent};
+use super::values::{Budget, Percent, parse_name};
 use crate::cli::quantity::Span;
 use clap::{Args, Subcommand};
 use shard::format::FileName;
@@ -19,8 +19,8 @@ Examples:
   shard verify --sample 5                     one block in twenty, with the confidence that gives
   shard verify --max-age 7d --budget 200GB    what is due, and not for ever")]
 pub(crate) struct Verify {
-    /// Which files [default: all]
-    #[arg(value_name = "NAME")]
+    /// Which files, or folders of files [default: all]
+    #[arg(value_name = "NAME", value_parser = parse_name)]
     pub(crate) names: Vec<FileName>,
     /// Look at presence, length, trailer and signature only
     #[arg(long, conflicts_with_all = ["sample", "full"])]
@@ -71,8 +71,8 @@ impl Verify {
 /// it goes on where it was.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Repair {
-    /// Which files [default: all]
-    #[arg(value_name = "NAME")]
+    /// Which files, or folders of files [default: all]
+    #[arg(value_name = "NAME", value_parser = parse_name)]
     pub(crate) names: Vec<FileName>,
     /// Say what would be read and written, per backend, and do nothing
     #[arg(long)]

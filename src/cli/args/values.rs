@@ -2,6 +2,7 @@
 
 use crate::cli::quantity::{ByteSize, QuantityError, Span};
 use clap::ValueEnum;
+use shard::format::{FileName, NameError};
 use shard::id::RedundancyLevel;
 use shard::stripe::Seal;
 use std::str::FromStr;
@@ -51,6 +52,39 @@ impl SealName {
             Self::None => Seal::None,
         }
     }
+}
+
+/// A file's name, or a folder's, which may end in a slash; with one it is a folder's for certain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TypedName {
+    name: FileName,
+    is_folder: bool,
+}
+
+impl TypedName {
+    /// The name, which is a file's or a folder's.
+    pub(crate) fn name(&self) -> &FileName {
+        &self.name
+    }
+
+    /// Whether it is a folder's for certain.
+    pub(crate) fn is_folder(&self) -> bool {
+        self.is_folder
+    }
+}
+
+impl FromStr for TypedName {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let name = text.trim_end_matches('/');
+        Ok(Self { name: FileName::new(name)?, is_folder: name.len() < text.len() })
+    }
+}
+
+/// A name where it does not matter whether it ends in a slash.
+pub(super) fn parse_name(text: &str) -> Result<FileName, NameError> {
+    text.parse().map(|typed: TypedName| typed.name)
 }
 
 /// Bytes `first` to `last` of a file, both included, from 0; `first` ≤ `last` < [`u64::MAX`].
@@ -155,6 +189,14 @@ impl FromStr for Budget {
 mod tests {
     use super::*;
     use std::time::Duration;
+
+    #[test]
+    fn a_folders_name_may_end_in_a_slash() {
+        let typed = |text: &str| text.parse::<TypedName>().map(|typed| (typed.name().to_string(), typed.is_folder()));
+        assert_eq!(typed("a/b"), Ok(("a/b".to_owned(), false)));
+        assert_eq!(typed("a/b/"), Ok(("a/b".to_owned(), true)));
+        assert!(typed("/").is_err() && typed("/a/").is_err() && typed("a//b").is_err() && typed("../").is_err());
+    }
 
     #[test]
     fn a_range_includes_both_its_ends() {

@@ -9,7 +9,7 @@ use crate::cli::output::Reader;
 use crate::cli::quantity::ByteSize;
 use crate::cli::render::object_tone;
 use crate::cli::table::Table;
-use shard::ops::list::{self, ListOptions, ListReport, ListedVersions};
+use shard::ops::list::{self, ListOptions, ListedFileVersion, ListedVersions};
 use shard::store::Contact;
 
 pub(super) async fn list(options: List, context: &mut Context) -> Result<ExitCode, Failure> {
@@ -21,7 +21,7 @@ pub(super) async fn list(options: List, context: &mut Context) -> Result<ExitCod
     match context.output.reader() {
         Reader::Script => context.output.document("shard.list/1", &report)?,
         Reader::Person if report.files.is_empty() => context.notices.note("no files"),
-        Reader::Person => context.output.text(&page(&report, versions))?,
+        Reader::Person => context.output.text(&files_table(&report.files, versions))?,
     }
     for file in report.files.iter().filter(|file| file.heads > 1) {
         context.notices.warning(&format!(
@@ -32,14 +32,15 @@ pub(super) async fn list(options: List, context: &mut Context) -> Result<ExitCod
     Ok(ExitCode::Done)
 }
 
-fn page(report: &ListReport, versions: ListedVersions) -> String {
-    let several_heads = report.files.iter().any(|file| file.heads > 1);
+/// Files, one a line.
+pub(super) fn files_table(files: &[ListedFileVersion], versions: ListedVersions) -> String {
+    let several_heads = files.iter().any(|file| file.heads > 1);
     let with_versions = versions == ListedVersions::All || several_heads;
     let mut table = match with_versions {
         true => Table::new(["NAME", "VERSION", ">SIZE", "MODIFIED", "LEVEL", "STATE"]),
         false => Table::new(["NAME", ">SIZE", "MODIFIED", "LEVEL", "STATE"]),
     };
-    for file in &report.files {
+    for file in files {
         let name = file.name.to_string();
         let (size, modified) = (ByteSize(file.size).to_string(), moment::minutes(file.modified.0));
         let (level, state) = (file.level.clone(), file.state.to_string());

@@ -16,7 +16,7 @@ use shard::ops::recover::{
     self, Existing, FoundPlaces, Naming, RecoverOptions, RecoverOutput, RecoverReport, RecoverWhat,
 };
 use shard::store::{Contact, load_key};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -66,6 +66,7 @@ async fn find_places(options: &Recover, context: &Context) -> Result<FoundPlaces
     let here = PathBuf::from(".");
     let mut backends: Vec<(String, Arc<dyn Backend>)> = Vec::new();
     let mut owners: BTreeMap<StoreId, &str> = BTreeMap::new();
+    let mut left_out = Vec::new();
     let keyring = options.key.as_deref().map(load_key).transpose()?;
     for url in &options.from {
         let spec = BackendSpec::new("from", BackendId([0; BackendId::BYTES]), url.clone());
@@ -82,13 +83,14 @@ async fn find_places(options: &Recover, context: &Context) -> Result<FoundPlaces
                     failure.message,
                     failure.causes.join(": ")
                 ));
+                left_out.push(url.clone());
                 continue;
             }
         }
         backends.push((url.clone(), opened));
     }
     let keys = Arc::new(access(owners, keyring)?);
-    Ok(FoundPlaces { backends, keys, scratch: context.environment.temporary.clone() })
+    Ok(FoundPlaces { backends, keys, left_out, scratch: context.environment.temporary.clone() })
 }
 
 /// What may be opened: what the key opens, or what is not sealed under one, of the one store that the marks name.
@@ -148,17 +150,28 @@ fn tell(report: &RecoverReport, context: &Context) {
             damage.shard, damage.backend, damage.state
         ));
     }
-    if !report.damage.is_empty() {
-        let made_of = "everything was made from the other shards";
-        context.notices.note(&format!("{made_of}; `{}` makes it whole again", context.to_type("repair")));
+    // Of what could not be recovered, nothing was made.
+    if !report.damage.is_empty() && !report.files.is_empty() {
+        let repair = context.to_type("repair");
+        context.notices.note(&match report.failed.is_empty() {
+            true => format!("everything was made from the other shards; `{repair}` makes it whole again"),
+            false => format!("what was recovered was made from the other shards; `{repair}` rebuilds what it can"),
+        });
     }
     for failed in &report.failed {
         context.notices.warning(&format!("not recovered: {}: {}", failed.name, failed.error));
+    }
+    let hints: BTreeSet<&String> = report.failed.iter().filter_map(|failed| failed.hint.as_ref()).collect();
+    hints.into_iter().for_each(|hint| context.notices.note(hint));
+    if !report.unread.is_empty() {
+        let objects = count(report.unread.len() as u64, "object");
+        context.notices.warning(&format!("not recovered: whatever files are in {objects} that cannot be read"));
     }
 }
 
 fn exit(report: &RecoverReport) -> ExitCode {
     let damage = if report.damage.is_empty() { ExitCode::Done } else { ExitCode::Degraded };
     let failed: ExitCode = report.failed.iter().map(|failed| FailureKind::from(failed.kind).exit()).collect();
-    damage.worst(failed)
+    let unread: ExitCode = report.unread.iter().map(|unread| FailureKind::from(unread.kind).exit()).collect();
+    damage.worst(failed).worst(unread)
 }

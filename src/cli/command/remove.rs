@@ -19,12 +19,21 @@ const MAX_NAMED_VERSIONS: usize = 20;
 
 pub(super) async fn run(options: Remove, context: &mut Context) -> Result<ExitCode, Failure> {
     let store = context.open(Contact::Backends).await?;
+    if let Some(object) = options.object {
+        let outcome = remove::remove_lost(&store, object, &context.controls()).await;
+        let report = context.settle(outcome)?;
+        return tell("shard.remove/1", &report, context);
+    }
     let versions = match (options.version, options.all_versions) {
         (Some(version), _) => RemoveVersions::One(version),
         (None, true) => RemoveVersions::All,
         (None, false) => RemoveVersions::Newest,
     };
-    let wanted = RemoveOptions { names: options.names, versions, controls: context.controls() };
+    let named = |is_folder: bool| {
+        let named = options.names.iter().filter(|typed| typed.is_folder() == is_folder);
+        named.map(|typed| typed.name().clone()).collect()
+    };
+    let wanted = RemoveOptions { names: named(false), folders: named(true), versions, controls: context.controls() };
     let report = context.settle(remove::remove(&store, wanted).await)?;
     tell("shard.remove/1", &report, context)
 }
@@ -48,12 +57,14 @@ fn tell(schema: &'static str, report: &RemoveReport, context: &mut Context) -> R
 }
 
 fn page(report: &RemoveReport, context: &Context) -> String {
-    if report.files.is_empty() {
+    if report.files.is_empty() && report.objects_emptied == 0 {
         return "nothing to remove\n".to_owned();
     }
     let mut page = String::new();
     match report.files.len() {
-        0..=MAX_NAMED_VERSIONS => {
+        0 => writeln!(page, "removed {} that was lost", count(report.objects_emptied, "object"))
+            .expect("a String takes it"),
+        1..=MAX_NAMED_VERSIONS => {
             for file in &report.files {
                 let name = Printable(file.name.as_str());
                 writeln!(page, "removed {name}, version {}", file.version).expect("a String takes it");
@@ -75,7 +86,8 @@ fn page(report: &RemoveReport, context: &Context) -> String {
 /// How much was deleted.
 pub(super) fn freed(shards: u64, bytes: u64) -> String {
     match shards {
-        0 => String::new(),
+        0 if bytes == 0 => String::new(),
+        0 => format!("freed {}\n", ByteSize(bytes)),
         _ => format!("deleted {} ({})\n", count(shards, "shard"), ByteSize(bytes)),
     }
 }

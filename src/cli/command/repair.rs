@@ -28,6 +28,7 @@ pub(super) async fn run(options: Repair, context: &mut Context) -> Result<ExitCo
     let report = context.settle(repair::repair(&store, wanted).await)?;
     match context.output.reader() {
         Reader::Script => context.output.document("shard.repair/1", &report)?,
+        Reader::Person if context.notices.is_quiet() && !report.objects.iter().any(is_worth_telling) => {}
         Reader::Person => context.output.text(&page(&report))?,
     }
     Ok(report.objects.iter().map(|object| exit_of(object.after)).collect())
@@ -35,9 +36,7 @@ pub(super) async fn run(options: Repair, context: &mut Context) -> Result<ExitCo
 
 fn page(report: &RepairReport) -> String {
     let mut page = String::new();
-    let told =
-        report.objects.iter().filter(|object| object.before != ObjectState::Healthy || !object.rebuilt.is_empty());
-    for object in told {
+    for object in report.objects.iter().filter(|object| is_worth_telling(object)) {
         page.push_str(&object_lines(object, report.plan.is_some()));
     }
     let healthy = report.objects.iter().filter(|object| object.after == ObjectState::Healthy).count();
@@ -48,6 +47,10 @@ fn page(report: &RepairReport) -> String {
         None => page.push_str(&traffic(report.bytes_read, report.bytes_written, report.elapsed_ms)),
     }
     page
+}
+
+fn is_worth_telling(object: &RepairedObject) -> bool {
+    object.before != ObjectState::Healthy || !object.rebuilt.is_empty()
 }
 
 fn object_lines(object: &RepairedObject, is_plan: bool) -> String {

@@ -1,6 +1,6 @@
 //! `shard show`.
 
-use super::files::level_words;
+use super::files::{files_table, level_words};
 use crate::cli::args::Show;
 use crate::cli::context::Context;
 use crate::cli::exit::ExitCode;
@@ -10,21 +10,49 @@ use crate::cli::output::Reader;
 use crate::cli::quantity::ByteSize;
 use crate::cli::render::{count, facts, headline, margin, object_tone, shard_kind, shard_tone, toned};
 use crate::cli::table::{Table, Tone};
+use shard::ErrorKind;
 use shard::backend::{self, BackendUrl};
 use shard::id::ShardId;
 use shard::ops::Timestamp;
-use shard::ops::show::{self, ShowOptions, ShowReport, ShownObject, ShownShard};
+use shard::ops::list::ListedVersions;
+use shard::ops::show::{self, ShowFolderReport, ShowOptions, ShowReport, ShownObject, ShownShard};
 use shard::store::{Contact, Store};
 
 pub(super) async fn run(options: Show, context: &mut Context) -> Result<ExitCode, Failure> {
     let store = context.open(Contact::Nobody).await?;
-    let wanted = ShowOptions { name: options.name, version: options.version, controls: context.controls() };
-    let report = context.settle(show::show(&store, wanted).await)?;
+    let name = options.name.name().clone();
+    let wanted = ShowOptions { name: name.clone(), version: options.version, controls: context.controls() };
+    let shown = match options.name.is_folder() {
+        true => None,
+        false => match show::show(&store, wanted).await {
+            Err(error) if error.kind == ErrorKind::NotFound && options.version.is_none() => None,
+            shown => Some(context.settle(shown)?),
+        },
+    };
+    let Some(report) = shown else {
+        let folder = context.settle(show::show_folder(&store, name, context.controls()).await)?;
+        match context.output.reader() {
+            Reader::Script => context.output.document("shard.show-folder/1", &folder)?,
+            Reader::Person => context.output.text(&folder_page(&folder))?,
+        }
+        return Ok(ExitCode::Done);
+    };
     match context.output.reader() {
         Reader::Script => context.output.document("shard.show/1", &report)?,
         Reader::Person => context.output.text(&page(&report, &store))?,
     }
     Ok(ExitCode::Done)
+}
+
+fn folder_page(report: &ShowFolderReport) -> String {
+    let mut page = headline(&format!("{}/", report.name));
+    page.push_str(&facts([
+        ("files", report.files.len().to_string()),
+        ("size", format!("{} ({} bytes)", ByteSize(report.size), report.size)),
+        ("state", toned(object_tone(report.state), report.state)),
+    ]));
+    page.push('\n');
+    page + &files_table(&report.files, ListedVersions::Heads)
 }
 
 fn page(report: &ShowReport, store: &Store) -> String {

@@ -21,15 +21,28 @@ pub(super) async fn gc(options: Gc, context: &mut Context) -> Result<ExitCode, F
     let report = context.settle(gc::gc(&store, GcOptions { mode, controls: context.controls() }).await)?;
     match context.output.reader() {
         Reader::Script => context.output.document("shard.gc/1", &report)?,
-        Reader::Person => context.output.text(&page(&report))?,
+        Reader::Person => {
+            let page = page(&report);
+            match page.is_empty() {
+                false => context.output.text(&page)?,
+                true if context.notices.is_quiet() => {}
+                true => context.output.text("nothing to clear\n")?,
+            }
+        }
     }
     Ok(ExitCode::Done)
 }
 
+/// Empty where nothing was done and nothing waits.
 fn page(report: &GcReport) -> String {
     let mut page = String::new();
     let mut line = |text: String| writeln!(page, "{text}").expect("a String takes it");
     let would = if report.dry_run { "would be " } else { "" };
+    match (report.leftovers, report.dry_run) {
+        (0, _) => {}
+        (left, true) => line(format!("{} left by an interrupted run would be looked at", count(left, "object"))),
+        (left, false) => line(format!("cleared {} that an interrupted run left half-written", count(left, "object"))),
+    }
     for file in &report.unfinished {
         line(format!("unfinished {} {would}cleared", Printable(file.name.as_str())));
     }
@@ -57,13 +70,14 @@ fn page(report: &GcReport) -> String {
     }
     match report.dry_run {
         true if report.shards_deleted > 0 => {
-            line(format!("{} would be deleted", count(report.shards_deleted, "shard")));
+            let (shards, bytes) = (count(report.shards_deleted, "shard"), ByteSize(report.bytes_freed));
+            line(format!("at least {shards} would be deleted ({bytes})"));
         }
         true => {}
         false => page.push_str(&freed(report.shards_deleted, report.bytes_freed)),
     }
     page.push_str(&waiting(&report.waiting));
-    if page.is_empty() { "nothing to clear\n".to_owned() } else { page }
+    page
 }
 
 pub(super) async fn bench(context: &mut Context) -> Result<ExitCode, Failure> {

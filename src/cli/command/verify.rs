@@ -4,7 +4,8 @@ use super::exit_of;
 use crate::cli::args::{self, Depth, Verify};
 use crate::cli::context::Context;
 use crate::cli::exit::ExitCode;
-use crate::cli::failure::{Failure, FailureKind};
+use crate::cli::failure::Failure;
+use crate::cli::metrics_file::MetricsFile;
 use crate::cli::output::Reader;
 use crate::cli::printable::Printable;
 use crate::cli::quantity::{ByteSize, Span};
@@ -14,17 +15,16 @@ use shard::catalog::{ObjectState, ShardState};
 use shard::format::ObjectKind;
 use shard::ops::prometheus;
 use shard::ops::verify::{self, Budget, ObjectVerdict, VerifyMode, VerifyOptions, VerifyReport, VerifySummary};
-use shard::store::{Contact, Store};
+use shard::store::Contact;
 use std::fmt::Write;
-use std::fs::{self, File};
-use std::io::{self, Write as _};
-use std::path::Path;
 use std::time::Duration;
 
 /// This many names of an object's files are said.
 const MAX_NAMES: usize = 3;
 
 pub(super) async fn run(options: Verify, context: &mut Context) -> Result<ExitCode, Failure> {
+    // Before hours of reading, not after them.
+    let metrics = options.metrics.as_deref().map(MetricsFile::at).transpose()?;
     let store = context.open(Contact::Backends).await?;
     let mode = match options.depth() {
         Depth::Quick => VerifyMode::Quick,
@@ -38,11 +38,13 @@ pub(super) async fn run(options: Verify, context: &mut Context) -> Result<ExitCo
     let max_age = options.max_age.map(|span| span.0);
     let wanted = VerifyOptions { names: options.names, mode, max_age, budget, controls: context.controls() };
     let report = context.settle(verify::verify(&store, wanted).await)?;
-    if let Some(path) = &options.metrics {
-        write_metrics(path, &report, &store).await?;
+    if let Some(file) = metrics {
+        let stats = store.catalog(|catalog| catalog.stats()).await?;
+        file.replace(prometheus(&report, &stats, store.now_ns()).as_bytes())?;
     }
     match context.output.reader() {
         Reader::Script => context.output.document("shard.verify/1", &report)?,
+        Reader::Person if context.notices.is_quiet() && !report.objects.iter().any(is_worth_telling) => {}
         Reader::Person => context.output.text(&page(&report, context))?,
     }
     Ok(exit_of(report.worst()))
@@ -149,27 +151,4 @@ fn states(summary: &VerifySummary) -> String {
     let words: Vec<String> =
         seen.map(|(number, state)| toned(object_tone(state), format!("{number} {state}"))).collect();
     words.join(", ")
-}
-
-/// Writes the metrics so that whoever collects them sees the old file or the new one, whole.
-async fn write_metrics(path: &Path, report: &VerifyReport, store: &Store) -> Result<(), Failure> {
-    let stats = store.catalog(|catalog| catalog.stats()).await?;
-    let text = prometheus(report, &stats, store.now_ns());
-    replace(path, text.as_bytes()).map_err(|error| {
-        Failure::new(FailureKind::Output, format!("cannot write the metrics to {}", path.display())).because(error)
-    })
-}
-
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.new", std::process::id()));
-    let temporary = path.with_file_name(name);
-    let written = File::create(&temporary)
-        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
-        .and_then(|()| fs::rename(&temporary, path));
-    if written.is_err() {
-        // What is left has a name of its own and harms nobody.
-        let _ = fs::remove_file(&temporary);
-    }
-    written
 }

@@ -89,14 +89,14 @@ async fn presence(registered: &RegisteredBackend, shard: ShardId) -> Presence {
         Ok(bytes) => Presence::There(bytes),
         Err(error) if error.kind == ErrorKind::NotFound => Presence::Absent,
         Err(error) if error.kind == ErrorKind::Failed => {
-            Presence::Unreadable(Defect::Unreadable { said: error.to_string() })
+            Presence::Unreadable(Defect::Unreadable { said: with_cause(&error) })
         }
         Err(error) => unreachable(with_cause(&error)),
     }
 }
 
 /// An error and what lies right underneath, which says why.
-fn with_cause(error: &backend::Error) -> String {
+pub(super) fn with_cause(error: &backend::Error) -> String {
     match std::error::Error::source(error) {
         Some(cause) => format!("{error}: {cause}"),
         None => error.to_string(),

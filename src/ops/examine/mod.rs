@@ -33,6 +33,7 @@ use crate::id::{BackendId, Geometry, ObjectId, StoreId};
 use crate::store::Store;
 pub(in crate::ops) use judge::rules;
 pub use read::Sample;
+pub(in crate::ops) use read::sample_bytes;
 
 /// How closely an object is looked at.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -1,7 +1,7 @@
 //! Reads as much of each copy as was asked for, and says block by block what is good.
 
 use super::edges::{self, Edges};
-use super::locate::{Copy, Presence};
+use super::locate::{Copy, Presence, with_cause};
 use super::{Defect, Depth};
 use crate::backend::{self, Backend, ErrorKind};
 use crate::catalog::ShardState;
@@ -11,12 +11,16 @@ use crate::id::ShardId;
 use crate::merkle::{BlockPosition, Challenge, MAX_CHALLENGE_BLOCKS, VerifiedBlock};
 use crate::ops::Controls;
 use crate::ops::reader::{BlockState, ObjectReader, ShardPlace, StripeBlocks, Wanted};
+use crate::stripe::Layout;
+use futures_util::stream::FuturesUnordered;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// How many small reads are under way at once.
 const READS_AT_ONCE: usize = 16;
+/// How many drawn blocks are read at once.
+const BLOCKS_AT_ONCE: usize = 8;
 
 /// Which share of the blocks is read, drawn from a seed.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -50,6 +54,13 @@ impl Sample {
         }
         Ok(positions)
     }
+}
+
+/// How much memory a sample takes for blocks, in bytes: as much again as it holds, because each thread that reads keeps what
+/// it freed for the next block.
+pub(in crate::ops) fn sample_bytes(layout: &Layout) -> u64 {
+    let held = BLOCKS_AT_ONCE as u64 * u64::from(layout.shape().block_bytes());
+    2 * held.min(layout.shard_blocks_bytes() * layout.geometry().total_shards() as u64)
 }
 
 /// What was read.
@@ -149,7 +160,7 @@ impl Reading {
     fn note_gone(&mut self, number: usize, error: &backend::Error) {
         let gone = match error.kind {
             ErrorKind::NotFound => Presence::Absent,
-            _ => Presence::Unknown(Defect::Unreachable { said: error.to_string() }),
+            _ => Presence::Unknown(Defect::Unreachable { said: with_cause(error) }),
         };
         self.copies[number].gone.get_or_insert(gone);
     }
@@ -218,6 +229,29 @@ async fn read_edges(reader: &ObjectReader, present: &[Present<'_>], reading: &mu
     Ok(())
 }
 
+/// The number of a copy, a block of it, and where to ask for that.
+type Question = (usize, BlockPosition, Arc<dyn Backend>);
+
+/// Every drawn block in every copy that is there.
+struct Questions {
+    positions: Vec<BlockPosition>,
+    /// How many pairs of a position and a copy were gone through.
+    asked: usize,
+}
+
+impl Questions {
+    fn next(&mut self, present: &[Present<'_>]) -> Option<Question> {
+        while let Some(position) = self.positions.get(self.asked.checked_div(present.len())?) {
+            let copy = &present[self.asked % present.len()];
+            self.asked += 1;
+            if copy.copy.index == position.shard_index {
+                return Some((copy.number, *position, Arc::clone(&copy.backend)));
+            }
+        }
+        None
+    }
+}
+
 /// Reads the drawn blocks from every copy of their shards.
 async fn read_sample(
     reader: &ObjectReader,
@@ -226,19 +260,21 @@ async fn read_sample(
     positions: Vec<BlockPosition>,
 ) -> Result<()> {
     let base = reading.patterns.first().cloned().unwrap_or_default();
-    let questions = positions.into_iter().flat_map(|position| {
-        let of_shard = present.iter().filter(move |copy| copy.copy.index == position.shard_index);
-        of_shard.map(move |copy| (copy, position))
-    });
-    let ask = |(copy, position): (&Present<'_>, BlockPosition)| {
-        let (number, backend, reader) = (copy.number, Arc::clone(&copy.backend), reader.clone());
+    let ask = |(number, position, backend): Question| {
+        let reader = reader.clone();
         async move { Ok::<_, Error>((number, position, read_block(&reader, backend.as_ref(), position).await?)) }
     };
-    // Collected first, so that what is under way borrows nothing.
-    let questions: Vec<_> = questions.map(ask).collect();
-    let mut answers = stream::iter(questions).buffer_unordered(READS_AT_ONCE);
+    // Asked one by one as others are answered: of a large object there are many thousands.
+    let mut questions = Questions { positions, asked: 0 };
+    let mut answers = FuturesUnordered::new();
+    while answers.len() < BLOCKS_AT_ONCE
+        && let Some(question) = questions.next(present)
+    {
+        answers.push(ask(question));
+    }
     let mut bad: Vec<(u64, usize)> = Vec::new();
     while let Some((number, position, answer)) = answers.try_next().await? {
+        answers.extend(questions.next(present).map(ask));
         let good = match answer {
             Ok(bytes) => bytes.is_some_and(|bytes| {
                 reading.bytes_read += bytes;

@@ -27,7 +27,7 @@ use super::refresh::refresh_known;
 use super::remove::{Deletes, RemovedFile, WaitingDeletes, Which, delete_pending};
 use crate::catalog::Catalog;
 use crate::error::Result;
-use crate::id::ObjectId;
+use crate::id::{ObjectId, VersionId};
 use crate::store::Store;
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -60,6 +60,9 @@ pub struct GcOptions {
 pub struct GcReport {
     /// Whether nothing was done.
     pub dry_run: bool,
+    /// Objects and copies of shards that dead processes left half-written, and are gone. In a dry run: all that they left,
+    /// some of which may turn out to be whole and stay.
+    pub leftovers: u64,
     /// Large files that were begun and not ended, and are gone.
     pub unfinished: Vec<RemovedFile>,
     /// Such files that stay, and why.
@@ -74,9 +77,9 @@ pub struct GcReport {
     pub left_alone: Vec<ObjectId>,
     /// Removals of which everything is gone, and so are they.
     pub removals_finished: u64,
-    /// How many shards were deleted. In a dry run: how many wait to be.
+    /// How many shards were deleted. In a dry run: how many would be at least; removals whose end it would be, not counted.
     pub shards_deleted: u64,
-    /// The bytes of these.
+    /// The bytes of these, and of what was half-written. In a dry run, as far as the catalog has their lengths.
     pub bytes_freed: u64,
     /// Shards that stay until their backends can be reached.
     pub waiting: Vec<WaitingDeletes>,
@@ -91,7 +94,8 @@ pub struct GcReport {
 impl GcReport {
     /// Whether there was nothing to do.
     pub fn is_nothing(&self) -> bool {
-        let lists_are_empty = self.unfinished.is_empty() && self.surplus.is_empty() && self.repacked.is_empty();
+        let lists_are_empty =
+            self.leftovers == 0 && self.unfinished.is_empty() && self.surplus.is_empty() && self.repacked.is_empty();
         lists_are_empty && self.emptied.is_empty() && self.removals_finished == 0 && self.shards_deleted == 0
     }
 }
@@ -109,12 +113,17 @@ pub async fn gc(store: &Store, options: GcOptions) -> Result<GcReport> {
 }
 
 async fn run(store: &Store, controls: &Controls) -> Result<GcReport> {
-    leftovers::clear(store, controls).await?;
+    let cleared = leftovers::clear(store, controls).await?;
     let _lease = store.lease(MAINTENANCE).await?;
     // What another machine removed, or packed anew, is not to be done against.
     let sources = Sources::of(store);
     let refreshed = refresh_known(store, &sources, controls).await?;
-    let mut report = GcReport { bytes_read: refreshed.bytes_read, ..GcReport::default() };
+    let mut report = GcReport {
+        leftovers: cleared.taken_back.len() as u64,
+        bytes_freed: cleared.bytes_freed,
+        bytes_read: refreshed.bytes_read,
+        ..GcReport::default()
+    };
     let mut deletes = delete_pending(store, Which::All, controls).await?;
     unfinished::clear(store, &mut report, controls).await?;
     surplus::clear(store, &mut report, controls).await?;
@@ -139,6 +148,24 @@ async fn plan(store: &Store, controls: &Controls) -> Result<GcReport> {
     unfinished::plan(store, &mut report).await?;
     surplus::plan(store, &mut report, controls).await?;
     repack::plan(store, &Sources::of(store), &mut report, controls).await?;
+    report.leftovers = leftovers::count(store).await?;
+    let doomed = report.emptied.iter().chain(report.repacked.iter().flat_map(|packed| &packed.from));
+    let (mut doomed, surplus): (Vec<ObjectId>, _) = (doomed.copied().collect(), report.surplus.clone());
+    let versions: Vec<VersionId> = report.unfinished.iter().map(|file| file.version).collect();
+    let (shards, bytes) = store
+        .catalog(move |catalog| {
+            doomed.extend(catalog.objects_emptied_by(&versions)?);
+            let (mut shards, mut bytes) = (surplus.len() as u64, 0);
+            for object in doomed.into_iter().collect::<BTreeSet<_>>() {
+                let of_object = catalog.shards(object)?;
+                shards += of_object.len() as u64;
+                bytes += of_object.iter().map(|shard| shard.bytes).sum::<u64>();
+            }
+            Ok((shards, bytes))
+        })
+        .await?;
+    report.shards_deleted += shards;
+    report.bytes_freed = bytes;
     report.removals_finished = store.catalog(|catalog| catalog.finished_removals()).await?.len() as u64;
     Ok(report)
 }

@@ -1,7 +1,9 @@
 //! Objects that keep little for their size: what lives in them moves to a new object, and they go.
 //!
 //! The new object's id is less than the ids of those it replaces. Where two living objects hold a piece, every machine gives
-//! the greater one up and never the lesser, so that two machines that pack anew at once cannot both give up their copy.
+//! the greater one up and never the lesser, so that two machines that pack anew at once cannot both give up their copy. And
+//! no copy is given up because of another one that this run has neither written nor read in full: what was last seen of an
+//! object may be long ago.
 
 use super::GcReport;
 use crate::catalog::{Catalog, ObjectState, SparseObject};
@@ -9,9 +11,11 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Index, Manifest, ManifestBytes, ObjectKind, Piece, Removal};
 use crate::id::{Geometry, ObjectId};
 use crate::ops::Controls;
+use crate::ops::examine::Depth;
 use crate::ops::ingest::{Sources, is_unread};
 use crate::ops::reader::ObjectReader;
 use crate::ops::remove::{most_parity, removed_object, write_removal};
+use crate::ops::verify::verify_object;
 use crate::ops::writer::{
     Contents, ObjectOptions, ObjectWriter, StoredObject, WriteFailures, index_allowance, new_object_shape,
 };
@@ -29,6 +33,9 @@ const SPARSE_BELOW: f64 = 0.5;
 const PACK_BYTES: u64 = 256 * 1024 * 1024;
 /// A new object takes at most this many pieces.
 const PACK_PIECES: usize = 16_384;
+/// So many bits of an id say which of two copies is given up, and go down by one with each packing; the others are random.
+/// Of a million objects the least still has hundreds of millions of packings before it.
+const ORDER_BITS: u32 = 48;
 
 /// What lived in objects that kept little.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -55,6 +62,23 @@ struct Thin {
     index_bytes: u64,
 }
 
+/// A piece that lives, and where else it is said to be.
+struct Claim {
+    piece: Piece,
+    /// Objects with lesser ids that have it too and were healthy when they were last seen.
+    holders: Vec<ObjectId>,
+}
+
+/// One run over the thin objects.
+struct Packing<'a> {
+    store: &'a Store,
+    sources: &'a Sources,
+    report: &'a mut GcReport,
+    controls: &'a Controls,
+    /// What this run knows by having written or read all of it.
+    whole: BTreeMap<ObjectId, bool>,
+}
+
 /// Thin objects of one geometry that become one.
 #[derive(Default)]
 struct Batch {
@@ -63,15 +87,11 @@ struct Batch {
 
 /// Packs anew what is worth it, and gives up objects that hold nothing.
 pub(super) async fn run(store: &Store, sources: &Sources, report: &mut GcReport, controls: &Controls) -> Result<()> {
+    let mut packing = Packing { store, sources, report, controls, whole: BTreeMap::new() };
     let mut emptied = Vec::new();
     let mut batches: BTreeMap<(Geometry, Seal), Batch> = BTreeMap::new();
     for sparse in sparse_objects(store).await? {
-        controls.check_cancelled()?;
-        let Some(thin) = Thin::read(store, sources, sparse, controls).await? else {
-            report.left_alone.push(sparse.object);
-            continue;
-        };
-        report.bytes_read += thin.reader.bytes_read();
+        let Some(thin) = packing.read(sparse).await? else { continue };
         if thin.live.is_empty() {
             emptied.push(sparse.object);
             continue;
@@ -79,12 +99,12 @@ pub(super) async fn run(store: &Store, sources: &Sources, report: &mut GcReport,
         let (geometry, seal) = (thin.reader.manifest().geometry(), seal_anew(thin.reader.manifest()));
         let batch = batches.entry((geometry, seal)).or_default();
         if !batch.takes(&thin, index_allowance(new_object_shape(geometry, seal)?)) {
-            std::mem::take(batch).pack(store, report, controls).await?;
+            packing.pack(std::mem::take(batch)).await?;
         }
         batches.entry((geometry, seal)).or_default().thin.push(thin);
     }
     for batch in batches.into_values() {
-        batch.pack(store, report, controls).await?;
+        packing.pack(batch).await?;
     }
     give_up(store, emptied.clone(), controls).await?;
     report.emptied = emptied;
@@ -93,12 +113,12 @@ pub(super) async fn run(store: &Store, sources: &Sources, report: &mut GcReport,
 
 /// Says what would be packed anew.
 pub(super) async fn plan(store: &Store, sources: &Sources, report: &mut GcReport, controls: &Controls) -> Result<()> {
+    let mut packing = Packing { store, sources, report, controls, whole: BTreeMap::new() };
     for sparse in sparse_objects(store).await? {
-        controls.check_cancelled()?;
-        match Thin::read(store, sources, sparse, controls).await? {
-            None => report.left_alone.push(sparse.object),
-            Some(thin) if thin.live.is_empty() => report.emptied.push(sparse.object),
-            Some(thin) => report.repacked.push(describe(&[&thin], None)),
+        match packing.read(sparse).await? {
+            None => {}
+            Some(thin) if thin.live.is_empty() => packing.report.emptied.push(sparse.object),
+            Some(thin) => packing.report.repacked.push(describe(&[&thin], None)),
         }
     }
     Ok(())
@@ -119,11 +139,37 @@ fn describe(thin: &[&Thin], to: Option<&StoredObject>) -> RepackedObject {
     }
 }
 
-impl Thin {
-    /// Reads the object's own index and asks the catalog what of it lives. `None` when either cannot be said for sure.
-    async fn read(store: &Store, sources: &Sources, sparse: SparseObject, controls: &Controls) -> Result<Option<Self>> {
-        let (id, trusted) = (sparse.object, store.id());
-        let found = store
+impl Packing<'_> {
+    /// Reads a sparse object's own index, and finds out what of it lives. `None` when that cannot be said for sure, or is
+    /// more than it seemed.
+    async fn read(&mut self, sparse: SparseObject) -> Result<Option<Thin>> {
+        self.controls.check_cancelled()?;
+        let Some((reader, pieces)) = self.open(sparse.object).await? else {
+            self.report.left_alone.push(sparse.object);
+            return Ok(None);
+        };
+        self.report.bytes_read += reader.bytes_read();
+        let id = sparse.object;
+        let Some(claims) = self.store.catalog(move |catalog| claims(catalog, id, pieces)).await? else {
+            self.report.left_alone.push(id);
+            return Ok(None);
+        };
+        let mut live = Vec::new();
+        for claim in claims {
+            if !self.is_held(&claim.holders).await? {
+                live.push(claim.piece);
+            }
+        }
+        live.sort_by_key(|piece| piece.offset);
+        let json_bytes = |piece: &Piece| serde_json::to_vec(piece).map_or(0, |json| json.len() as u64 + 1);
+        let thin = Thin { sparse, reader, index_bytes: live.iter().map(json_bytes).sum(), live };
+        Ok(thin.is_worth_packing().then_some(thin))
+    }
+
+    async fn open(&self, id: ObjectId) -> Result<Option<(ObjectReader, Vec<Piece>)>> {
+        let trusted = self.store.id();
+        let found = self
+            .store
             .catalog(move |catalog| {
                 if is_unread(catalog, id)? {
                     return Ok(None);
@@ -134,28 +180,77 @@ impl Thin {
         let Some((record, shards)) = found else { return Ok(None) };
         let bytes = ManifestBytes { public: record.public, signature: record.signature, sealed: record.sealed };
         let Ok(manifest) = Manifest::open(bytes, &trusted) else { return Ok(None) };
-        let places = sources.places(shards.iter().map(|shard| (shard.index, shard.backend)));
-        let reader = ObjectReader::with_keys(manifest, places, Arc::clone(store.access()));
-        let index = match reader.index().await {
-            Ok(index) => index,
+        let places = self.sources.places(shards.iter().map(|shard| (shard.index, shard.backend)));
+        let reader = ObjectReader::with_keys(manifest, places, Arc::clone(self.store.access()));
+        match reader.index().await {
+            Ok(index) => Ok(Some((reader, index.pieces))),
             Err(error) => {
-                controls.warn(format!("object {id} is left alone: {error}"));
-                return Ok(None);
+                self.controls.warn(format!("object {id} is left alone: {error}"));
+                Ok(None)
             }
-        };
-        let live = store.catalog(move |catalog| live_pieces(catalog, id, index.pieces)).await?;
-        let json_bytes = |piece: &Piece| serde_json::to_vec(piece).map_or(0, |json| json.len() as u64 + 1);
-        Ok(live.map(|live| Self { sparse, reader, index_bytes: live.iter().map(json_bytes).sum(), live }))
+        }
     }
 
-    fn live_bytes(&self) -> u64 {
-        self.live.iter().map(|piece| piece.bytes).sum()
+    async fn is_held(&mut self, holders: &[ObjectId]) -> Result<bool> {
+        for holder in holders {
+            if self.is_whole(*holder).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether an object is whole, by every byte of it: what this run wrote was checked then.
+    async fn is_whole(&mut self, object: ObjectId) -> Result<bool> {
+        if let Some(is_whole) = self.whole.get(&object) {
+            return Ok(*is_whole);
+        }
+        let examination = verify_object(self.store, object, Depth::Full, self.controls).await?;
+        let is_whole = examination.as_ref().is_some_and(|seen| seen.state == ObjectState::Healthy);
+        self.report.bytes_read += examination.map_or(0, |seen| seen.bytes_read);
+        self.whole.insert(object, is_whole);
+        Ok(is_whole)
+    }
+
+    /// Writes the new object, and gives up the old ones once it is whole.
+    async fn pack(&mut self, mut batch: Batch) -> Result<()> {
+        while !batch.thin.is_empty() {
+            match batch.write(self.store, self.controls).await? {
+                Written::Stored(stored) => {
+                    let described = describe(&batch.thin.iter().collect::<Vec<_>>(), Some(&stored));
+                    self.report.bytes_written += stored.bytes_written();
+                    self.whole.insert(stored.id, described.replaced);
+                    if described.replaced {
+                        give_up(self.store, described.from.clone(), self.controls).await?;
+                    }
+                    self.report.repacked.push(described);
+                    return Ok(());
+                }
+                Written::LeftOut(position, error) => {
+                    let thin = batch.thin.remove(position);
+                    self.controls.warn(format!("object {} is left alone: {error}", thin.sparse.object));
+                    self.report.left_alone.push(thin.sparse.object);
+                }
+            }
+        }
+        Ok(())
     }
 }
 
-/// The pieces that are needed where they are; `None` when the catalog does not know a version, or one is not complete.
-fn live_pieces(catalog: &Catalog, object: ObjectId, pieces: Vec<Piece>) -> crate::catalog::Result<Option<Vec<Piece>>> {
-    let mut live = Vec::new();
+impl Thin {
+    fn live_bytes(&self) -> u64 {
+        self.live.iter().map(|piece| piece.bytes).sum()
+    }
+
+    /// A copy elsewhere that was thought to be whole and is not makes an object as full as it ever was.
+    fn is_worth_packing(&self) -> bool {
+        self.live.is_empty() || (self.live_bytes() as f64) < SPARSE_BELOW * self.sparse.file_bytes as f64
+    }
+}
+
+/// The pieces of versions that are not removed; `None` when the catalog does not know a version, or one is not complete.
+fn claims(catalog: &Catalog, object: ObjectId, pieces: Vec<Piece>) -> crate::catalog::Result<Option<Vec<Claim>>> {
+    let mut claims = Vec::new();
     for piece in pieces {
         let Some(version) = catalog.version(piece.version)? else { return Ok(None) };
         if version.removed {
@@ -164,19 +259,16 @@ fn live_pieces(catalog: &Catalog, object: ObjectId, pieces: Vec<Piece>) -> crate
         if !version.complete {
             return Ok(None);
         }
-        if !is_held_by_lesser(catalog, object, &piece)? {
-            live.push(piece);
+        let mut holders = Vec::new();
+        for copy in catalog.piece_copies(piece.version)? {
+            let is_lesser = copy.ordinal == piece.ordinal && copy.object < object;
+            if is_lesser && catalog.health(copy.object)?.is_some_and(|health| health.state == ObjectState::Healthy) {
+                holders.push(copy.object);
+            }
         }
+        claims.push(Claim { piece, holders });
     }
-    live.sort_by_key(|piece| piece.offset);
-    Ok(Some(live))
-}
-
-/// Whether a healthy object with a lesser id has the piece too: then this copy is the one that is given up.
-fn is_held_by_lesser(catalog: &Catalog, object: ObjectId, piece: &Piece) -> crate::catalog::Result<bool> {
-    let chosen = catalog.pieces(piece.version)?.into_iter().find(|other| other.ordinal == piece.ordinal);
-    let Some(chosen) = chosen.filter(|chosen| chosen.object < object) else { return Ok(false) };
-    Ok(catalog.health(chosen.object)?.is_some_and(|health| health.state == ObjectState::Healthy))
+    Ok(Some(claims))
 }
 
 impl Batch {
@@ -188,32 +280,13 @@ impl Batch {
         self.thin.is_empty() || (bytes <= PACK_BYTES && pieces <= PACK_PIECES && index_bytes <= index_limit / 2)
     }
 
-    /// Writes the new object, and gives up the old ones once it is whole.
-    async fn pack(mut self, store: &Store, report: &mut GcReport, controls: &Controls) -> Result<()> {
-        while !self.thin.is_empty() {
-            match self.write(store, controls).await? {
-                Written::Stored(stored) => {
-                    let described = describe(&self.thin.iter().collect::<Vec<_>>(), Some(&stored));
-                    report.bytes_written += stored.bytes_written();
-                    if described.replaced {
-                        give_up(store, described.from.clone(), controls).await?;
-                    }
-                    report.repacked.push(described);
-                    return Ok(());
-                }
-                Written::Unreadable(position, error) => {
-                    let thin = self.thin.remove(position);
-                    controls.warn(format!("object {} is left alone: {error}", thin.sparse.object));
-                    report.left_alone.push(thin.sparse.object);
-                }
-            }
-        }
-        Ok(())
-    }
-
     async fn write(&self, store: &Store, controls: &Controls) -> Result<Written> {
-        let ids = self.thin.iter().map(|thin| thin.sparse.object);
-        let id = id_below(ids.min().unwrap_or(ObjectId([0xff; 16])), store.random_bytes()?)?;
+        let ids = (0..).zip(&self.thin).map(|(position, thin)| (thin.sparse.object, position));
+        let (least, position) = ids.min().unwrap_or((ObjectId([0xff; 16]), 0));
+        let Some(id) = id_before(least, store.random_bytes()?) else {
+            let doing = "its id leaves none for the object that would replace it";
+            return Ok(Written::LeftOut(position, Error::new(ErrorKind::Refused, doing)));
+        };
         let manifest = self.thin.first().map(|thin| thin.reader.manifest());
         let options = ObjectOptions {
             kind: ObjectKind::Data,
@@ -232,7 +305,7 @@ impl Batch {
                 Ok(copied) => pieces.extend(copied),
                 Err(error) if matches!(error.kind, ErrorKind::Lost | ErrorKind::Unavailable | ErrorKind::Damaged) => {
                     writer.abandon().await?;
-                    return Ok(Written::Unreadable(position, error));
+                    return Ok(Written::LeftOut(position, error));
                 }
                 Err(error) => return Err(writer.abandon_for(error).await),
             }
@@ -244,8 +317,8 @@ impl Batch {
 
 enum Written {
     Stored(StoredObject),
-    /// One of the old objects could not be read to its end.
-    Unreadable(usize, Error),
+    /// One of the old objects cannot be packed: it could not be read to its end, for one.
+    LeftOut(usize, Error),
 }
 
 /// Copies what lives, verified block by block; gives the pieces as they are in the new object.
@@ -262,13 +335,13 @@ async fn copy(thin: &Thin, writer: &mut ObjectWriter<'_>) -> Result<Vec<Piece>> 
     Ok(copied)
 }
 
-/// A random id that is less than `bound`.
-fn id_below(bound: ObjectId, random: [u8; 16]) -> Result<ObjectId> {
-    let bound_number = u128::from_be_bytes(bound.0);
-    match u128::from_be_bytes(random).checked_rem(bound_number) {
-        Some(number) => Ok(ObjectId(number.to_be_bytes())),
-        None => Err(Error::new(ErrorKind::Damaged, format!("object {bound} has the least id there is"))),
-    }
+/// The id of an object that takes the place of this one: next before it in the order, and random in it. `None` when it is
+/// the first.
+fn id_before(replaced: ObjectId, random: [u8; ObjectId::BYTES]) -> Option<ObjectId> {
+    let random_bits = u128::BITS - ORDER_BITS;
+    let order = (u128::from_be_bytes(replaced.0) >> random_bits).checked_sub(1)?;
+    let tail = u128::from_be_bytes(random) & ((1 << random_bits) - 1);
+    Some(ObjectId((order << random_bits | tail).to_be_bytes()))
 }
 
 /// Removes objects that hold nothing any more; their shards wait for deletion then.
@@ -304,13 +377,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_new_id_is_always_less_than_the_ones_it_replaces() {
-        for bound in [1_u128, 2, 1 << 64, u128::MAX] {
-            for random in [0, 1, 7 << 90, u128::MAX] {
-                let bound = ObjectId(bound.to_be_bytes());
-                assert!(id_below(bound, random.to_be_bytes()).expect("an id") < bound);
-            }
+    fn ids_go_down_for_as_long_as_anyone_packs_and_no_two_are_alike() {
+        let mut ids = vec![ObjectId([0, 0, 0, 1, 0, 0, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7])];
+        for generation in 0..10_000_u32 {
+            let random = *blake3::hash(&generation.to_le_bytes()).as_bytes().first_chunk().expect("16 of 32");
+            let (last, twin) = (ids[ids.len() - 1], [!random[0]; 16]);
+            let next = id_before(last, random).expect("an id");
+            assert!(next < last, "{generation}");
+            assert_ne!(Some(next), id_before(last, twin), "two machines that pack at once draw two ids");
+            ids.push(next);
         }
-        assert!(id_below(ObjectId([0; 16]), [1; 16]).is_err());
+        assert_eq!(id_before(ObjectId([0, 0, 0, 0, 0, 0, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9]), [1; 16]), None);
     }
 }

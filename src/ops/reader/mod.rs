@@ -172,6 +172,12 @@ impl ObjectReader {
         damage
     }
 
+    /// Whether another place gave what this one should have, and nothing is wrong there: then the object lacks nothing.
+    pub fn is_made_up_for(&self, damage: &Damage) -> bool {
+        let is_other = |place: &&Place| place.at.index == damage.index && place.at.backend != damage.backend;
+        self.shared.places.iter().filter(is_other).any(|place| place.bytes_read() > 0 && place.damage().is_none())
+    }
+
     /// How many bytes of shards were read so far.
     pub fn bytes_read(&self) -> u64 {
         self.shared.places.iter().map(Place::bytes_read).sum()

@@ -1,5 +1,6 @@
 //! Recovering with no store: what the places hold is gathered into a catalog that is thrown away afterwards.
 
+use super::report::UnreadObject;
 use super::session::Session;
 use super::{Origin, RecoverOptions, RecoverReport, cancelled};
 use crate::backend::Backend;
@@ -29,6 +30,8 @@ pub struct FoundPlaces {
     pub backends: Vec<(String, Arc<dyn Backend>)>,
     /// The keys of the store: whose signature is trusted, and what opens what is sealed.
     pub keys: Arc<AccessKeys>,
+    /// What people call places that were named and cannot be looked at: what is not found may be there.
+    pub left_out: Vec<String>,
     /// A folder for a file that is needed on the way, of some hundred bytes for each file that is found.
     pub scratch: PathBuf,
 }
@@ -56,8 +59,9 @@ pub(super) struct Found {
     sources: Sources,
     names: Vec<String>,
     keys: Arc<AccessKeys>,
-    /// How many objects are sealed with a key that is not here.
-    locked: u64,
+    unread: Vec<UnreadObject>,
+    /// What people call places that could not be looked at.
+    left_out: Vec<String>,
     _file: ScratchFile,
 }
 
@@ -88,7 +92,7 @@ impl Drop for ScratchFile {
 impl Found {
     /// Lists the places and reads every object's index; also gives how many bytes of shards that took.
     async fn gather(places: FoundPlaces, controls: &Controls) -> Result<(Self, u64)> {
-        let FoundPlaces { backends, keys, scratch } = places;
+        let FoundPlaces { backends, keys, left_out, scratch } = places;
         let numbered =
             |(number, (_, backend)): (usize, &(String, Arc<dyn Backend>))| (place_id(number), Arc::clone(backend));
         let sources: Sources = backends.iter().enumerate().map(numbered).collect();
@@ -96,18 +100,31 @@ impl Found {
         let file = ScratchFile::new(&scratch)?;
         let (path, store) = (file.0.clone(), keys.store_id());
         let catalog = compute(move || Catalog::create(&path, store)).await??;
-        let mut found = Self { catalog: Arc::new(Mutex::new(catalog)), sources, names, keys, locked: 0, _file: file };
+        let catalog = Arc::new(Mutex::new(catalog));
+        let mut found = Self { catalog, sources, names, keys, unread: Vec::new(), left_out, _file: file };
         controls.begin("looking at what there is", None, None);
         let bytes_read = found.read_objects(controls).await?;
         controls.end();
-        if found.locked > 0 {
-            let sealed = format!("{} of the objects found open only with a key that was not given", found.locked);
-            if found.catalog(|catalog| catalog.stats()).await?.files == 0 {
+        found.refuse_nothing(controls).await?;
+        Ok((found, bytes_read))
+    }
+
+    /// An error where no file is known and there are reasons for it that have nothing to do with what was asked for.
+    async fn refuse_nothing(&self, controls: &Controls) -> Result<()> {
+        let has_files = self.catalog(|catalog| catalog.stats()).await?.files > 0;
+        let locked = self.unread.iter().filter(|unread| unread.kind == ErrorKind::WrongKey).count();
+        if locked > 0 {
+            let sealed = format!("{locked} of the objects found open only with a key that was not given");
+            if !has_files {
                 return Err(Error::new(ErrorKind::WrongKey, sealed).with_hint(GIVE_THE_KEY));
             }
             controls.warn(format!("{sealed}: {GIVE_THE_KEY}"));
         }
-        Ok((found, bytes_read))
+        if !has_files && self.unread.is_empty() && !self.left_out.is_empty() {
+            let doing = format!("no file was found; {} could not be looked at", self.left_out.join(", "));
+            return Err(Error::new(ErrorKind::Unavailable, doing).with_hint("is the disk mounted, and the network up?"));
+        }
+        Ok(())
     }
 
     async fn read_objects(&mut self, controls: &Controls) -> Result<u64> {
@@ -125,38 +142,43 @@ impl Found {
             let read = found.iter().map(|found| read_object(&self.sources, &self.keys, found));
             let read = future::join_all(read).await;
             for (found, outcome) in found.iter().zip(read) {
-                bytes_read += self.take(found, outcome, controls).await?;
+                bytes_read += self.take_in(found, outcome, controls).await?;
             }
         }
         for place in inventory.into_places() {
             if let (Some(error), Some(name)) = (place.failure, self.backend_name(place.backend)) {
                 controls.warn(format!("{name} could not be listed: {error}"));
+                self.left_out.push(name);
             }
         }
         Ok(bytes_read)
     }
 
-    async fn take(
+    async fn take_in(
         &mut self,
         found: &FoundObject,
         outcome: Result<ReadObject, ReadError>,
         controls: &Controls,
     ) -> Result<u64> {
         controls.items(1);
-        let taken = match outcome {
-            Ok(read) => Taken::new(read, found, 0),
+        let (read, total_shards) = match outcome {
+            Ok(read) => {
+                let total_shards = read.manifest.geometry().total_shards();
+                (read, total_shards)
+            }
             Err(error) => {
                 controls.warn(format!("object {} is passed over: {error}", found.object));
+                // How many shards it has is not known: there may always be more.
+                self.unread.push(UnreadObject::new(found, &error, usize::MAX));
                 return Ok(0);
             }
         };
-        if let Ingested::Unreadable(error) = &taken.outcome
-            && error.kind() == ErrorKind::WrongKey
-        {
-            self.locked += 1;
-        } else if let Ingested::Unreadable(error) = &taken.outcome {
-            let object = taken.record.object();
-            controls.warn(format!("what is in object {object} cannot be read: {error}"));
+        let taken = Taken::new(read, found, 0);
+        if let Ingested::Unreadable(error) = &taken.outcome {
+            self.unread.push(UnreadObject::new(found, error, total_shards));
+            if error.kind() != ErrorKind::WrongKey {
+                controls.warn(format!("what is in object {} cannot be read: {error}", found.object));
+            }
         }
         self.catalog(move |catalog| taken.record.write(catalog)).await?;
         Ok(taken.bytes_read)
@@ -169,6 +191,34 @@ impl Found {
     {
         let catalog = Arc::clone(&self.catalog);
         Ok(compute(move || work(&mut catalog.lock().unwrap_or_else(PoisonError::into_inner))).await??)
+    }
+
+    /// The objects of which it cannot be said which files they hold.
+    pub(super) fn unread(&self) -> &[UnreadObject] {
+        &self.unread
+    }
+
+    /// What is said of a name that is in nothing that could be read.
+    pub(super) fn not_found(&self, name: &str) -> Error {
+        let hint = "it may be in places that were not named: give each with --from";
+        let kinds = self.unread.iter().map(|unread| unread.kind);
+        let away = (!self.left_out.is_empty()).then_some(ErrorKind::Unavailable);
+        // Of several reasons the one that leaves most hope.
+        let order = [ErrorKind::Unavailable, ErrorKind::WrongKey];
+        let kinds: Vec<ErrorKind> = kinds.chain(away).collect();
+        let kind = order.into_iter().find(|kind| kinds.contains(kind)).or(kinds.first().copied());
+        let Some(kind) = kind else {
+            return Error::new(ErrorKind::NotFound, format!("there is no file called {name:?}")).with_hint(hint);
+        };
+        let mut reasons = Vec::new();
+        if !self.unread.is_empty() {
+            reasons.push(format!("{} of the objects found cannot be read", self.unread.len()));
+        }
+        if !self.left_out.is_empty() {
+            reasons.push(format!("{} could not be looked at", self.left_out.join(", ")));
+        }
+        let doing = format!("no file called {name:?} was found, but {}", reasons.join(", and "));
+        Error::new(kind, doing).with_hint(if kind == ErrorKind::WrongKey { GIVE_THE_KEY } else { hint })
     }
 
     pub(super) fn keys(&self) -> &Arc<AccessKeys> {

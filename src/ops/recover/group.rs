@@ -77,7 +77,7 @@ mod tests {
         let (object, bytes) = (ObjectId([object; 16]), range.end - range.start);
         let piece = PieceRecord { version, ordinal: 0, object, offset: range.start, bytes, blake3: None };
         let name = FileName::new("x").expect("a name");
-        PlannedFile { name, version, whole, pieces: vec![piece], heads: 1, asked_bytes: 0 }
+        PlannedFile { name, version, whole, pieces: vec![piece], copies: Vec::new(), heads: 1, asked_bytes: 0 }
     }
 
     #[test]

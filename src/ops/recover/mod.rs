@@ -15,6 +15,7 @@
 mod folder;
 mod found;
 mod group;
+mod new_file;
 mod object;
 mod origin;
 mod outcome;
@@ -27,7 +28,7 @@ mod target;
 
 pub use folder::Existing;
 pub use found::{FoundPlaces, recover_from};
-pub use report::{DamagedShard, FailedRecovery, RecoverReport, RecoveredFile};
+pub use report::{DamagedShard, FailedRecovery, RecoverReport, RecoveredFile, UnreadObject};
 
 use super::Controls;
 use crate::error::{Error, ErrorKind, Result};

@@ -34,6 +34,11 @@ pub(super) struct Run<'s, 'a> {
     end: u64,
 }
 
+/// Whether another object that holds the same bytes may give what this one could not.
+pub(super) fn may_be_in_another(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Lost | ErrorKind::Unavailable | ErrorKind::Backend | ErrorKind::Damaged)
+}
+
 impl<'a> OpenObject<'a> {
     pub(super) async fn open(origin: &'a Origin<'a>, object: ObjectId) -> Result<Self> {
         let reader = origin.open(object).await?;
@@ -50,10 +55,12 @@ impl<'a> OpenObject<'a> {
         Run { object: self, stream, rest: Bytes::new(), position: range.start, end: range.end }
     }
 
-    /// What was read with it, all in all.
+    /// What was read with it, all in all. As for `verify`, a shard of which there is a good copy in another recorded place is
+    /// no damage; one that had to be looked for is.
     pub(super) fn into_tally(self) -> Tally {
         let mut tally = self.earlier;
         tally.damage.extend(self.reader.damage());
+        tally.damage.retain(|damage| self.is_wide || !self.reader.is_made_up_for(damage));
         tally.bytes_read += self.reader.bytes_read();
         tally
     }

@@ -1,6 +1,7 @@
 //! Where files and shards are looked up: in a store, or in what was found on places without one.
 
 use super::found::Found;
+use super::report::UnreadObject;
 use crate::backend::Backend;
 use crate::catalog::{self, Catalog, ObjectRecord, ShardRecord};
 use crate::crypto::AccessKeys;
@@ -35,11 +36,19 @@ impl Origin<'_> {
 
     /// What is said when a name is no file.
     pub(super) fn not_found(&self, name: &str) -> Error {
-        let error = Error::new(ErrorKind::NotFound, format!("there is no file called {name:?}"));
-        error.with_hint(match self {
-            Self::Store(_) => "`shard list` shows what there is",
-            Self::Found(_) => "it may be in places that were not named: give each with --from",
-        })
+        match self {
+            Self::Store(_) => Error::new(ErrorKind::NotFound, format!("there is no file called {name:?}"))
+                .with_hint("`shard list` shows what there is"),
+            Self::Found(found) => found.not_found(name),
+        }
+    }
+
+    /// The objects that were found and of which it cannot be said which files they hold.
+    pub(super) fn unread(&self) -> Vec<UnreadObject> {
+        match self {
+            Self::Store(_) => Vec::new(),
+            Self::Found(found) => found.unread().to_vec(),
+        }
     }
 
     fn keys(&self) -> &Arc<AccessKeys> {

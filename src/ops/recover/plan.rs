@@ -19,6 +19,8 @@ pub(super) struct PlannedFile {
     pub(super) version: VersionId,
     pub(super) whole: Whole,
     pub(super) pieces: Vec<PieceRecord>,
+    /// What other objects hold of the same pieces: read where the first choice falls short.
+    pub(super) copies: Vec<PieceRecord>,
     /// How many heads the name has.
     pub(super) heads: u64,
     /// How many bytes of the name the folder that was asked for takes, its slash included; 0 for a file.
@@ -51,7 +53,13 @@ impl PlannedFile {
         Err(Error::new(ErrorKind::Damaged, doing).with_hint("`shard catalog rebuild` makes it anew"))
     }
 
-    /// The parts of pieces that make up a range of the file, as ranges of their objects' payloads.
+    /// The piece in every object that has it, the first choice first.
+    pub(super) fn copies_of<'s>(&'s self, piece: &'s PieceRecord) -> impl Iterator<Item = &'s PieceRecord> {
+        let others = self.copies.iter().filter(|other| other.ordinal == piece.ordinal);
+        std::iter::once(piece).chain(others.filter(|other| other.bytes == piece.bytes))
+    }
+
+    /// The parts of pieces that make up a range of the file, as ranges of the pieces.
     pub(super) fn parts(&self, range: Range<u64>) -> Vec<(&PieceRecord, Range<u64>)> {
         let mut start = 0;
         let mut parts = Vec::new();
@@ -59,7 +67,7 @@ impl PlannedFile {
             let from = range.start.clamp(start, start + piece.bytes) - start;
             let to = range.end.clamp(start, start + piece.bytes) - start;
             if from < to {
-                parts.push((piece, piece.offset + from..piece.offset + to));
+                parts.push((piece, from..to));
             }
             start += piece.bytes;
         }
@@ -83,11 +91,16 @@ pub(super) async fn ask(origin: &Origin<'_>, request: &Request) -> Result<Vec<(S
             None => newest_of(origin, name).await,
         };
         match found {
-            Err(error) if error.kind == ErrorKind::NotFound => asked.push((name.to_string(), Err(error))),
+            Err(error) if is_absence(error.kind) => asked.push((name.to_string(), Err(error))),
             found => asked.push((name.to_string(), Ok(found?))),
         }
     }
     Ok(asked)
+}
+
+/// Whether it is about one name, and others may be had. (Without a store a name may be in what cannot be read.)
+fn is_absence(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::NotFound | ErrorKind::Lost | ErrorKind::Unavailable | ErrorKind::WrongKey)
 }
 
 async fn newest_of(origin: &Origin<'_>, name: &FileName) -> Result<Asked> {
@@ -161,6 +174,10 @@ fn plan(
     (heads, asked_bytes): (u64, usize),
 ) -> catalog::Result<Option<PlannedFile>> {
     let VersionRecord { id, name, whole: Some(whole), .. } = version else { return Ok(None) };
-    let pieces = catalog.pieces(id)?;
-    Ok(Some(PlannedFile { name, version: id, whole, pieces, heads, asked_bytes }))
+    let (mut pieces, mut copies) = (Vec::<PieceRecord>::new(), Vec::new());
+    for piece in catalog.piece_copies(id)? {
+        let is_copy = pieces.last().is_some_and(|last| last.ordinal == piece.ordinal);
+        if is_copy { copies.push(piece) } else { pieces.push(piece) }
+    }
+    Ok(Some(PlannedFile { name, version: id, whole, pieces, copies, heads, asked_bytes }))
 }

@@ -4,6 +4,8 @@ use crate::catalog::ShardState;
 use crate::error::{Error, ErrorKind};
 use crate::format::FileName;
 use crate::id::{Digest, ObjectId, VersionId};
+use crate::ops::ingest::FoundObject;
+use crate::ops::reader::ReadError;
 use serde::{Serialize, Serializer};
 
 /// What was recovered, and what was met on the way.
@@ -15,6 +17,8 @@ pub struct RecoverReport {
     pub damage: Vec<DamagedShard>,
     /// The files that were not recovered, while others were.
     pub failed: Vec<FailedRecovery>,
+    /// Objects that were found and cannot be read, where a folder or everything was asked for: files in them are missing.
+    pub unread: Vec<UnreadObject>,
     /// Bytes of shards that were read.
     pub bytes_read: u64,
     /// Bytes of files that were written.
@@ -67,6 +71,43 @@ pub struct FailedRecovery {
     pub kind: ErrorKind,
     /// Why, with its causes.
     pub error: String,
+    /// What a person can do about it.
+    pub hint: Option<String>,
+}
+
+/// An object of which it cannot be said which files it holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct UnreadObject {
+    /// The object.
+    pub object: ObjectId,
+    /// What kind of failure: where shards may be in places that were not named, it is not lost.
+    #[serde(serialize_with = "kind_name")]
+    pub kind: ErrorKind,
+    /// Why, with its causes.
+    pub error: String,
+}
+
+impl UnreadObject {
+    pub(super) fn new(found: &FoundObject, error: &ReadError, total_shards: usize) -> Self {
+        let kind = match error.kind() {
+            ErrorKind::WrongKey => ErrorKind::WrongKey,
+            _ if found.index_count() < total_shards => ErrorKind::Unavailable,
+            ErrorKind::Damaged => ErrorKind::Lost,
+            kind => kind,
+        };
+        Self { object: found.object, kind, error: with_causes(error) }
+    }
+}
+
+/// An error's text with those of what lies underneath.
+fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        text = format!("{text}: {next}");
+        cause = next.source();
+    }
+    text
 }
 
 fn kind_name<S: Serializer>(kind: &ErrorKind, serializer: S) -> Result<S::Ok, S::Error> {
@@ -75,12 +116,6 @@ fn kind_name<S: Serializer>(kind: &ErrorKind, serializer: S) -> Result<S::Ok, S:
 
 impl FailedRecovery {
     pub(super) fn new(name: FileName, version: Option<VersionId>, error: &Error) -> Self {
-        let mut text = error.to_string();
-        let mut cause = std::error::Error::source(error);
-        while let Some(next) = cause {
-            text = format!("{text}: {next}");
-            cause = next.source();
-        }
-        Self { name, version, kind: error.kind, error: text }
+        Self { name, version, kind: error.kind, error: with_causes(error), hint: error.hint.clone() }
     }
 }

@@ -1,8 +1,8 @@
 //! One recovering from beginning to end.
 
-use super::folder::NewFile;
 use super::group::Groups;
-use super::object::OpenObject;
+use super::new_file::NewFile;
+use super::object::{OpenObject, may_be_in_another};
 use super::origin::Origin;
 use super::outcome::Outcome;
 use super::plan::{self, Asked, PlannedFile};
@@ -11,11 +11,12 @@ use super::shared::SharedObject;
 use super::sink::{Extent, HashingSink, Sink, attributes};
 use super::target::{Files, Target};
 use super::{Existing, RecoverOptions, RecoverOutput, RecoverWhat};
+use crate::catalog::PieceRecord;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::FileName;
 use crate::id::VersionId;
 use crate::ops::Controls;
-use crate::ops::reader::compute;
+use crate::ops::reader::{ReadError, compute};
 use std::ops::{Range, RangeInclusive};
 use std::time::Instant;
 
@@ -62,6 +63,10 @@ impl<'a> Session<'a> {
         let asked = self.found(asked)?;
         let mut target = Target::open((output, &self.request), &asked).await?;
         self.begin(&asked)?;
+        // What is in them may belong to a folder; a file that was named is there, whatever else is not.
+        if asked.iter().any(|asked| matches!(asked, Asked::Folder { .. })) {
+            self.outcome.report.unread = self.origin.unread();
+        }
         let (mut alone, mut folders) = (Vec::new(), Vec::new());
         for asked in asked {
             match asked {
@@ -80,6 +85,9 @@ impl<'a> Session<'a> {
                 self.batch(alone, files).await?;
                 for prefix in folders {
                     self.folder(&prefix, files).await?;
+                }
+                if self.outcome.report.failed.is_empty() {
+                    files.keep_folders();
                 }
             }
         }
@@ -160,7 +168,12 @@ impl<'a> Session<'a> {
             }
         }
         for (object, sharing) in groups.sharing {
-            SharedObject::new(&self.request, &mut self.outcome, files).recover(&self.origin, object, sharing).await?;
+            let shared = SharedObject::new(&self.request, &mut self.outcome, files);
+            for file in shared.recover(&self.origin, object, sharing).await? {
+                if let Err(error) = self.write_file(&file, files).await {
+                    self.outcome.failed(&file, error)?;
+                }
+            }
         }
         files.sync().await
     }
@@ -178,6 +191,7 @@ impl<'a> Session<'a> {
     /// One file, to its place.
     async fn write_file(&mut self, file: &PlannedFile, files: &mut Files) -> Result<()> {
         let relative = files.relative(file)?;
+        files.take(&relative, file)?;
         let (folder, name) = files.place(&relative).await?;
         let output = folder.path_of(&name).display().to_string();
         let (existing, attributes) = (self.request.existing, attributes(&file.whole, self.extent()));
@@ -190,10 +204,7 @@ impl<'a> Session<'a> {
         file.check_pieces()?;
         let (range, extent) = (self.range_of(file)?, self.extent());
         for (piece, part) in file.parts(range) {
-            let mut object = OpenObject::open(&self.origin, piece.object).await?;
-            let poured = pour_part(&mut object, part, sink, &self.request.controls).await;
-            self.outcome.take(object.into_tally());
-            sink = poured?;
+            sink = self.pour_piece((file, piece), part, sink).await?;
         }
         let bytes = sink.bytes();
         sink.finish(&file.name, &file.whole, extent).await?;
@@ -201,6 +212,47 @@ impl<'a> Session<'a> {
         self.request.controls.items(1);
         Ok(())
     }
+
+    /// A part of a piece, from the first of the objects that have it, and where that falls short, on from the next.
+    async fn pour_piece<'s>(
+        &mut self,
+        (file, piece): (&PlannedFile, &PieceRecord),
+        mut part: Range<u64>,
+        mut sink: HashingSink<'s>,
+    ) -> Result<HashingSink<'s>> {
+        let mut failure: Option<Error> = None;
+        for copy in file.copies_of(piece) {
+            let wanted = copy.offset + part.start..copy.offset + part.end;
+            let error = match OpenObject::open(&self.origin, copy.object).await {
+                Err(error) => error,
+                Ok(mut object) => {
+                    let poured = pour_part(&mut object, wanted, sink, &self.request.controls).await;
+                    self.outcome.take(object.into_tally());
+                    let poured = poured?;
+                    let Some(error) = poured.shortfall else { return Ok(poured.sink) };
+                    sink = poured.sink;
+                    part.start += poured.bytes;
+                    error
+                }
+            };
+            if !may_be_in_another(error.kind) {
+                return Err(error);
+            }
+            // What cannot be read now may come back: that is the better news of the two.
+            let is_better = failure.as_ref().is_none_or(|_| error.kind == ErrorKind::Unavailable);
+            failure = if is_better { Some(error) } else { failure };
+        }
+        Err(failure.unwrap_or_else(|| ReadError::Stopped.into()))
+    }
+}
+
+/// What became of reading a part of a piece.
+struct Poured<'s> {
+    sink: HashingSink<'s>,
+    /// How many bytes the sink took.
+    bytes: u64,
+    /// Why it was not all.
+    shortfall: Option<Error>,
 }
 
 async fn pour_part<'s>(
@@ -208,12 +260,18 @@ async fn pour_part<'s>(
     part: Range<u64>,
     mut sink: HashingSink<'s>,
     controls: &Controls,
-) -> Result<HashingSink<'s>> {
-    let mut run = object.run(part.clone());
-    while let Some(bytes) = run.next(part.end).await? {
-        let count = bytes.len() as u64;
-        sink = sink.write(bytes).await?;
-        controls.bytes(count);
+) -> Result<Poured<'s>> {
+    let (mut run, mut taken) = (object.run(part.clone()), 0);
+    loop {
+        match run.next(part.end).await {
+            Ok(None) => return Ok(Poured { sink, bytes: taken, shortfall: None }),
+            Err(error) => return Ok(Poured { sink, bytes: taken, shortfall: Some(error) }),
+            Ok(Some(bytes)) => {
+                let count = bytes.len() as u64;
+                sink = sink.write(bytes).await?;
+                controls.bytes(count);
+                taken += count;
+            }
+        }
     }
-    Ok(sink)
 }

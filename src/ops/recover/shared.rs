@@ -1,8 +1,9 @@
 //! The files that share one object: its stripes are read once, small files are written several at a time.
 
-use super::folder::{Folder, NewFile};
+use super::folder::Folder;
 use super::group::{Span, place, spans};
-use super::object::{OpenObject, Run};
+use super::new_file::NewFile;
+use super::object::{OpenObject, Run, may_be_in_another};
 use super::origin::Origin;
 use super::outcome::Outcome;
 use super::plan::PlannedFile;
@@ -33,26 +34,36 @@ pub(super) struct SharedObject<'s> {
     outcome: &'s mut Outcome,
     files: &'s mut Files,
     in_flight: FuturesUnordered<SmallFile>,
+    /// What this object does not give and another one may.
+    elsewhere: Vec<PlannedFile>,
 }
 
 impl<'s> SharedObject<'s> {
     pub(super) fn new(request: &'s Request, outcome: &'s mut Outcome, files: &'s mut Files) -> Self {
-        Self { request, outcome, files, in_flight: FuturesUnordered::new() }
+        Self { request, outcome, files, in_flight: FuturesUnordered::new(), elsewhere: Vec::new() }
     }
 
+    /// Gives back those that this object does not give, and another one may.
     pub(super) async fn recover(
         mut self,
         origin: &Origin<'_>,
         object: ObjectId,
         sharing: Vec<PlannedFile>,
-    ) -> Result<()> {
+    ) -> Result<Vec<PlannedFile>> {
         let wanted = self.without_existing(sharing).await?;
         if wanted.is_empty() {
-            return Ok(());
+            return Ok(self.elsewhere);
         }
         let mut open = match OpenObject::open(origin, object).await {
             Ok(open) => open,
-            Err(error) => return self.outcome.all_failed(&wanted, error),
+            Err(error) => {
+                let has_copy = |file: &PlannedFile| may_be_in_another(error.kind) && !file.copies.is_empty();
+                let (elsewhere, failed): (Vec<_>, Vec<_>) = wanted.into_iter().partition(has_copy);
+                if !failed.is_empty() {
+                    self.outcome.all_failed(&failed, error)?;
+                }
+                return Ok(elsewhere);
+            }
         };
         let gap = open.stripe_bytes();
         let mut done = Ok(());
@@ -64,7 +75,7 @@ impl<'s> SharedObject<'s> {
         }
         let done = done.and(self.drain().await);
         self.outcome.take(open.into_tally());
-        done
+        done.map(|()| self.elsewhere)
     }
 
     /// Leaves out what is not to be replaced before anything is read for it.
@@ -92,6 +103,7 @@ impl<'s> SharedObject<'s> {
             self.files.sync().await?;
         }
         let relative = self.files.relative(file)?;
+        self.files.take(&relative, file)?;
         self.files.place(&relative).await
     }
 
@@ -101,7 +113,10 @@ impl<'s> SharedObject<'s> {
             let mut run = open.run(place(first).start..span.range.end);
             while let Some(file) = files.pop_front() {
                 if let Err(error) = self.file(&mut run, &file).await {
-                    self.outcome.failed(&file, error)?;
+                    match may_be_in_another(error.kind) && !file.copies.is_empty() {
+                        true => self.elsewhere.push(file),
+                        false => self.outcome.failed(&file, error)?,
+                    }
                     // Where the run stands is not known: the next file begins another.
                     break;
                 }

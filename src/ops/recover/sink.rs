@@ -1,6 +1,6 @@
 //! What takes a file's verified bytes, in order, and hashes them on the way.
 
-use super::folder::{Attributes, NewFile};
+use super::new_file::{Attributes, NewFile};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{FileName, Whole};
 use crate::id::Digest;

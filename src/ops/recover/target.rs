@@ -11,6 +11,7 @@ use crate::ops::reader::compute;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::OpenOptions;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -30,6 +31,10 @@ pub(super) struct Files {
     base: Arc<Folder>,
     names: Names,
     open: BTreeMap<PathBuf, Arc<Folder>>,
+    /// Which file took which path, where several were asked for, whose paths may meet.
+    taken: Option<BTreeMap<PathBuf, FileName>>,
+    /// The folders that were made, those above before those below.
+    made: Vec<PathBuf>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +57,15 @@ impl Target {
                 "a range or a version is of one file, and several were asked for",
             ));
         }
+        let mut target = Self::choose((output, request), asked).await?;
+        if let Self::Files(files) = &mut target {
+            files.taken = (asked.len() > 1).then(BTreeMap::new);
+        }
+        Ok(target)
+    }
+
+    async fn choose((output, request): (RecoverOutput, &Request), asked: &[Asked]) -> Result<Self> {
+        let one_file = matches!(asked, [Asked::File(_)]);
         let everything = request.what == RecoverWhat::All;
         let one_folder = matches!(asked, [Asked::Folder { .. }]) && !everything;
         match output {
@@ -76,6 +90,10 @@ impl Target {
 
     /// For one file: a folder to put it in, a device or pipe to write to, or its own path.
     async fn open_path(path: PathBuf) -> Result<Self> {
+        // As for cp: a path that ends in a slash is a folder's, whether it is there or not.
+        if path.as_os_str().as_bytes().ends_with(b"/") {
+            return Files::open(path, Names::LastPart).await;
+        }
         let looked_at = path.clone();
         match compute(move || std::fs::metadata(looked_at)).await? {
             Ok(metadata) if metadata.is_dir() => Files::open(path, Names::LastPart).await,
@@ -102,8 +120,8 @@ async fn is_folder(path: &Path) -> Result<bool> {
 
 impl Files {
     async fn open(path: PathBuf, names: Names) -> Result<Target> {
-        let base = Arc::new(compute(move || Folder::open(&path)).await??);
-        Ok(Target::Files(Self { base, names, open: BTreeMap::new() }))
+        let (base, made) = compute(move || Folder::open(&path)).await??;
+        Ok(Target::Files(Self { base: Arc::new(base), names, open: BTreeMap::new(), taken: None, made }))
     }
 
     /// A file's path below the base.
@@ -123,6 +141,15 @@ impl Files {
         Ok(FileName::new(below)?.to_path())
     }
 
+    /// Keeps a path for one file: another one that would get it too in this run is refused, whatever may be replaced.
+    pub(super) fn take(&mut self, path: &Path, file: &PlannedFile) -> Result<()> {
+        let Some(taken) = &mut self.taken else { return Ok(()) };
+        match taken.entry(path.to_owned()).or_insert_with(|| file.name.clone()) {
+            owner if *owner == file.name => Ok(()),
+            owner => Err(collision(path, (owner, &file.name))),
+        }
+    }
+
     /// Whether two files would get the same path.
     pub(super) fn refuse_collisions(&self, files: &[PlannedFile]) -> Result<()> {
         let mut paths = BTreeMap::new();
@@ -130,9 +157,7 @@ impl Files {
             let path = self.relative(file)?;
             let Some(other) = paths.insert(path.clone(), &file.name) else { continue };
             if *other != file.name {
-                let doing =
-                    format!("{:?} and {:?} would both become {}", other.as_str(), file.name.as_str(), path.display());
-                return Err(Error::new(ErrorKind::Invalid, doing).with_hint("recover them one by one"));
+                return Err(collision(&path, (other, &file.name)));
             }
         }
         Ok(())
@@ -145,10 +170,21 @@ impl Files {
         if let Some(folder) = self.open.get(&parent) {
             return Ok((Arc::clone(folder), name));
         }
-        let (base, below) = (Arc::clone(&self.base), parent.clone());
-        let folder = compute(move || base.below(&below)).await??;
+        let (base, below, mut made) = (Arc::clone(&self.base), parent.clone(), Vec::new());
+        let opening = move || {
+            let opened = base.below(&below, &mut made);
+            (opened, made)
+        };
+        let (folder, made) = compute(opening).await?;
+        self.made.extend(made);
+        let folder = folder?;
         self.open.insert(parent, Arc::clone(&folder));
         Ok((folder, name))
+    }
+
+    /// Every file came to its place: the folders that were made for them stay.
+    pub(super) fn keep_folders(&mut self) {
+        self.made.clear();
     }
 
     /// Whether it is time to [`Self::sync`], once nothing is on its way into the folders.
@@ -163,6 +199,20 @@ impl Files {
     }
 }
 
+impl Drop for Files {
+    /// Folders that were made for files that never came are nobody's. One with anything in it stays: it cannot be removed.
+    fn drop(&mut self) {
+        for folder in self.made.iter().rev() {
+            let _ = std::fs::remove_dir(folder);
+        }
+    }
+}
+
+fn collision(path: &Path, (one, other): (&FileName, &FileName)) -> Error {
+    let doing = format!("{:?} and {:?} would both become {}", one.as_str(), other.as_str(), path.display());
+    Error::new(ErrorKind::Invalid, doing).with_hint("recover them one by one")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -173,13 +223,21 @@ mod tests {
         let digest = Digest([0; 32]);
         let whole = Whole { total_bytes: 0, blake3: digest, mtime_ns: 0, mode: 0, generation: 1, parents: Vec::new() };
         let name = FileName::new(name).expect("a name");
-        PlannedFile { name, version: VersionId([0; 16]), whole, pieces: Vec::new(), heads: 1, asked_bytes }
+        PlannedFile {
+            name,
+            version: VersionId([0; 16]),
+            whole,
+            pieces: Vec::new(),
+            copies: Vec::new(),
+            heads: 1,
+            asked_bytes,
+        }
     }
 
     fn files(names: Names) -> (tempfile::TempDir, Files) {
         let dir = tempfile::tempdir().expect("a folder");
-        let base = Arc::new(Folder::open(dir.path()).expect("opens"));
-        (dir, Files { base, names, open: BTreeMap::new() })
+        let base = Arc::new(Folder::open(dir.path()).expect("opens").0);
+        (dir, Files { base, names, open: BTreeMap::new(), taken: None, made: Vec::new() })
     }
 
     #[test]

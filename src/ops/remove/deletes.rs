@@ -136,7 +136,7 @@ async fn delete_from_place(place: &RegisteredBackend, shard: ShardId) -> backend
     match place.backend.head(shard).await {
         Ok(bytes) => place.backend.delete(shard).await.map(|()| bytes),
         // It may be there unfinished: a write that its backend did not survive waits to be deleted too.
-        Err(error) if error.kind == ErrorKind::NotFound => clear_place(place.backend.as_ref(), shard).await.map(|()| 0),
+        Err(error) if error.kind == ErrorKind::NotFound => clear_place(place.backend.as_ref(), shard).await.map(|_| 0),
         Err(error) => Err(error),
     }
 }

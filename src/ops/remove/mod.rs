@@ -12,10 +12,12 @@
 //! removed by the same removal or an earlier one.
 
 mod deletes;
+mod lost;
 mod parts;
 
 pub use deletes::WaitingDeletes;
 pub(in crate::ops) use deletes::{Deletes, Which, delete_pending};
+pub use lost::remove_lost;
 
 use super::writer::{
     Contents, ObjectOptions, ObjectWriter, StoredObject, WriteFailures, index_allowance, new_object_shape,
@@ -32,6 +34,9 @@ use serde::Serialize;
 use std::collections::BTreeSet;
 use std::time::Instant;
 
+/// How many files of a folder are asked of the catalog at a time.
+const PAGE_FILES: usize = 1000;
+
 /// Which versions of the files go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum RemoveVersions {
@@ -47,8 +52,10 @@ pub enum RemoveVersions {
 /// What is removed.
 #[derive(Debug, Clone, Default)]
 pub struct RemoveOptions {
-    /// The files.
+    /// The files; a name that is no file's is taken for a folder's, and means all files in it.
     pub names: Vec<FileName>,
+    /// Folders, each for all files in it, whatever else has its name.
+    pub folders: Vec<FileName>,
     /// Which versions of them.
     pub versions: RemoveVersions,
     /// Progress and cancelling.
@@ -105,9 +112,19 @@ pub async fn remove(store: &Store, options: RemoveOptions) -> Result<RemoveRepor
     let mut doomed = Vec::new();
     for name in &options.names {
         let (wanted, versions) = (name.clone(), options.versions);
-        let found = store.catalog(move |catalog| find(catalog, &wanted, versions)).await?;
+        let mut found = store.catalog(move |catalog| find(catalog, &wanted, versions)).await?;
+        if found.is_empty() {
+            found = find_below(store, name, versions, &options.controls).await?;
+        }
         if found.is_empty() {
             return Err(not_found(name, options.versions));
+        }
+        doomed.extend(found.iter().map(Doomed::of));
+    }
+    for folder in &options.folders {
+        let found = find_below(store, folder, options.versions, &options.controls).await?;
+        if found.is_empty() {
+            return Err(not_found(folder, options.versions));
         }
         doomed.extend(found.iter().map(Doomed::of));
     }
@@ -129,10 +146,47 @@ fn find(catalog: &Catalog, name: &FileName, versions: RemoveVersions) -> crate::
     }
 }
 
+/// Of every file in a folder. A version by its id is of one file, and is not looked for there.
+async fn find_below(
+    store: &Store,
+    folder: &FileName,
+    versions: RemoveVersions,
+    controls: &Controls,
+) -> Result<Vec<VersionRecord>> {
+    let prefix = format!("{folder}/");
+    let (mut found, mut after) = (Vec::new(), None::<VersionRecord>);
+    loop {
+        controls.check_cancelled()?;
+        let (prefix, last) = (prefix.clone(), after.take());
+        let page = store.catalog(move |catalog| page_below(catalog, &prefix, versions, last.as_ref())).await?;
+        after = page.last().cloned();
+        found.extend(page);
+        if after.is_none() {
+            return Ok(found);
+        }
+    }
+}
+
+fn page_below(
+    catalog: &Catalog,
+    prefix: &str,
+    versions: RemoveVersions,
+    after: Option<&VersionRecord>,
+) -> crate::catalog::Result<Vec<VersionRecord>> {
+    match versions {
+        RemoveVersions::One(_) => Ok(Vec::new()),
+        RemoveVersions::All => catalog.list_versions(prefix, after, PAGE_FILES),
+        RemoveVersions::Newest => {
+            let page = catalog.list(prefix, after.map(|last| &last.name), PAGE_FILES)?;
+            Ok(page.into_iter().map(|listed| listed.newest).collect())
+        }
+    }
+}
+
 fn not_found(name: &FileName, versions: RemoveVersions) -> Error {
     let doing = match versions {
         RemoveVersions::One(version) => format!("there is no version {version} of {name}"),
-        _ => format!("there is no file {name}"),
+        _ => format!("there is no file or folder {name}"),
     };
     Error::new(ErrorKind::NotFound, doing).with_hint("`shard list --versions` shows what there is")
 }

@@ -14,7 +14,7 @@ mod report;
 mod select;
 
 use super::Controls;
-use super::examine::{Depth, Examination, Sample, Subject};
+use super::examine::{Depth, Examination, Sample, Subject, sample_bytes};
 use crate::catalog::CheckRecord;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{FileName, Manifest};
@@ -227,7 +227,8 @@ fn memory_kib(subject: &Subject, depth: Depth) -> u32 {
     let leaves = layout.stripe_count() * copies * Digest::BYTES as u64;
     let blocks = match depth {
         Depth::Full => (layout.shard_blocks_bytes() * copies).min(READER_BYTES),
-        Depth::Sample(_) | Depth::Quick => 0,
+        Depth::Sample(_) => sample_bytes(&layout),
+        Depth::Quick => 0,
     };
     let bytes = LEAST_BYTES + blocks + if depth == Depth::Quick { 0 } else { 2 * leaves };
     u32::try_from(bytes / 1024).unwrap_or(MEMORY_KIB).min(MEMORY_KIB)

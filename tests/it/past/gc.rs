@@ -6,6 +6,7 @@ use shard::format::{Index, ObjectKind, Piece};
 use shard::id::{Digest, ProcessId};
 use shard::ops::Controls;
 use shard::ops::gc::GcMode;
+use shard::ops::recover::{Existing, RecoverOptions, RecoverOutput, RecoverWhat, recover};
 use shard::ops::writer::{Contents, ObjectOptions, ObjectWriter, WriteFailures};
 use shard::stripe::{Check, Seal};
 
@@ -22,6 +23,7 @@ async fn packing_anew_keeps_what_lives_and_frees_the_rest() {
     }
     let planned = gc(&store, GcOptions { mode: GcMode::DryRun, ..GcOptions::default() }).await.expect("a plan");
     assert_eq!((planned.repacked[0].live_bytes, planned.repacked[0].to), (150_000, None));
+    assert!(planned.shards_deleted == 5 && planned.bytes_freed > 500_000, "those of the old object");
     assert!(heads(&store, "folder/f8").await.len() == 1 && world.shard_bytes() > full, "a dry run does nothing");
     let report = run_gc(&store).await;
     assert_eq!(report.repacked.len(), 1);
@@ -174,6 +176,7 @@ async fn what_a_dead_process_left_half_written_is_cleared() {
     let object = ObjectId([0xab; 16]);
     let planted = world.folder(0).join(format!("objects/ab/{object}.0.shard"));
     fs::create_dir_all(planted.parent().expect("a folder")).expect("a folder");
+    let length = content.len() as u64;
     fs::write(&planted, content).expect("planted");
     let entry = JournalEntry {
         object,
@@ -184,7 +187,100 @@ async fn what_a_dead_process_left_half_written_is_cleared() {
         shards: (0..5).map(|index| (index, world.id(usize::from(index)))).collect(),
     };
     store.catalog(move |catalog| catalog.begin(&entry)).await.expect("journaled");
-    run_gc(&store).await;
-    assert!(!planted.exists() && world.folder(0).join(path).exists());
+    let unfinished = world.folder(1).join(format!("tmp/{object}.1.0123456789abcdef.part"));
+    fs::create_dir_all(unfinished.parent().expect("a folder")).expect("a folder");
+    fs::write(&unfinished, bytes(2, 30_000)).expect("planted");
+    let planned = gc(&store, GcOptions { mode: GcMode::DryRun, ..GcOptions::default() }).await.expect("a plan");
+    assert!(planned.leftovers == 1 && unfinished.exists() && !planned.is_nothing());
+    let report = run_gc(&store).await;
+    assert_eq!((report.leftovers, report.bytes_freed), (1, 30_000 + length), "and it says so");
+    assert!(!planted.exists() && !unfinished.exists() && world.folder(0).join(path).exists());
     assert!(store.catalog(|catalog| catalog.journals()).await.expect("the catalog").is_empty());
+}
+
+/// What a gc leaves behind that is killed after it packed this file anew, and before it gives the old object up.
+async fn pack_and_die(store: &Store, old: ObjectId, kept: &str) -> ObjectId {
+    let old_reader = reader(store, old).await;
+    let mut pieces = old_reader.index().await.expect("an index").pieces;
+    pieces.retain(|piece| piece.name == name(kept));
+    let options = ObjectOptions {
+        kind: ObjectKind::Data,
+        geometry: RedundancyLevel::Personal.geometry(),
+        seal: Seal::Key,
+        check: Check::Parity,
+        file: None,
+        failures: WriteFailures::default(),
+        controls: Controls::default(),
+    };
+    let id = ObjectId((u128::from_be_bytes(old.0) - (1 << 80)).to_be_bytes());
+    let mut writer = ObjectWriter::begin_as(store, options, id).await.expect("a writer");
+    for piece in &mut pieces {
+        let content: Vec<_> =
+            old_reader.payload(piece.offset..piece.offset + piece.bytes).try_collect().await.expect("readable");
+        piece.offset = writer.payload_bytes();
+        writer.append(&content.concat()).await.expect("written");
+    }
+    let index = Index { pieces, removal: None };
+    writer.finish(Contents { index, piece_hashes: Vec::new() }).await.expect("stored").id
+}
+
+/// An object half of which is removed, and its copy of the rest.
+async fn half_packed(store: &Store) -> (ObjectId, ObjectId) {
+    let old = put_together(store, &[("keep", bytes(1, 1000)), ("big", bytes(2, 90_000))]).await.objects[0].id;
+    remove_file(store, "folder/big", RemoveVersions::All).await;
+    (old, pack_and_die(store, old, "folder/keep").await)
+}
+
+fn lose_shards(world: &World, object: ObjectId, backends: std::ops::Range<usize>) {
+    for backend in backends {
+        let shards = world.shards(backend).into_keys().filter(|path| path.contains(&object.to_string()));
+        shards.for_each(|path| fs::remove_file(world.folder(backend).join(path)).expect("lost"));
+    }
+}
+
+async fn recovered(store: &Store, text: &str) -> Result<Vec<u8>, shard::Error> {
+    let out = TempDir::new().expect("a folder");
+    let options = RecoverOptions {
+        what: RecoverWhat::Names(vec![name(text)]),
+        version: None,
+        range: None,
+        output: RecoverOutput::Path(out.path().join("out")),
+        existing: Existing::Keep,
+        controls: Controls::default(),
+    };
+    recover(store, options).await?;
+    Ok(fs::read(out.path().join("out")).expect("a file"))
+}
+
+#[tokio::test]
+async fn nothing_is_given_up_for_a_copy_that_is_whole_by_record_alone() {
+    let world = World::new(5).await;
+    let store = world.open("a").await;
+    let (_old, copy) = half_packed(&store).await;
+    lose_shards(&world, copy, 0..3);
+    let report = run_gc(&store).await;
+    assert!(report.emptied.is_empty() && report.repacked.len() == 1, "{report:?}");
+    assert!(recovered(&store, "folder/keep").await.expect("recovered") == bytes(1, 1000));
+}
+
+#[tokio::test]
+async fn an_object_goes_once_every_byte_of_the_copy_of_what_lives_in_it_was_read() {
+    let world = World::new(5).await;
+    let store = world.open("a").await;
+    let (old, copy) = half_packed(&store).await;
+    let report = run_gc(&store).await;
+    assert_eq!((report.emptied.as_slice(), report.repacked.len()), (&[old][..], 0));
+    assert!(world.all_shards().keys().all(|(_, path)| path.contains(&copy.to_string())));
+    assert!(recovered(&store, "folder/keep").await.expect("recovered") == bytes(1, 1000));
+}
+
+#[tokio::test]
+async fn a_file_is_recovered_from_whichever_object_still_gives_it() {
+    let world = World::new(5).await;
+    let store = world.open("a").await;
+    let (old, copy) = half_packed(&store).await;
+    lose_shards(&world, copy, 0..3);
+    assert!(recovered(&store, "folder/keep").await.expect("from the old one") == bytes(1, 1000));
+    lose_shards(&world, old, 2..5);
+    assert_eq!(recovered(&store, "folder/keep").await.expect_err("neither has it").kind, shard::ErrorKind::Lost);
 }

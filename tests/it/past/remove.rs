@@ -2,7 +2,9 @@
 
 use super::*;
 use shard::error::ErrorKind;
+use shard::ops::Controls;
 use shard::ops::prune::{KeepRule, PruneOptions, prune};
+use shard::ops::remove::remove_lost;
 use std::num::NonZeroU32;
 
 #[tokio::test]
@@ -119,4 +121,71 @@ async fn pruning_keeps_the_newest_of_every_file_below_the_prefix() {
     assert!(again.expect("pruned").removals.is_empty(), "nothing to prune writes nothing");
     let nothing = prune(&store, PruneOptions::default()).await;
     assert_eq!(nothing.expect_err("no rule").kind, ErrorKind::Invalid);
+}
+
+fn lose_shards(world: &World, backends: std::ops::Range<usize>) {
+    for backend in backends {
+        let shards = world.shards(backend).into_keys();
+        shards.for_each(|file| fs::remove_file(world.folder(backend).join(file)).expect("lost"));
+    }
+}
+
+#[tokio::test]
+async fn a_lost_object_without_a_readable_index_goes_when_its_id_is_given_and_not_before_it_is_lost() {
+    let world = World::new(5).await;
+    let store = world.open("a").await;
+    let object = put_bytes(&store, "file", bytes(1, 1000)).await.objects[0].id;
+    let refused = remove_lost(&store, object, &Controls::default()).await.expect_err("it is whole");
+    assert_eq!(refused.kind, ErrorKind::Refused);
+    lose_shards(&world, 0..3);
+    let refused = remove_lost(&store, object, &Controls::default()).await.expect_err("a file is known to be in it");
+    assert!(refused.kind == ErrorKind::Refused && refused.hint.is_some_and(|hint| hint.contains("remove file")));
+    drop(store);
+    world.lose_catalog("a");
+    world.unmount(4);
+    let store = world.open("a").await;
+    run_rebuild(&store).await;
+    drop(store);
+    world.mount(4);
+    let store = world.open("a").await;
+    run_refresh(&store).await;
+    assert!(names(&store).await.is_empty(), "nobody knows what was in it");
+    let removed = remove_lost(&store, object, &Controls::default()).await.expect("removed");
+    assert_eq!((removed.files.len(), removed.objects_emptied, removed.shards_deleted), (0, 1, 2));
+    run_gc(&store).await;
+    assert!(world.all_shards().is_empty());
+    let gone = remove_lost(&store, object, &Controls::default()).await.expect_err("it is gone");
+    assert_eq!(gone.kind, ErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn an_object_that_is_out_of_reach_is_not_taken_for_lost() {
+    let world = World::new(5).await;
+    let object = put_bytes(&world.open("a").await, "file", bytes(1, 1000)).await.objects[0].id;
+    (0..3).for_each(|backend| world.unmount(backend));
+    let store = world.open("a").await;
+    let refused = remove_lost(&store, object, &Controls::default()).await.expect_err("it may come back");
+    assert_eq!(refused.kind, ErrorKind::Unavailable);
+}
+
+#[tokio::test]
+async fn a_folder_goes_with_all_files_in_it_and_no_other() {
+    let world = World::new(3).await;
+    let store = world.open("a").await;
+    for text in ["top/a", "top/b", "top", "topping"] {
+        for round in 0..2 {
+            put_at(&store, text, bytes(round, 1000), RedundancyLevel::Minimal).await;
+        }
+    }
+    let folder = |versions| RemoveOptions { folders: vec![name("top")], versions, ..RemoveOptions::default() };
+    assert_eq!(remove(&store, folder(RemoveVersions::Newest)).await.expect("removed").files.len(), 2);
+    assert_eq!(names(&store).await, ["top", "top/a", "top/b", "topping"], "the older ones are the newest again");
+    assert_eq!(remove(&store, folder(RemoveVersions::All)).await.expect("removed").files.len(), 2);
+    assert_eq!(names(&store).await, ["top", "topping"]);
+    let refused = remove(&store, folder(RemoveVersions::All)).await.expect_err("it is empty");
+    assert_eq!(refused.kind, ErrorKind::NotFound);
+    remove_file(&store, "top", RemoveVersions::All).await;
+    put_at(&store, "top/c", bytes(1, 10), RedundancyLevel::Minimal).await;
+    remove_file(&store, "top", RemoveVersions::Newest).await;
+    assert_eq!(names(&store).await, ["topping"], "a name that is no file's is a folder's");
 }
