@@ -134,6 +134,7 @@ impl ReadError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Unavailable { .. } => ErrorKind::Unavailable,
+            Self::NoManifest { source: Some(ManifestError::ForeignStore { .. }), .. } => ErrorKind::WrongKey,
             Self::NoManifest { unreachable, .. } if *unreachable > 0 => ErrorKind::Unavailable,
             Self::Shares { good, needed, unreachable, .. } if good + unreachable >= *needed => ErrorKind::Unavailable,
             Self::Lost { .. } | Self::Shares { .. } | Self::NoManifest { .. } => ErrorKind::Lost,
