@@ -70,7 +70,7 @@ fn insert_object(tx: &Transaction<'_>, object: &ObjectRecord) -> Result<bool, Fa
     run(
         tx,
         "INSERT INTO object (id, kind, data_shards, total_shards, block_bytes, stripe_count, payload_bytes, seal, root,
-            dead, state) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 0)",
+            dead, state, created_ns) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 0, ?11)",
         params![
             object.id,
             object.kind,
@@ -82,6 +82,7 @@ fn insert_object(tx: &Transaction<'_>, object: &ObjectRecord) -> Result<bool, Fa
             object.seal,
             object.root,
             is_dead,
+            object.created_ns,
         ],
     )?;
     run(

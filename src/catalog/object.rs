@@ -171,7 +171,7 @@ fn live_objects_of(connection: &Connection, version: VersionId) -> Result<Vec<Ob
 
 fn load(connection: &Connection, id: ObjectId) -> Result<Option<ObjectRecord>, Fault> {
     let sql = "SELECT kind, data_shards, total_shards, block_bytes, stripe_count, payload_bytes, seal, root, public,
-        signature, sealed FROM object JOIN manifest ON object = id WHERE id = ?1";
+        signature, sealed, created_ns FROM object JOIN manifest ON object = id WHERE id = ?1";
     first(connection, sql, [id], |row| {
         Ok(ObjectRecord {
             id,
@@ -185,6 +185,7 @@ fn load(connection: &Connection, id: ObjectId) -> Result<Option<ObjectRecord>, F
             public: row.get(8)?,
             signature: row.get(9)?,
             sealed: row.get(10)?,
+            created_ns: row.get(11)?,
         })
     })
 }

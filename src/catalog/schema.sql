@@ -27,7 +27,8 @@ CREATE TABLE object (
     margin INTEGER,
     backend_margin INTEGER,
     checked_ns INTEGER,
-    verified_ns INTEGER
+    verified_ns INTEGER,
+    created_ns INTEGER
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX object_by_age ON object (verified_ns, id) WHERE dead = 0;
 CREATE INDEX object_unwell ON object (id) WHERE dead = 0 AND state <> 0;

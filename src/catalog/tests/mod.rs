@@ -86,6 +86,7 @@ fn commit_of(number: u8, index: Index) -> Commit {
         payload_bytes: 1000,
         seal: 0,
         root: Digest([number; 32]),
+        created_ns: Some(i64::from(number)),
         public: vec![number, 1],
         signature: vec![number, 2],
         sealed: vec![number, 3],
