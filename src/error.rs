@@ -142,6 +142,7 @@ impl From<catalog::Error> for Error {
         let kind = match &error {
             catalog::Error::Full { .. } => ErrorKind::Space,
             catalog::Error::Busy { .. } => ErrorKind::Busy,
+            catalog::Error::OtherStore { .. } | catalog::Error::OtherKey { .. } => ErrorKind::WrongKey,
             // Damage has a name of its own: here the file could not be reached, or not be written.
             catalog::Error::Io { .. } | catalog::Error::Database { .. } => ErrorKind::Local,
             _ => ErrorKind::Damaged,
@@ -176,6 +177,7 @@ mod tests {
         for (error, kind) in [
             (catalog::Error::Full { path: path(), source: source() }, ErrorKind::Space),
             (catalog::Error::Busy { path: path(), source: source() }, ErrorKind::Busy),
+            (catalog::Error::OtherKey { path: path() }, ErrorKind::WrongKey),
             (catalog::Error::Database { path: path(), source: source() }, ErrorKind::Local),
             (catalog::Error::Io { path: path(), source: io }, ErrorKind::Local),
             (damaged, ErrorKind::Damaged),

@@ -61,6 +61,7 @@
 //! | What was removed does not come back with an old backend. | `a_dead_object_does_not_come_back_with_a_backend_that_has_its_shards` |
 //! | What is known follows from what was committed, in any order and on any machine; versions that do not know each other are both shown. | `what_is_known_follows_from_what_was_committed_and_not_from_the_order` · `heads_that_do_not_know_each_other_are_both_shown_newest_first` |
 //! | A stored name leads nowhere out of its folder. | `a_name_cannot_lead_out_of_its_folder` |
+//! | A copy of the catalog tells no name, size, time or hash of a file, and what is sealed in it opens in its own row alone. | `a_copied_catalog_tells_nothing_after_put_overwrite_remove_and_rebuild` · `what_is_sealed_opens_in_its_own_row_alone` |
 //! | The key is shown nowhere, and not used when others can read it. | `a_master_key_is_not_shown` · `a_key_that_others_can_read_is_refused` |
 //!
 //! # Three depths

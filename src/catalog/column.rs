@@ -1,8 +1,7 @@
-//! How identifiers, names, states and numbers are kept in columns, and the few ways a statement is run.
+//! How identifiers, states and numbers are kept in columns, and the few ways a statement is run.
 
 use super::error::{Fault, Overflow};
 use super::record::{ObjectKind, ObjectState, Purpose, ShardState};
-use crate::format::FileName;
 use crate::id::{BackendId, Digest, Geometry, ObjectId, ProcessId, StoreId, VersionId};
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, Type, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Params, Row};
@@ -52,18 +51,6 @@ code_column!(ObjectKind { Data = 0, Removal = 1 });
 code_column!(ShardState { Ok = 0, Missing = 1, Corrupt = 2, Misplaced = 3, Unreachable = 4, Surplus = 5 });
 code_column!(ObjectState { Healthy = 0, Degraded = 1, Unavailable = 2, Lost = 3 });
 code_column!(Purpose { Put = 0, Repair = 1, Move = 2 });
-
-impl ToSql for FileName {
-    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        Ok(self.as_str().into())
-    }
-}
-
-impl FromSql for FileName {
-    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
-        Self::new(value.as_str()?).map_err(|error| FromSqlError::Other(Box::new(error)))
-    }
-}
 
 /// An unsigned number; the database holds signed ones.
 #[derive(Debug, Clone, Copy)]

@@ -3,11 +3,15 @@
 use super::column::{Count, all, first, run};
 use super::error::{Error, Fault, Result};
 use super::record::{Commit, ObjectRecord, Purpose};
-use super::{Catalog, heads, place, removal};
+use super::sealed::{Tag, seal_extent, seal_hash, seal_name, seal_whole};
+use super::{Catalog, folder, heads, place, removal};
+use crate::crypto::CatalogKey;
+use crate::format::FileName;
 use crate::format::index::{Piece, Whole};
 use crate::id::{Digest, ObjectId, VersionId};
 use rusqlite::{Transaction, params};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 impl Catalog {
     /// Takes in an object, all of it or nothing: where its shards are, what it holds, what it removes; and ends the
@@ -16,11 +20,12 @@ impl Catalog {
     /// Committing an object again adds places that were not known and changes nothing else. An object that a removal
     /// names stays dead: its shards are to be deleted. [`Error::OtherRoot`] if the id is known with another root.
     pub fn commit(&mut self, commit: &Commit) -> Result<()> {
-        self.write(|tx| take_in(tx, commit))
+        let key = Arc::clone(&self.key);
+        self.write(|tx| take_in(tx, &key, commit))
     }
 }
 
-fn take_in(tx: &Transaction<'_>, commit: &Commit) -> Result<(), Fault> {
+fn take_in(tx: &Transaction<'_>, key: &CatalogKey, commit: &Commit) -> Result<(), Fault> {
     let object = commit.object.id;
     let is_dead = insert_object(tx, &commit.object)?;
     for shard in &commit.shards {
@@ -32,17 +37,19 @@ fn take_in(tx: &Transaction<'_>, commit: &Commit) -> Result<(), Fault> {
     }
     let mut touched = BTreeSet::new();
     for piece in &commit.index.pieces {
-        insert_piece(tx, object, piece)?;
+        insert_piece(tx, key, object, piece)?;
         touched.insert(piece.version);
     }
     for (version, ordinal, blake3) in &commit.piece_hashes {
-        let sql = "UPDATE piece SET blake3 = ?4 WHERE version = ?1 AND ordinal = ?2 AND object = ?3 AND blake3 IS NULL";
-        run(tx, sql, params![version, ordinal, object, blake3])?;
+        let sql = "UPDATE piece SET sealed_hash = ?4
+            WHERE version = ?1 AND ordinal = ?2 AND object = ?3 AND sealed_hash IS NULL";
+        let sealed = seal_hash(key, (*version, *ordinal, object), blake3);
+        run(tx, sql, params![version, ordinal, object, sealed])?;
     }
     if let Some(removal) = &commit.index.removal {
-        removal::apply(tx, object, removal, &mut touched)?;
+        removal::apply(tx, key, (object, removal), &mut touched)?;
     }
-    heads::settle(tx, &touched)?;
+    heads::settle(tx, key, &touched)?;
     place::settle_unchecked_state(tx, object)?;
     run(tx, "DELETE FROM journal WHERE object = ?1 AND purpose = ?2", params![object, Purpose::Put])?;
     Ok(())
@@ -63,7 +70,7 @@ fn insert_object(tx: &Transaction<'_>, object: &ObjectRecord) -> Result<bool, Fa
     run(
         tx,
         "INSERT INTO object (id, kind, data_shards, total_shards, block_bytes, stripe_count, payload_bytes, seal, root,
-            dead, state) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 0)",
+            dead, state, created_ns) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 0, ?11)",
         params![
             object.id,
             object.kind,
@@ -75,6 +82,7 @@ fn insert_object(tx: &Transaction<'_>, object: &ObjectRecord) -> Result<bool, Fa
             object.seal,
             object.root,
             is_dead,
+            object.created_ns,
         ],
     )?;
     run(
@@ -85,40 +93,47 @@ fn insert_object(tx: &Transaction<'_>, object: &ObjectRecord) -> Result<bool, Fa
     Ok(is_dead)
 }
 
-fn insert_piece(tx: &Transaction<'_>, object: ObjectId, piece: &Piece) -> Result<(), Fault> {
+fn insert_piece(tx: &Transaction<'_>, key: &CatalogKey, object: ObjectId, piece: &Piece) -> Result<(), Fault> {
+    let tag = know_version(tx, key, (piece.version, &piece.name))?;
+    run(tx, "UPDATE version SET seen = 1 WHERE id = ?1 AND seen = 0", [piece.version])?;
     run(
         tx,
-        "INSERT INTO version (id, name, complete, removed, head, seen) VALUES (?1, ?2, 0, 0, 0, 1)
-            ON CONFLICT (id) DO UPDATE SET seen = 1 WHERE seen = 0",
-        params![piece.version, piece.name],
-    )?;
-    run(
-        tx,
-        "INSERT INTO piece (version, ordinal, object, payload_offset, bytes) VALUES (?1, ?2, ?3, ?4, ?5)
-            ON CONFLICT DO NOTHING",
-        params![piece.version, piece.ordinal, object, Count(piece.offset), Count(piece.bytes)],
+        "INSERT INTO piece (version, ordinal, object, sealed_extent) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
+        params![piece.version, piece.ordinal, object, seal_extent(key, object, piece)?],
     )?;
     match &piece.last {
-        Some(whole) => learn_whole(tx, piece, whole),
+        Some(whole) => learn_whole(tx, piece, whole, &seal_whole(key, piece.version, (tag, whole))?),
         None => Ok(()),
     }
 }
 
+/// Makes a version known by its name, if it is not; gives the tag of the name that it is known by.
+pub(super) fn know_version(
+    tx: &Transaction<'_>,
+    key: &CatalogKey,
+    (version, name): (VersionId, &FileName),
+) -> Result<Tag, Fault> {
+    if let Some(known) = first(tx, "SELECT name_tag FROM version WHERE id = ?1", [version], |row| row.get(0))? {
+        return Ok(known);
+    }
+    let tag = Tag::of_name(key, name);
+    let folder = folder::enter(tx, key, name)?;
+    run(
+        tx,
+        "INSERT INTO version (id, name_tag, folder, sealed_name, complete, removed, head, seen)
+            VALUES (?1, ?2, ?3, ?4, 0, 0, 0, 0)",
+        params![version, tag, folder, seal_name(key, version, (tag, name))],
+    )?;
+    Ok(tag)
+}
+
 /// The last piece says what the whole is; the first word counts.
-fn learn_whole(tx: &Transaction<'_>, piece: &Piece, whole: &Whole) -> Result<(), Fault> {
+fn learn_whole(tx: &Transaction<'_>, piece: &Piece, whole: &Whole, sealed: &[u8]) -> Result<(), Fault> {
     let news = run(
         tx,
-        "UPDATE version SET last_ordinal = ?2, total_bytes = ?3, blake3 = ?4, mtime_ns = ?5, mode = ?6, generation = ?7
+        "UPDATE version SET last_ordinal = ?2, generation = ?3, sealed_whole = ?4
             WHERE id = ?1 AND last_ordinal IS NULL",
-        params![
-            piece.version,
-            piece.ordinal,
-            Count(whole.total_bytes),
-            whole.blake3,
-            whole.mtime_ns,
-            whole.mode,
-            Count(whole.generation),
-        ],
+        params![piece.version, piece.ordinal, Count(whole.generation), sealed],
     )?;
     if news == 1 {
         for (position, parent) in (0_i64..).zip(&whole.parents) {

@@ -46,6 +46,12 @@ pub enum Error {
         /// Whose it is.
         found: StoreId,
     },
+    /// It was sealed with another key than this.
+    #[error("the catalog {} is sealed with another key", path.display())]
+    OtherKey {
+        /// Where.
+        path: PathBuf,
+    },
     /// The file is not what was written; it can be made anew from the backends.
     #[error("the catalog {} is damaged: {what}", path.display())]
     Damaged {

@@ -3,7 +3,9 @@
 use super::column::{all, first, run};
 use super::error::{Error, Fault, Result};
 use super::record::JournalEntry;
+use super::sealed::{open_journal_name, seal_journal_name};
 use super::{Catalog, place};
+use crate::crypto::CatalogKey;
 use crate::id::{BackendId, ObjectId};
 use rusqlite::{Connection, Row, params};
 
@@ -12,6 +14,7 @@ impl Catalog {
     ///
     /// [`Error::Journaled`] if there is an entry for the object.
     pub fn begin(&mut self, entry: &JournalEntry) -> Result<()> {
+        let sealed_name = entry.name.as_ref().map(|name| seal_journal_name(&self.key, entry.object, name));
         self.write(|tx| {
             let sql = "SELECT process FROM journal WHERE object = ?1";
             if let Some(process) = first(tx, sql, [entry.object], |row| row.get(0))? {
@@ -19,8 +22,8 @@ impl Catalog {
             }
             run(
                 tx,
-                "INSERT INTO journal (object, process, purpose, name, version) VALUES (?1, ?2, ?3, ?4, ?5)",
-                params![entry.object, entry.process, entry.purpose, entry.name, entry.version],
+                "INSERT INTO journal (object, process, purpose, sealed_name, version) VALUES (?1, ?2, ?3, ?4, ?5)",
+                params![entry.object, entry.process, entry.purpose, sealed_name, entry.version],
             )?;
             entry.shards.iter().try_for_each(|(index, backend)| insert_place(tx, entry.object, *index, *backend))
         })
@@ -39,8 +42,8 @@ impl Catalog {
     /// Every entry, in the order of the objects' ids.
     pub fn journals(&self) -> Result<Vec<JournalEntry>> {
         self.read(|tx| {
-            let sql = "SELECT object, process, purpose, name, version FROM journal ORDER BY object";
-            let mut entries = all(tx, sql, [], read_entry)?;
+            let sql = "SELECT object, process, purpose, sealed_name, version FROM journal ORDER BY object";
+            let mut entries = all(tx, sql, [], |row| read_entry(&self.key, row))?;
             for entry in &mut entries {
                 let sql = "SELECT shard_index, backend FROM journal_shard WHERE object = ?1
                     ORDER BY shard_index, backend";
@@ -76,12 +79,14 @@ fn insert_place(connection: &Connection, object: ObjectId, index: u8, backend: B
     run(connection, sql, params![object, index, backend]).map(drop)
 }
 
-fn read_entry(row: &Row<'_>) -> rusqlite::Result<JournalEntry> {
+fn read_entry(key: &CatalogKey, row: &Row<'_>) -> rusqlite::Result<JournalEntry> {
+    let object = row.get(0)?;
+    let sealed_name = row.get_ref(3)?.as_blob_or_null()?;
     Ok(JournalEntry {
-        object: row.get(0)?,
+        object,
         process: row.get(1)?,
         purpose: row.get(2)?,
-        name: row.get(3)?,
+        name: sealed_name.map(|sealed| open_journal_name(key, object, sealed)).transpose()?,
         version: row.get(4)?,
         shards: Vec::new(),
     })

@@ -1,29 +1,46 @@
-//! Files by name, in pages.
+//! Files by name, in pages. The database cannot put sealed names in order: a listing opens the names it is about once, keeps
+//! them in order while it goes on, and reads the rest page by page.
 
 use super::Catalog;
 use super::column::{Count, all, row_limit, value};
 use super::error::{Fault, Result};
 use super::file::{COLUMNS, versions_by};
 use super::record::{ListedFile, VersionRecord};
+use super::sealed::{Tag, open_name};
+use crate::crypto::CatalogKey;
 use crate::format::FileName;
-use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{Connection, ToSql, params};
+use rusqlite::{Connection, Row, params};
+
+/// Names of a listing that is under way: those of its prefix that had heads when it began.
+#[derive(Debug)]
+pub(super) struct Walk {
+    prefix: String,
+    /// In order, each once.
+    names: Vec<(FileName, Tag)>,
+}
+
+impl Walk {
+    fn after(&self, after: Option<&FileName>) -> &[(FileName, Tag)] {
+        let begin = after.map_or(0, |after| self.names.partition_point(|(name, _)| name <= after));
+        &self.names[begin..]
+    }
+}
 
 impl Catalog {
     /// The next files after `after`, in the order of their names: the one that is called `prefix` and all in the folder
     /// `prefix`; an empty prefix is everything, and one that ends in a slash is the folder alone.
+    ///
+    /// Fewer than `limit` are the last. A file that came since the first page may be missing.
     pub fn list(&self, prefix: &str, after: Option<&FileName>, limit: usize) -> Result<Vec<ListedFile>> {
-        let sql = "SELECT DISTINCT name FROM version
-            WHERE head = 1 AND name >= ?1 AND name < ?2 ORDER BY name LIMIT ?3";
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
         self.read(|tx| {
             let mut files = Vec::new();
-            for range in ranges(prefix, after) {
-                let rest = row_limit(limit.saturating_sub(files.len()));
-                let names: Vec<FileName> = all(tx, sql, params![range.low, range.high, rest], |row| row.get(0))?;
-                for name in names {
-                    files.extend(listed(tx, &name)?);
-                }
-            }
+            self.walk(tx, prefix, after, &mut |tag| {
+                files.extend(listed(tx, &self.key, tag)?);
+                Ok(files.len() < limit)
+            })?;
             Ok(files)
         })
     }
@@ -36,80 +53,121 @@ impl Catalog {
         after: Option<&VersionRecord>,
         limit: usize,
     ) -> Result<Vec<VersionRecord>> {
-        let sql = format!(
-            "SELECT {COLUMNS} FROM version WHERE complete = 1 AND removed = 0 AND name >= ?1 AND name < ?2
-                ORDER BY name, generation DESC, id DESC LIMIT ?3"
-        );
         self.read(|tx| {
-            let mut versions = after.map_or(Ok(Vec::new()), |last| older_of_name(tx, last, limit))?;
-            for range in ranges(prefix, after.map(|last| &last.name)) {
-                let rest = row_limit(limit.saturating_sub(versions.len()));
-                versions.extend(versions_by(tx, &sql, params![range.low, range.high, rest])?);
+            let mut versions = after.map_or(Ok(Vec::new()), |last| older_of_name(tx, &self.key, last, limit))?;
+            if versions.len() >= limit {
+                return Ok(versions);
             }
+            // A name that has a complete version has a head.
+            self.walk(tx, prefix, after.map(|last| &last.name), &mut |tag| {
+                versions.extend(live_of_name(tx, &self.key, tag, limit - versions.len())?);
+                Ok(versions.len() < limit)
+            })?;
             Ok(versions)
         })
     }
+
+    /// Visits the names of a prefix after `after`, in order, until the visitor has enough.
+    ///
+    /// The walk that was begun last is kept for the next page, until its end is reached.
+    fn walk(
+        &self,
+        connection: &Connection,
+        prefix: &str,
+        after: Option<&FileName>,
+        visit: &mut dyn FnMut(Tag) -> Result<bool, Fault>,
+    ) -> Result<(), Fault> {
+        let kept = self.walk.take().filter(|walk| after.is_some() && walk.prefix == prefix);
+        let walk = match kept {
+            Some(walk) => walk,
+            None => Walk { prefix: prefix.to_owned(), names: names_below(connection, &self.key, prefix)? },
+        };
+        for (_, tag) in walk.after(after) {
+            if !visit(*tag)? {
+                self.walk.replace(Some(walk));
+                break;
+            }
+        }
+        Ok(())
+    }
 }
 
-fn listed(connection: &Connection, name: &FileName) -> Result<Option<ListedFile>, Fault> {
-    let newest =
-        format!("SELECT {COLUMNS} FROM version WHERE name = ?1 AND head = 1 ORDER BY generation DESC, id DESC LIMIT 1");
-    let heads: Count = value(connection, "SELECT count(*) FROM version WHERE name = ?1 AND head = 1", [name])?;
-    let live = "SELECT count(*) FROM version WHERE name = ?1 AND complete = 1 AND removed = 0";
-    let versions: Count = value(connection, live, [name])?;
-    let newest = versions_by(connection, &newest, [name])?.pop();
+/// The names that a prefix stands for, in order.
+fn names_below(connection: &Connection, key: &CatalogKey, prefix: &str) -> Result<Vec<(FileName, Tag)>, Fault> {
+    let folder = prefix.trim_end_matches('/');
+    let read = |row: &Row<'_>| {
+        let (version, tag) = (row.get(0)?, row.get(1)?);
+        Ok((open_name(key, version, tag, row.get_ref(2)?.as_blob()?)?, tag))
+    };
+    let mut names = Vec::new();
+    if folder.is_empty() {
+        names = all(connection, "SELECT id, name_tag, sealed_name FROM version WHERE head = 1", [], read)?;
+    } else {
+        let sql = "WITH RECURSIVE inside (tag) AS (
+                VALUES (?1) UNION SELECT f.tag FROM inside i JOIN folder f ON f.parent = i.tag)
+            SELECT v.id, v.name_tag, v.sealed_name FROM inside i JOIN version v ON v.folder = i.tag WHERE v.head = 1";
+        names.extend(all(connection, sql, [Tag::of_folder(key, folder)], read)?);
+    }
+    if folder.len() == prefix.len()
+        && let Ok(name) = FileName::new(folder)
+    {
+        let sql = "SELECT id, name_tag, sealed_name FROM version WHERE name_tag = ?1 AND head = 1";
+        names.extend(all(connection, sql, [Tag::of_name(key, &name)], read)?);
+    }
+    // Which folder a row is in is not sealed: what its name says is what counts.
+    names.retain(|(name, _)| is_below(name.as_str(), prefix));
+    names.sort_unstable();
+    names.dedup();
+    Ok(names)
+}
+
+/// Whether a prefix stands for a name.
+fn is_below(name: &str, prefix: &str) -> bool {
+    let folder = prefix.trim_end_matches('/');
+    match name.strip_prefix(folder) {
+        Some("") => folder.len() == prefix.len(),
+        Some(rest) => folder.is_empty() || rest.starts_with('/'),
+        None => false,
+    }
+}
+
+fn listed(connection: &Connection, key: &CatalogKey, tag: Tag) -> Result<Option<ListedFile>, Fault> {
+    let newest = format!(
+        "SELECT {COLUMNS} FROM version WHERE name_tag = ?1 AND head = 1 ORDER BY generation DESC, id DESC LIMIT 1"
+    );
+    let heads: Count = value(connection, "SELECT count(*) FROM version WHERE name_tag = ?1 AND head = 1", [tag])?;
+    let live = "SELECT count(*) FROM version WHERE name_tag = ?1 AND complete = 1 AND removed = 0";
+    let versions: Count = value(connection, live, [tag])?;
+    let newest = versions_by(connection, key, &newest, [tag])?.pop();
     Ok(newest.map(|newest| ListedFile { newest, head_count: heads.0, version_count: versions.0 }))
 }
 
-fn older_of_name(connection: &Connection, last: &VersionRecord, limit: usize) -> Result<Vec<VersionRecord>, Fault> {
+fn live_of_name(
+    connection: &Connection,
+    key: &CatalogKey,
+    tag: Tag,
+    limit: usize,
+) -> Result<Vec<VersionRecord>, Fault> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM version WHERE name_tag = ?1 AND complete = 1 AND removed = 0
+            ORDER BY generation DESC, id DESC LIMIT ?2"
+    );
+    versions_by(connection, key, &sql, params![tag, row_limit(limit)])
+}
+
+fn older_of_name(
+    connection: &Connection,
+    key: &CatalogKey,
+    last: &VersionRecord,
+    limit: usize,
+) -> Result<Vec<VersionRecord>, Fault> {
     let Some(whole) = &last.whole else {
         return Ok(Vec::new());
     };
     let sql = format!(
-        "SELECT {COLUMNS} FROM version WHERE complete = 1 AND removed = 0 AND name = ?1 AND (generation, id) < (?2, ?3)
-            ORDER BY generation DESC, id DESC LIMIT ?4"
+        "SELECT {COLUMNS} FROM version WHERE complete = 1 AND removed = 0 AND name_tag = ?1
+            AND (generation, id) < (?2, ?3) ORDER BY generation DESC, id DESC LIMIT ?4"
     );
-    versions_by(connection, &sql, params![last.name, Count(whole.generation), last.id, row_limit(limit)])
-}
-
-/// Names from `low` on and before `high`.
-#[derive(Debug, PartialEq)]
-struct NameRange {
-    low: String,
-    high: Bound,
-}
-
-/// Where a range of names ends.
-#[derive(Debug, PartialEq)]
-enum Bound {
-    Before(String),
-    /// To the database every blob comes after every text.
-    End,
-}
-
-impl ToSql for Bound {
-    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        Ok(ToSqlOutput::Borrowed(match self {
-            Self::Before(text) => ValueRef::Text(text.as_bytes()),
-            Self::End => ValueRef::Blob(&[]),
-        }))
-    }
-}
-
-/// What a prefix stands for, in the order of names, without what is not after `after`.
-///
-/// No name has a NUL in it, so that `name\0` is where the names after it begin.
-fn ranges(prefix: &str, after: Option<&FileName>) -> Vec<NameRange> {
-    let folder = prefix.trim_end_matches('/');
-    let inside = NameRange { low: format!("{folder}/"), high: Bound::Before(format!("{folder}0")) };
-    let mut ranges = match (folder, folder.len() == prefix.len()) {
-        ("", _) => vec![NameRange { low: String::new(), high: Bound::End }],
-        (name, true) => vec![NameRange { low: name.to_owned(), high: Bound::Before(format!("{name}\0")) }, inside],
-        (_, false) => vec![inside],
-    };
-    if let Some(after) = after {
-        let next = format!("{after}\0");
-        ranges.iter_mut().filter(|range| range.low < next).for_each(|range| range.low.clone_from(&next));
-    }
-    ranges
+    let tag = Tag::of_name(key, &last.name);
+    versions_by(connection, key, &sql, params![tag, Count(whole.generation), last.id, row_limit(limit)])
 }

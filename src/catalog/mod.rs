@@ -7,7 +7,7 @@
 //! *What it knows.* Records: manifests as bytes, names, pieces, places, states, what was removed and what is still to
 //! be deleted. Which process is alive, by locks of the operating system ([`ProcessLock`]).
 //!
-//! *What it does not know.* Backends, shards' bytes, keys, coding, zones, and the time: every time is an argument.
+//! *What it does not know.* Backends, shards' bytes, master keys, coding, zones, and the time: every time is an argument.
 //!
 //! # Invariants
 //!
@@ -19,6 +19,9 @@
 //!   each other.
 //! - **A removal is finished** only when every shard that it names is confirmed gone, nothing of the objects that it
 //!   names waits for deletion, and every version that it names was seen here and is in no object that lives.
+//! - **A copy of the file tells nothing without its key.** Names, and what is told of single files and their pieces
+//!   (sizes, times, hashes), are in sealed parts of their rows; a name is looked up by a keyed tag. What stays to be seen
+//!   is what every backend sees of objects, and how many versions, pieces and folders there are and which belong together.
 //! - **No question about one thing walks everything**: each has its index. What is about everything goes by pages or
 //!   is an aggregate.
 //!
@@ -33,6 +36,7 @@ mod column;
 mod commit;
 mod error;
 mod file;
+mod folder;
 mod heads;
 mod journal;
 mod lease;
@@ -45,6 +49,7 @@ mod rebuild;
 mod record;
 mod removal;
 mod schema;
+mod sealed;
 mod statistics;
 #[cfg(test)]
 mod tests;
@@ -57,10 +62,14 @@ pub use record::{
 };
 pub use statistics::{CatalogStats, GeometryStats};
 
+use crate::crypto::CatalogKey;
 use crate::id::StoreId;
 use error::Fault;
+use listing::Walk;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The catalog of one store, through one connection.
 ///
@@ -70,31 +79,39 @@ use std::path::{Path, PathBuf};
 pub struct Catalog {
     connection: Connection,
     path: PathBuf,
-    store: StoreId,
+    key: Arc<CatalogKey>,
+    /// The listing that was begun last, while it goes on.
+    walk: RefCell<Option<Walk>>,
 }
 
 impl Catalog {
-    /// Makes an empty catalog for a store; [`Error::Exists`] if there is one.
+    /// Makes an empty catalog for the key's store, sealed with it; [`Error::Exists`] if there is one.
     ///
     /// Atomic: an interrupted creation leaves a file that `open` refuses and `create` takes.
-    pub fn create(path: &Path, store: StoreId) -> Result<Self> {
+    pub fn create(path: &Path, key: Arc<CatalogKey>) -> Result<Self> {
         let path = schema::absolute(path)?;
-        let connection = schema::create(&path, store)?;
-        Ok(Self { connection, path, store })
+        let connection = schema::create(&path, &key)?;
+        Ok(Self { connection, path, key, walk: RefCell::default() })
     }
 
     /// Opens the catalog of a store.
     ///
-    /// [`Error::Absent`], [`Error::Foreign`], [`Error::Newer`], [`Error::OtherStore`] and [`Error::Damaged`] say why not.
-    pub fn open(path: &Path, store: StoreId) -> Result<Self> {
+    /// [`Error::Absent`], [`Error::Foreign`], [`Error::Newer`], [`Error::OtherStore`], [`Error::OtherKey`] and
+    /// [`Error::Damaged`] say why not.
+    pub fn open(path: &Path, key: Arc<CatalogKey>) -> Result<Self> {
         let path = schema::absolute(path)?;
-        let connection = schema::open(&path, store)?;
-        Ok(Self { connection, path, store })
+        let connection = schema::open(&path, &key)?;
+        Ok(Self { connection, path, key, walk: RefCell::default() })
     }
 
     /// Whose catalog it is.
     pub fn store_id(&self) -> StoreId {
-        self.store
+        self.key.store_id()
+    }
+
+    /// What it is sealed with.
+    pub fn key(&self) -> &Arc<CatalogKey> {
+        &self.key
     }
 
     /// Where its file is.

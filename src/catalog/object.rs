@@ -4,6 +4,8 @@ use super::Catalog;
 use super::column::{Count, all, first, geometry, row_limit, value};
 use super::error::{Error, Fault, Result};
 use super::record::{ObjectRecord, SparseObject};
+use super::sealed::{open_extent, open_name};
+use crate::crypto::CatalogKey;
 use crate::format::FileName;
 use crate::id::{ObjectId, VersionId};
 use rusqlite::{Connection, Row, params};
@@ -51,44 +53,52 @@ impl Catalog {
 
     /// Names of versions that were not removed and have pieces in the object, in order, at most `limit`.
     pub fn names_of_object(&self, object: ObjectId, limit: usize) -> Result<Vec<FileName>> {
-        let sql = "SELECT DISTINCT v.name FROM piece p JOIN version v ON v.id = p.version
-            WHERE p.object = ?1 AND v.removed = 0 ORDER BY v.name LIMIT ?2";
-        self.read(|tx| all(tx, sql, params![object, row_limit(limit)], |row| row.get(0)))
+        let sql = "SELECT v.id, v.name_tag, v.sealed_name FROM piece p JOIN version v ON v.id = p.version
+            WHERE p.object = ?1 AND v.removed = 0";
+        let read = |row: &Row<'_>| open_name(&self.key, row.get(0)?, row.get(1)?, row.get_ref(2)?.as_blob()?);
+        self.read(|tx| {
+            // An object may have very many names: of those in order only the first are kept.
+            let mut names = BTreeSet::new();
+            let mut statement = tx.prepare_cached(sql)?;
+            let mut rows = statement.query([object])?;
+            while let Some(row) = rows.next()? {
+                names.insert(read(row)?);
+                if names.len() > limit {
+                    names.pop_last();
+                }
+            }
+            Ok(names.into_iter().collect())
+        })
     }
 
     /// How many file bytes of the object belong to complete versions that were not removed; a piece that an earlier
     /// healthy object has too does not count.
     pub fn live_bytes(&self, object: ObjectId) -> Result<u64> {
         let sql = format!(
-            "SELECT ifnull(sum(p.bytes * {IS_NEEDED}), 0) FROM piece p JOIN version v ON v.id = p.version
-                WHERE p.object = ?1"
+            "SELECT p.version, p.ordinal, p.object, p.sealed_extent FROM piece p JOIN version v ON v.id = p.version
+                WHERE p.object = ?1 AND {IS_NEEDED}"
         );
-        self.read(|tx| Ok(value::<Count, _>(tx, &sql, [object])?.0))
+        self.read(|tx| {
+            let pieces = all(tx, &sql, [object], |row| read_bytes(&self.key, row))?;
+            Ok(pieces.into_iter().fold(0, u64::saturating_add))
+        })
     }
 
     /// Living data objects of which less than `threshold` (0 to 1) of the file bytes are live, and those of which no
     /// piece is; none that has a piece of an unfinished version. Reads all pieces: for `gc` alone.
     pub fn sparse_objects(&self, threshold: f64) -> Result<Vec<SparseObject>> {
-        let sql = format!(
-            "SELECT id, file_bytes, live_bytes, live_pieces FROM (
-                SELECT o.id AS id, ifnull(sum(p.bytes), 0) AS file_bytes,
-                    ifnull(sum(p.bytes * {IS_NEEDED}), 0) AS live_bytes,
-                    ifnull(sum({IS_NEEDED}), 0) AS live_pieces,
-                    ifnull(max(v.complete = 0 AND v.removed = 0), 0) AS is_unfinished
-                FROM object o LEFT JOIN piece p ON p.object = o.id LEFT JOIN version v ON v.id = p.version
-                WHERE o.dead = 0 AND o.kind = 0 GROUP BY o.id)
-            WHERE NOT is_unfinished AND (live_pieces = 0 OR live_bytes < ?1 * file_bytes) ORDER BY id"
-        );
-        let read = |row: &Row<'_>| {
-            let count = |column| row.get::<_, Count>(column).map(|count| count.0);
-            Ok(SparseObject {
-                object: row.get(0)?,
-                file_bytes: count(1)?,
-                live_bytes: count(2)?,
-                live_pieces: count(3)?,
-            })
-        };
-        self.read(|tx| all(tx, &sql, [threshold], read))
+        let sql = "SELECT id FROM object WHERE dead = 0 AND kind = 0 AND id > ?1 ORDER BY id LIMIT 1";
+        self.read(|tx| {
+            let (mut sparse, mut last) = (Vec::new(), Vec::new());
+            while let Some(object) = first(tx, sql, [&last], |row| row.get::<_, ObjectId>(0))? {
+                last = object.as_bytes().to_vec();
+                let is_sparse = |found: &SparseObject| {
+                    found.live_pieces == 0 || (found.live_bytes as f64) < threshold * found.file_bytes as f64
+                };
+                sparse.extend(contents(tx, &self.key, object)?.filter(is_sparse));
+            }
+            Ok(sparse)
+        })
     }
 
     /// The living objects of these versions that would hold nothing if the versions were removed: what a removal of
@@ -109,6 +119,35 @@ impl Catalog {
             Ok(emptied)
         })
     }
+}
+
+/// What an object holds and how much of it is live; `None` if it has a piece of an unfinished version.
+fn contents(connection: &Connection, key: &CatalogKey, object: ObjectId) -> Result<Option<SparseObject>, Fault> {
+    let sql = format!(
+        "SELECT p.version, p.ordinal, p.object, p.sealed_extent, {IS_NEEDED}, v.complete = 0 AND v.removed = 0
+            FROM piece p JOIN version v ON v.id = p.version WHERE p.object = ?1"
+    );
+    let mut found = SparseObject { object, file_bytes: 0, live_bytes: 0, live_pieces: 0 };
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query([object])?;
+    while let Some(row) = rows.next()? {
+        if row.get(5)? {
+            return Ok(None);
+        }
+        let bytes = read_bytes(key, row)?;
+        found.file_bytes = found.file_bytes.saturating_add(bytes);
+        if row.get(4)? {
+            found.live_bytes = found.live_bytes.saturating_add(bytes);
+            found.live_pieces += 1;
+        }
+    }
+    Ok(Some(found))
+}
+
+/// The length of a piece: version, ordinal, object and what is sealed are the first columns.
+fn read_bytes(key: &CatalogKey, row: &Row<'_>) -> rusqlite::Result<u64> {
+    let place = (row.get(0)?, row.get(1)?, row.get(2)?);
+    Ok(open_extent(key, place, row.get_ref(3)?.as_blob()?)?.bytes)
 }
 
 /// Whether the object has a piece of a version that was not removed and is not among these; stops at the first.
@@ -132,7 +171,7 @@ fn live_objects_of(connection: &Connection, version: VersionId) -> Result<Vec<Ob
 
 fn load(connection: &Connection, id: ObjectId) -> Result<Option<ObjectRecord>, Fault> {
     let sql = "SELECT kind, data_shards, total_shards, block_bytes, stripe_count, payload_bytes, seal, root, public,
-        signature, sealed FROM object JOIN manifest ON object = id WHERE id = ?1";
+        signature, sealed, created_ns FROM object JOIN manifest ON object = id WHERE id = ?1";
     first(connection, sql, [id], |row| {
         Ok(ObjectRecord {
             id,
@@ -146,6 +185,7 @@ fn load(connection: &Connection, id: ObjectId) -> Result<Option<ObjectRecord>, F
             public: row.get(8)?,
             signature: row.get(9)?,
             sealed: row.get(10)?,
+            created_ns: row.get(11)?,
         })
     })
 }

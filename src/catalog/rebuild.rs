@@ -7,10 +7,11 @@ use rusqlite::{Connection, ToSql, TransactionBehavior};
 use std::path::Path;
 
 /// The tables that the backends can tell, parents before children. `backend_use` follows from `shard` by triggers.
-const CONTENT: [&str; 10] = [
+const CONTENT: [&str; 11] = [
     "object",
     "manifest",
     "shard",
+    "folder",
     "version",
     "parent",
     "piece",
@@ -29,7 +30,7 @@ impl Catalog {
     pub fn rebuild_into(&mut self, newer: &Path) -> Result<()> {
         let newer = schema::absolute(newer)?;
         // Opened once by itself: this checks it, and brings an older schema to the present one.
-        drop(schema::open(&newer, self.store)?);
+        drop(schema::open(&newer, &self.key)?);
         let attach = self.connection.execute("ATTACH DATABASE ?1 AS newer", [PathText(&newer)]);
         attach.map_err(|source| Fault::from(source).at(&newer))?;
         let replaced = replace(&mut self.connection);
@@ -54,7 +55,8 @@ fn replace(connection: &mut Connection) -> Result<(), Fault> {
 
 /// What only this machine knows, set aside.
 const REMEMBER: &str = "
-    CREATE TEMP TABLE known_piece AS SELECT version, ordinal, object, blake3 FROM main.piece WHERE blake3 IS NOT NULL;
+    CREATE TEMP TABLE known_piece AS 
+        SELECT version, ordinal, object, sealed_hash FROM main.piece WHERE sealed_hash IS NOT NULL;
     CREATE TEMP TABLE known_shard AS
         SELECT object, shard_index, backend, verified_ns FROM main.shard WHERE verified_ns IS NOT NULL;
     CREATE TEMP TABLE known_object AS SELECT id, verified_ns FROM main.object WHERE verified_ns IS NOT NULL;
@@ -62,8 +64,8 @@ const REMEMBER: &str = "
 
 /// What was set aside, put to what is there again.
 const RECALL: &str = "
-    UPDATE main.piece SET blake3 = k.blake3 FROM temp.known_piece k
-        WHERE piece.blake3 IS NULL AND piece.version = k.version AND piece.ordinal = k.ordinal
+    UPDATE main.piece SET sealed_hash = k.sealed_hash FROM temp.known_piece k
+        WHERE piece.sealed_hash IS NULL AND piece.version = k.version AND piece.ordinal = k.ordinal
             AND piece.object = k.object;
     UPDATE main.shard SET verified_ns = k.verified_ns FROM temp.known_shard k
         WHERE shard.verified_ns IS NULL AND shard.object = k.object AND shard.shard_index = k.shard_index

@@ -122,6 +122,8 @@ pub struct ObjectRecord {
     pub seal: u8,
     /// The object root.
     pub root: Digest,
+    /// When it was made, or taken in where that cannot be read, in nanoseconds since 1970; for people.
+    pub created_ns: Option<i64>,
     /// The public part of the stored manifest, byte for byte.
     pub public: Vec<u8>,
     /// The signature of the stored manifest.

@@ -1,14 +1,17 @@
 //! Removals: what they name is dead, its shards wait for deletion, and one of which everything is gone may go itself.
 
 use super::column::{Count, all, row_limit, run, value};
-use super::commit::versions_in;
+use super::commit::{know_version, versions_in};
 use super::error::{Error, Fault, Result};
 use super::record::PendingDelete;
-use super::{Catalog, heads, place};
+use super::sealed::Tag;
+use super::{Catalog, folder, heads, place};
+use crate::crypto::CatalogKey;
 use crate::format::index::{Removal, RemovedObject};
 use crate::id::{BackendId, ObjectId, VersionId};
 use rusqlite::{Connection, Row, Transaction, params};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// True of a living removal `o` of which everything is gone.
 ///
@@ -82,13 +85,14 @@ impl Catalog {
     /// removed one stays known while a removal names it or its name has versions that were not removed: these may
     /// descend through it. Deletes that wait stay.
     pub fn forget_object(&mut self, object: ObjectId) -> Result<()> {
+        let key = Arc::clone(&self.key);
         self.write(|tx| {
             let mut touched: BTreeSet<VersionId> = versions_in(tx, object)?.into_iter().collect();
             let named = "SELECT version FROM removed_version WHERE removal = ?1";
             touched.extend(all(tx, named, [object], |row| row.get::<_, VersionId>(0))?);
             run(tx, "DELETE FROM object WHERE id = ?1", [object])?;
             forget_versions(tx, &touched)?;
-            heads::settle(tx, &touched)
+            heads::settle(tx, &key, &touched)
         })
     }
 }
@@ -96,17 +100,14 @@ impl Catalog {
 /// Makes true what a removal says, for what is known already; the rest is remembered.
 pub(super) fn apply(
     tx: &Transaction<'_>,
-    id: ObjectId,
-    removal: &Removal,
+    key: &CatalogKey,
+    (id, removal): (ObjectId, &Removal),
     touched: &mut BTreeSet<VersionId>,
 ) -> Result<(), Fault> {
     for removed in &removal.versions {
-        run(
-            tx,
-            "INSERT INTO version (id, name, generation, complete, removed, head, seen) VALUES (?1, ?2, ?3, 0, 1, 0, 0)
-                ON CONFLICT (id) DO UPDATE SET generation = excluded.generation WHERE generation IS NULL",
-            params![removed.version, removed.name, Count(removed.generation)],
-        )?;
+        know_version(tx, key, (removed.version, &removed.name))?;
+        let sql = "UPDATE version SET generation = ?2 WHERE id = ?1 AND generation IS NULL";
+        run(tx, sql, params![removed.version, Count(removed.generation)])?;
         let sql = "INSERT INTO removed_version (version, removal) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
         run(tx, sql, params![removed.version, id])?;
         touched.insert(removed.version);
@@ -136,6 +137,7 @@ fn apply_to_object(tx: &Transaction<'_>, removal: ObjectId, removed: &RemovedObj
 
 /// Deletes the versions of which nothing is left, and the removed ones that nothing needs any more.
 fn forget_versions(tx: &Transaction<'_>, touched: &BTreeSet<VersionId>) -> Result<(), Fault> {
+    let folders = folder::of_versions(tx, touched)?;
     for version in touched {
         let sql = "DELETE FROM version WHERE id = ?1 AND removed = 0
             AND NOT EXISTS (SELECT 1 FROM piece WHERE version = ?1)";
@@ -143,18 +145,18 @@ fn forget_versions(tx: &Transaction<'_>, touched: &BTreeSet<VersionId>) -> Resul
     }
     for version in touched {
         for name in names_without_kept_versions(tx, *version)? {
-            let sql = "DELETE FROM version WHERE name = ?1 AND removed = 1
+            let sql = "DELETE FROM version WHERE name_tag = ?1 AND removed = 1
                 AND NOT EXISTS (SELECT 1 FROM piece p WHERE p.version = version.id)
                 AND NOT EXISTS (SELECT 1 FROM removed_version r WHERE r.version = version.id)";
             run(tx, sql, [name])?;
         }
     }
-    Ok(())
+    folders.into_iter().try_for_each(|folder| folder::forget_if_empty(tx, folder))
 }
 
-/// The version's name, if all its versions are removed.
-fn names_without_kept_versions(connection: &Connection, version: VersionId) -> Result<Vec<String>, Fault> {
-    let sql = "SELECT name FROM version v WHERE id = ?1
-        AND NOT EXISTS (SELECT 1 FROM version o WHERE o.name = v.name AND o.removed = 0)";
+/// The tag of the version's name, if all its versions are removed.
+fn names_without_kept_versions(connection: &Connection, version: VersionId) -> Result<Vec<Tag>, Fault> {
+    let sql = "SELECT name_tag FROM version v WHERE id = ?1
+        AND NOT EXISTS (SELECT 1 FROM version o WHERE o.name_tag = v.name_tag AND o.removed = 0)";
     all(connection, sql, [version], |row| row.get(0))
 }

@@ -1,7 +1,8 @@
 //! How the file is made, recognised and brought to the present schema.
 
 use super::error::{Error, Fault, Result};
-use crate::id::StoreId;
+use crate::crypto::CatalogKey;
+use crate::id::{Digest, StoreId};
 use rusqlite::{Connection, OpenFlags, TransactionBehavior, params};
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
@@ -28,7 +29,7 @@ pub(super) fn absolute(path: &Path) -> Result<PathBuf> {
 }
 
 /// Makes the file, or finishes one whose making was interrupted.
-pub(super) fn create(path: &Path, store: StoreId) -> Result<Connection> {
+pub(super) fn create(path: &Path, key: &CatalogKey) -> Result<Connection> {
     make_private(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
     let make = || {
         let mut connection = connect(path)?;
@@ -38,7 +39,7 @@ pub(super) fn create(path: &Path, store: StoreId) -> Result<Connection> {
         // Another process may have made it since.
         Header::read(&tx)?.refuse_unless_blank(path)?;
         migrate(&tx, 0)?;
-        tx.execute("INSERT INTO store VALUES (1, ?1)", params![store])?;
+        tx.execute("INSERT INTO store VALUES (1, ?1, ?2)", params![key.store_id(), key.check_value()])?;
         tx.commit()?;
         Ok(connection)
     };
@@ -47,11 +48,11 @@ pub(super) fn create(path: &Path, store: StoreId) -> Result<Connection> {
     Ok(connection)
 }
 
-/// Opens the file if it is the catalog of this store.
-pub(super) fn open(path: &Path, store: StoreId) -> Result<Connection> {
+/// Opens the file if it is the catalog of this store, sealed with this key.
+pub(super) fn open(path: &Path, key: &CatalogKey) -> Result<Connection> {
     let look = || {
         let mut connection = connect(path)?;
-        recognise(&connection, path, store)?;
+        recognise(&connection, path, key)?;
         configure(&connection)?;
         let found = Header::read(&connection)?.user_version;
         if found < SCHEMA_VERSION {
@@ -81,7 +82,7 @@ fn patiently(mut attempt: impl FnMut() -> Result<Connection>) -> Result<Connecti
 }
 
 /// Fails unless the file is a catalog of this store that can be read here.
-fn recognise(connection: &Connection, path: &Path, store: StoreId) -> Result<(), Fault> {
+fn recognise(connection: &Connection, path: &Path, key: &CatalogKey) -> Result<(), Fault> {
     let header = Header::snapshot(connection)?;
     if header.application_id != APPLICATION_ID {
         return Err(header.foreign(path).into());
@@ -90,9 +91,14 @@ fn recognise(connection: &Connection, path: &Path, store: StoreId) -> Result<(),
         let (found, known) = (header.user_version, SCHEMA_VERSION);
         return Err(Error::Newer { path: path.to_owned(), found, known }.into());
     }
-    let found: StoreId = connection.query_row("SELECT id FROM store", [], |row| row.get(0))?;
-    if found != store {
-        return Err(Error::OtherStore { path: path.to_owned(), expected: store, found }.into());
+    let expected = key.store_id();
+    let sql = "SELECT id, key_check FROM store";
+    let (found, check): (StoreId, Digest) = connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    if found != expected {
+        return Err(Error::OtherStore { path: path.to_owned(), expected, found }.into());
+    }
+    if check != key.check_value() {
+        return Err(Error::OtherKey { path: path.to_owned() }.into());
     }
     Ok(())
 }
@@ -166,7 +172,7 @@ fn configure(connection: &Connection) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Names of files are nobody else's business: the database and its log take over this file's mode.
+/// What is not sealed is nobody else's business either: the database and its log take over this file's mode.
 fn make_private(path: &Path) -> std::io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(false);

@@ -1,9 +1,12 @@
 -- The catalog, schema 1. Identifiers are blobs, times nanoseconds since 1970, states the numbers of column.rs.
+-- What is called sealed is a salt of 16 bytes, what it hides, and a tag of 16 bytes; see sealed.rs.
 
 -- Whose catalog this is.
 CREATE TABLE store (
     only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
-    id BLOB NOT NULL CHECK (length(id) = 32)
+    id BLOB NOT NULL CHECK (length(id) = 32),
+    -- Tells the key that it is sealed with from others.
+    key_check BLOB NOT NULL CHECK (length(key_check) = 32)
 ) STRICT;
 
 -- Content: what the backends hold. Replaced as a whole when the catalog is rebuilt.
@@ -24,7 +27,8 @@ CREATE TABLE object (
     margin INTEGER,
     backend_margin INTEGER,
     checked_ns INTEGER,
-    verified_ns INTEGER
+    verified_ns INTEGER,
+    created_ns INTEGER
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX object_by_age ON object (verified_ns, id) WHERE dead = 0;
 CREATE INDEX object_unwell ON object (id) WHERE dead = 0 AND state <> 0;
@@ -51,16 +55,23 @@ CREATE TABLE shard (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX shard_by_backend ON shard (backend, object, shard_index);
 
+-- The folders of all names, by keyed tags; the empty one, in which all others are, has no row.
+CREATE TABLE folder (
+    tag BLOB NOT NULL PRIMARY KEY CHECK (length(tag) = 16),
+    parent BLOB NOT NULL CHECK (length(parent) = 16)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX folder_by_parent ON folder (parent);
+
 CREATE TABLE version (
     id BLOB NOT NULL PRIMARY KEY CHECK (length(id) = 16),
-    name TEXT NOT NULL,
+    name_tag BLOB NOT NULL CHECK (length(name_tag) = 16),
+    folder BLOB NOT NULL CHECK (length(folder) = 16),
+    sealed_name BLOB NOT NULL,
     -- Known with the last piece; the generation also from a removal.
     generation INTEGER,
     last_ordinal INTEGER,
-    total_bytes INTEGER,
-    blake3 BLOB,
-    mtime_ns INTEGER,
-    mode INTEGER,
+    -- Length, hash, time and mode.
+    sealed_whole BLOB,
     complete INTEGER NOT NULL CHECK (complete IN (0, 1)),
     removed INTEGER NOT NULL CHECK (removed IN (0, 1)),
     -- 1 when it is complete, not removed, and no other such version of the name descends from it.
@@ -68,10 +79,10 @@ CREATE TABLE version (
     -- 1 once a piece of it was committed here.
     seen INTEGER NOT NULL CHECK (seen IN (0, 1))
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX version_by_name ON version (name, generation DESC, id DESC);
-CREATE INDEX version_live ON version (name, generation DESC, id DESC) WHERE complete = 1 AND removed = 0;
-CREATE INDEX version_head ON version (name, generation DESC, id DESC) WHERE head = 1;
-CREATE INDEX version_unfinished ON version (name) WHERE complete = 0 AND removed = 0;
+CREATE INDEX version_by_name ON version (name_tag, generation DESC, id DESC);
+CREATE INDEX version_head ON version (name_tag, generation DESC, id DESC) WHERE head = 1;
+CREATE INDEX version_by_folder ON version (folder, head);
+CREATE INDEX version_unfinished ON version (name_tag) WHERE complete = 0 AND removed = 0;
 
 CREATE TABLE parent (
     version BLOB NOT NULL REFERENCES version (id) ON DELETE CASCADE,
@@ -85,12 +96,13 @@ CREATE TABLE piece (
     version BLOB NOT NULL REFERENCES version (id),
     ordinal INTEGER NOT NULL,
     object BLOB NOT NULL REFERENCES object (id) ON DELETE CASCADE,
-    payload_offset INTEGER NOT NULL,
-    bytes INTEGER NOT NULL,
-    blake3 BLOB,
+    -- Offset in the payload, and length.
+    sealed_extent BLOB NOT NULL,
+    -- The hash of the piece's own bytes.
+    sealed_hash BLOB,
     PRIMARY KEY (version, ordinal, object)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX piece_by_object ON piece (object, version, ordinal, bytes);
+CREATE INDEX piece_by_object ON piece (object, version, ordinal);
 
 CREATE TABLE pending_delete (
     object BLOB NOT NULL CHECK (length(object) = 16),
@@ -153,7 +165,7 @@ CREATE TABLE journal (
     object BLOB NOT NULL PRIMARY KEY CHECK (length(object) = 16),
     process BLOB NOT NULL CHECK (length(process) = 16),
     purpose INTEGER NOT NULL,
-    name TEXT,
+    sealed_name BLOB,
     version BLOB
 ) STRICT, WITHOUT ROWID;
 
@@ -164,6 +176,7 @@ CREATE TABLE journal_shard (
     PRIMARY KEY (object, shard_index, backend)
 ) STRICT, WITHOUT ROWID;
 
+-- What leases and notes are called is no name of a file.
 CREATE TABLE lease (
     resource TEXT NOT NULL PRIMARY KEY,
     process BLOB NOT NULL CHECK (length(process) = 16)

@@ -64,7 +64,7 @@ impl Catalog {
             let geometries = by_geometry(tx)?;
             let count = |sql: &str| Ok::<_, Fault>(value::<Count, _>(tx, sql, [])?.0);
             Ok(CatalogStats {
-                files: count("SELECT count(DISTINCT name) FROM version WHERE head = 1")?,
+                files: count("SELECT count(DISTINCT name_tag) FROM version WHERE head = 1")?,
                 versions: count("SELECT count(*) FROM version WHERE complete = 1 AND removed = 0")?,
                 data_objects: count("SELECT count(*) FROM object WHERE dead = 0 AND kind = 0")?,
                 removal_objects: count("SELECT count(*) FROM object WHERE dead = 0 AND kind = 1")?,

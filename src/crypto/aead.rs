@@ -8,7 +8,7 @@ use crate::id::{Geometry, ObjectId, StoreId};
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use std::fmt;
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 /// What sealing adds to whatever is sealed, in bytes: the tag.
 pub const TAG_BYTES: usize = 16;
@@ -135,24 +135,32 @@ fn aes_256_gcm(key: &[u8; 32]) -> LessSafeKey {
 
 /// Seals the sealed part of a manifest under a key that seals nothing else.
 pub(super) fn seal_part(key: &[u8; 32], context: &SealContext, text: &[u8]) -> Vec<u8> {
-    let mut sealed = text.to_vec();
-    let associated_data = Aad::from(context.associated_data(SEALED_PART_PURPOSE));
-    aes_256_gcm(key)
-        .seal_in_place_append_tag(nonce(0, true), associated_data, &mut sealed)
-        .expect("a sealed part is far shorter than what AES-GCM can seal");
-    sealed
+    seal_once(key, &context.associated_data(SEALED_PART_PURPOSE), text)
 }
 
 /// Opens what [`seal_part`] made.
-pub(super) fn open_part(
+pub(super) fn open_part(key: &[u8; 32], context: &SealContext, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, OpenError> {
+    open_once(key, &context.associated_data(SEALED_PART_PURPOSE), sealed)
+}
+
+/// Seals a short text under a key that seals nothing else.
+pub(super) fn seal_once(key: &[u8; 32], associated_data: &[u8], text: &[u8]) -> Vec<u8> {
+    let mut sealed = text.to_vec();
+    aes_256_gcm(key)
+        .seal_in_place_append_tag(nonce(0, true), Aad::from(associated_data), &mut sealed)
+        .expect("a record is far shorter than what AES-GCM can seal");
+    sealed
+}
+
+/// Opens what [`seal_once`] made.
+pub(super) fn open_once(
     key: &[u8; 32],
-    context: &SealContext,
+    associated_data: &[u8],
     sealed: &[u8],
-) -> Result<zeroize::Zeroizing<Vec<u8>>, OpenError> {
-    let mut text = zeroize::Zeroizing::new(sealed.to_vec());
-    let associated_data = Aad::from(context.associated_data(SEALED_PART_PURPOSE));
-    let opened = aes_256_gcm(key).open_in_place(nonce(0, true), associated_data, &mut text).map_err(|_| OpenError)?;
-    let text_bytes = opened.len();
+) -> Result<Zeroizing<Vec<u8>>, OpenError> {
+    let mut text = Zeroizing::new(sealed.to_vec());
+    let opened = aes_256_gcm(key).open_in_place(nonce(0, true), Aad::from(associated_data), &mut text);
+    let text_bytes = opened.map_err(|_| OpenError)?.len();
     text.truncate(text_bytes);
     Ok(text)
 }

@@ -1,6 +1,6 @@
 //! The master keys of a store, from its first to the one in use.
 
-use super::{Certificate, MasterKey, Role, Signer};
+use super::{CatalogKey, Certificate, MasterKey, Role, Signer};
 use crate::id::{Digest, StoreId};
 
 /// A store has at most this many master keys; each change of key adds one.
@@ -74,6 +74,11 @@ impl Keyring {
         self.store
     }
 
+    /// What seals the catalog: it comes from the first key, so that a change of key leaves the catalog readable.
+    pub fn catalog_key(&self) -> CatalogKey {
+        self.first().catalog_key()
+    }
+
     /// What signs new manifests, with the certificate it needs when it is not the signer that the store id pins.
     pub fn signer(&self) -> Signer {
         let (first, signer) = (self.first().signer(), self.current().signer());
@@ -106,6 +111,7 @@ mod tests {
         assert_eq!(certificate.role_of(&signer.public_key(), &two.store_id()), Some(Role::Owner));
         assert_eq!(two.key(&key(1).key_id()).map(MasterKey::key_id), Some(key(1).key_id()));
         assert!(two.key(&key(3).key_id()).is_none());
+        assert_eq!(two.catalog_key().check_value(), one.catalog_key().check_value());
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! *What it is.* The [`Keyring`] of a store: one [`MasterKey`] of 256 random bits, or several after a change of key; from
 //! each, one subkey for each purpose by BLAKE3's derive-key mode; the Ed25519 [`Signer`] that signs every manifest; the
-//! [`StoreId`] that pins the first signer, which vouches for later ones by [`Certificate`]; AES-256-GCM for what is sealed.
+//! [`StoreId`] that pins the first signer, which vouches for later ones by [`Certificate`]; AES-256-GCM for what is sealed;
+//! the [`CatalogKey`] that seals the catalog.
 //!
 //! *What it knows.* Bytes and purposes.
 //!
@@ -12,6 +13,7 @@
 
 mod access;
 mod aead;
+mod catalog_key;
 mod certificate;
 mod key_file;
 mod keyring;
@@ -21,6 +23,7 @@ mod signer;
 
 pub use access::AccessKeys;
 pub use aead::{DataKey, SealContext, StripeCipher, TAG_BYTES};
+pub use catalog_key::CatalogKey;
 pub use certificate::{Certificate, Role};
 pub use key_file::{KEY_FILE_SCHEMA, KeyFileError, MAX_KEY_FILE_BYTES};
 pub use keyring::{Keyring, KeyringError, MAX_MASTER_KEYS};
@@ -47,6 +50,11 @@ mod context {
     pub(super) const RECIPIENT: &str = "shard v1 2026-11-21 recipient key";
     pub(super) const RECIPIENT_PART: &str = "shard v1 2026-11-21 recipient sealed part key";
     pub(super) const RECIPIENT_CHECK: &str = "shard v1 2026-11-21 recipient check";
+    pub(super) const CATALOG: &str = "shard v1 2026-11-21 catalog secret";
+    pub(super) const CATALOG_CHECK: &str = "shard v1 2026-11-21 catalog key check";
+    pub(super) const CATALOG_TAGS: &str = "shard v1 2026-11-21 catalog tags";
+    pub(super) const CATALOG_SALTS: &str = "shard v1 2026-11-21 catalog salts";
+    pub(super) const CATALOG_RECORDS: &str = "shard v1 2026-11-21 catalog records";
     pub(super) const STORE_ID: &str = "shard v1 2026-11-21 store id";
 }
 

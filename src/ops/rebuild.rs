@@ -159,10 +159,11 @@ struct NewCatalog {
 
 impl NewCatalog {
     async fn create(store: &Store) -> Result<Self> {
-        let (path, id) = (store.dir().join(NEW_CATALOG_NAME), store.id());
+        let path = store.dir().join(NEW_CATALOG_NAME);
+        let key = store.catalog(|catalog| Ok(Arc::clone(catalog.key()))).await?;
         remove_database(&path);
         let at = path.clone();
-        let made = off_reactor(move || Ok(Catalog::create(&at, id)?)).await?;
+        let made = off_reactor(move || Ok(Catalog::create(&at, key)?)).await?;
         Ok(Self { path, catalog: Arc::new(Mutex::new(made)) })
     }
 

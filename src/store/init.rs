@@ -4,13 +4,14 @@ use super::config::Config;
 use super::{CATALOG_NAME, CONFIG_NAME, KEY_NAME, Store, key, random_bytes};
 use crate::backend::{self, BackendSpec, Environment, Mark};
 use crate::catalog::{self, Catalog};
-use crate::crypto::MasterKey;
+use crate::crypto::{CatalogKey, MasterKey};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{BackendId, StoreId};
 use crate::stripe::Seal;
 use std::fs::{DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
+use std::sync::Arc;
 
 /// How many local backends a store has that was not told where to put things: one for each shard of the default level.
 pub const DEFAULT_BACKEND_COUNT: usize = 5;
@@ -55,7 +56,7 @@ impl Store {
             return Err(Error::new(ErrorKind::Refused, doing).with_hint("`shard status` shows it"));
         }
         let key = key::load_or_create(&dir.join(KEY_NAME), MasterKey::from_bytes(random_bytes()?))?;
-        make_catalog(dir, key.store_id())?;
+        make_catalog(dir, Arc::new(key.catalog_key()))?;
         let mut config = Config::default();
         config.seal = options.seal.unwrap_or(config.seal);
         if options.backends == FirstBackends::Local {
@@ -68,10 +69,10 @@ impl Store {
     }
 }
 
-fn make_catalog(dir: &Path, store: StoreId) -> Result<()> {
+fn make_catalog(dir: &Path, key: Arc<CatalogKey>) -> Result<()> {
     let path = dir.join(CATALOG_NAME);
-    match Catalog::create(&path, store) {
-        Err(catalog::Error::Exists { .. }) => Catalog::open(&path, store).map(drop)?,
+    match Catalog::create(&path, Arc::clone(&key)) {
+        Err(catalog::Error::Exists { .. }) => Catalog::open(&path, key).map(drop)?,
         made => made.map(drop)?,
     }
     Ok(())

@@ -29,7 +29,7 @@ pub use recipient::load_recipient;
 
 use crate::backend::{self, Backend, BackendRegistry, BackendSpec, Environment, RegisteredBackend};
 use crate::catalog::{self, Catalog, ProcessLock};
-use crate::crypto::{AccessKeys, Keyring, MasterKey, Signer};
+use crate::crypto::{AccessKeys, CatalogKey, Keyring, MasterKey, Signer};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{Digest, ProcessId, StoreId};
 use config::Config;
@@ -112,7 +112,7 @@ impl Store {
     pub async fn open(dir: &Path, options: OpenOptions) -> Result<Self> {
         let config = load_config(dir)?;
         let keyring = key::load(&dir.join(KEY_NAME))?;
-        let catalog = open_catalog(dir, keyring.store_id(), options.missing_catalog)?;
+        let catalog = open_catalog(dir, Arc::new(keyring.catalog_key()), options.missing_catalog)?;
         let registry = open_registry(dir, &config, &options)?;
         let process = ProcessId(random_bytes()?);
         let run_dir = dir.join(RUN_NAME);
@@ -286,11 +286,11 @@ fn load_config(dir: &Path) -> Result<Config> {
     }
 }
 
-fn open_catalog(dir: &Path, store: StoreId, missing: MissingCatalog) -> Result<Catalog> {
+fn open_catalog(dir: &Path, key: Arc<CatalogKey>, missing: MissingCatalog) -> Result<Catalog> {
     let path = dir.join(CATALOG_NAME);
-    match Catalog::open(&path, store) {
+    match Catalog::open(&path, Arc::clone(&key)) {
         Ok(catalog) => Ok(catalog),
-        Err(catalog::Error::Absent { .. }) if missing == MissingCatalog::Create => Ok(Catalog::create(&path, store)?),
+        Err(catalog::Error::Absent { .. }) if missing == MissingCatalog::Create => Ok(Catalog::create(&path, key)?),
         Err(error @ catalog::Error::Absent { .. }) => {
             let doing = format!("the catalog of the store in {} is missing", dir.display());
             Err(Error::new(ErrorKind::Damaged, doing).with_source(error).with_hint(REBUILD_HINT))
@@ -298,6 +298,10 @@ fn open_catalog(dir: &Path, store: StoreId, missing: MissingCatalog) -> Result<C
         Err(error @ catalog::Error::OtherStore { .. }) => {
             let doing = format!("key and catalog in {} are not of the same store", dir.display());
             Err(Error::new(ErrorKind::WrongKey, doing).with_source(error))
+        }
+        Err(error @ catalog::Error::OtherKey { .. }) => {
+            let doing = format!("the key in {} does not open the catalog", dir.display());
+            Err(Error::new(ErrorKind::WrongKey, doing).with_source(error).with_hint(REBUILD_HINT))
         }
         Err(error @ catalog::Error::Damaged { .. }) => {
             let doing = format!("the catalog of the store in {} is damaged", dir.display());

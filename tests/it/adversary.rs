@@ -117,7 +117,7 @@ impl Backend for Adversary {
         refused()
     }
 
-    async fn clear_unfinished(&self, _: ShardId) -> Result<()> {
+    async fn clear_unfinished(&self, _: ShardId) -> Result<u64> {
         refused()
     }
 }

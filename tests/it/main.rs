@@ -35,6 +35,7 @@ mod recover_desk;
 mod recover_many;
 mod repair;
 mod s3_server;
+mod sealed_catalog;
 mod seals;
 mod soak;
 mod tidy;

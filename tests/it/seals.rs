@@ -44,7 +44,12 @@ fn places(world: &TestWorld, numbers: &[usize], keys: AccessKeys) -> FoundPlaces
         let spec = BackendSpec::new(format!("b{number}"), BackendId([0; 16]), url.clone());
         (url, open(&spec, &Environment::default(), Path::new("/")).expect("a backend"))
     };
-    FoundPlaces { backends: numbers.iter().map(backend).collect(), keys: Arc::new(keys), scratch: world.desk() }
+    FoundPlaces {
+        backends: numbers.iter().map(backend).collect(),
+        keys: Arc::new(keys),
+        scratch: world.desk(),
+        left_out: Vec::new(),
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,14 +5,25 @@ mod model;
 mod objects;
 mod opening;
 mod removals;
+mod sealed;
 
 use super::{Catalog, Commit, ObjectKind, ObjectRecord, ShardRecord, ShardState};
+use crate::crypto::CatalogKey;
 use crate::format::FileName;
 use crate::format::index::{Index, Piece, Removal, RemovedObject, RemovedShard, RemovedVersion, Whole};
 use crate::id::{BackendId, Digest, Geometry, ObjectId, ProcessId, StoreId, VersionId};
+use std::sync::Arc;
 use tempfile::TempDir;
 
 const STORE: StoreId = StoreId([7; 32]);
+
+fn key() -> Arc<CatalogKey> {
+    key_of(STORE, 1)
+}
+
+fn key_of(store: StoreId, number: u8) -> Arc<CatalogKey> {
+    Arc::new(CatalogKey::from_secret(store, &[number; 32]))
+}
 
 fn object(number: u8) -> ObjectId {
     ObjectId([number; 16])
@@ -43,7 +54,7 @@ struct World {
 impl World {
     fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let catalog = Catalog::create(&folder.path().join("catalog.db"), STORE).expect("a catalog");
+        let catalog = Catalog::create(&folder.path().join("catalog.db"), key()).expect("a catalog");
         Self { folder, catalog }
     }
 
@@ -75,6 +86,7 @@ fn commit_of(number: u8, index: Index) -> Commit {
         payload_bytes: 1000,
         seal: 0,
         root: Digest([number; 32]),
+        created_ns: Some(i64::from(number)),
         public: vec![number, 1],
         signature: vec![number, 2],
         sealed: vec![number, 3],

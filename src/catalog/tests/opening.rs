@@ -11,17 +11,19 @@ fn database(world: &World) -> PathBuf {
 }
 
 fn second(world: &World) -> Catalog {
-    Catalog::open(&database(world), STORE).expect("a second connection")
+    Catalog::open(&database(world), key()).expect("a second connection")
 }
 
 #[test]
 fn a_catalog_is_created_once_and_opened_by_its_store_alone() {
     let world = World::new();
     assert_eq!(second(&world).store_id(), STORE);
-    assert!(matches!(Catalog::create(&database(&world), STORE), Err(Error::Exists { .. })));
-    let other = Catalog::open(&database(&world), StoreId([8; 32])).expect_err("another store");
+    assert!(matches!(Catalog::create(&database(&world), key()), Err(Error::Exists { .. })));
+    let other = Catalog::open(&database(&world), key_of(StoreId([8; 32]), 1)).expect_err("another store");
     assert!(matches!(other, Error::OtherStore { found: STORE, .. }), "{other}");
-    let absent = Catalog::open(&world.folder.path().join("none"), STORE).expect_err("nothing there");
+    let locked = Catalog::open(&database(&world), key_of(STORE, 2)).expect_err("another key");
+    assert!(matches!(locked, Error::OtherKey { .. }), "{locked}");
+    let absent = Catalog::open(&world.folder.path().join("none"), key()).expect_err("nothing there");
     assert!(matches!(absent, Error::Absent { .. }), "{absent}");
     assert!(!world.folder.path().join("none").exists());
 }
@@ -56,9 +58,9 @@ fn a_creation_that_was_interrupted_is_finished_by_the_next() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("catalog.db");
     fs::write(&path, "").expect("an empty file");
-    assert!(matches!(Catalog::open(&path, STORE), Err(Error::Foreign { application_id: 0, .. })));
-    Catalog::create(&path, STORE).expect("finished");
-    Catalog::open(&path, STORE).expect("opened");
+    assert!(matches!(Catalog::open(&path, key()), Err(Error::Foreign { application_id: 0, .. })));
+    Catalog::create(&path, key()).expect("finished");
+    Catalog::open(&path, key()).expect("opened");
 }
 
 #[test]
@@ -66,7 +68,7 @@ fn one_of_two_creators_makes_it_and_the_other_learns_that_it_exists() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("catalog.db");
     let outcomes = std::thread::scope(|scope| {
-        let create = || Catalog::create(&path, STORE).map(drop);
+        let create = || Catalog::create(&path, key()).map(drop);
         let both = [scope.spawn(create), scope.spawn(create)];
         both.map(|thread| thread.join().expect("no panic"))
     });
@@ -80,12 +82,12 @@ fn a_database_of_something_else_and_one_of_a_later_release_are_refused() {
     let path = folder.path().join("other.db");
     Connection::open(&path).expect("opened").execute_batch("CREATE TABLE t (x)").expect("made");
     let before = fs::read(&path).expect("read");
-    assert!(matches!(Catalog::open(&path, STORE), Err(Error::Foreign { .. })));
-    assert!(matches!(Catalog::create(&path, STORE), Err(Error::Foreign { .. })));
+    assert!(matches!(Catalog::open(&path, key()), Err(Error::Foreign { .. })));
+    assert!(matches!(Catalog::create(&path, key()), Err(Error::Foreign { .. })));
     assert_eq!(fs::read(&path).expect("read"), before, "what is not ours is left as it is");
     let world = World::new();
     world.catalog.connection.pragma_update(None, "user_version", 99).expect("set");
-    let newer = Catalog::open(&database(&world), STORE).expect_err("newer");
+    let newer = Catalog::open(&database(&world), key()).expect_err("newer");
     assert!(matches!(newer, Error::Newer { found: 99, known: 1, .. }), "{newer}");
 }
 
@@ -93,7 +95,7 @@ fn a_database_of_something_else_and_one_of_a_later_release_are_refused() {
 fn a_damaged_file_is_said_to_be_damaged_wherever_the_damage_is() {
     let folder = tempfile::tempdir().expect("a folder");
     let whole = folder.path().join("whole.db");
-    let mut catalog = Catalog::create(&whole, STORE).expect("created");
+    let mut catalog = Catalog::create(&whole, key()).expect("created");
     for number in 1..=60 {
         catalog.commit(&file(number, &format!("file {number}"), 1, &[])).expect("committed");
     }
@@ -105,11 +107,11 @@ fn a_damaged_file_is_said_to_be_damaged_wherever_the_damage_is() {
         damaged[page * page_bytes..(page + 1) * page_bytes].fill(0xA5);
         let path = folder.path().join(format!("{page}.db"));
         fs::write(&path, &damaged).expect("written");
-        let outcome = Catalog::open(&path, STORE).and_then(|catalog| catalog.check());
+        let outcome = Catalog::open(&path, key()).and_then(|catalog| catalog.check());
         assert!(matches!(outcome, Err(Error::Damaged { .. } | Error::Foreign { .. })), "page {page}: {outcome:?}");
     }
     fs::write(&whole, &bytes[..bytes.len() / 2]).expect("cut short");
-    let outcome = Catalog::open(&whole, STORE).and_then(|catalog| catalog.check());
+    let outcome = Catalog::open(&whole, key()).and_then(|catalog| catalog.check());
     assert!(matches!(outcome, Err(Error::Damaged { .. })), "{outcome:?}");
 }
 
@@ -119,7 +121,7 @@ fn a_value_that_means_nothing_is_damage_and_not_a_panic() {
     world.commit(&file(1, "a", 1, &[]));
     world.catalog.connection.execute("UPDATE shard SET state = 77", []).expect("changed");
     assert!(matches!(world.catalog.shards(object(1)), Err(Error::Damaged { .. })));
-    world.catalog.connection.execute("UPDATE version SET name = '../a'", []).expect("changed");
+    world.catalog.connection.execute("UPDATE version SET sealed_name = x'00'", []).expect("changed");
     assert!(matches!(world.catalog.version(version(1)), Err(Error::Damaged { .. })));
     world.catalog.connection.execute("UPDATE object SET total_shards = 1", []).expect("changed");
     assert!(matches!(world.catalog.object(object(1)), Err(Error::Damaged { .. })));
@@ -156,7 +158,7 @@ fn a_writer_that_dies_in_the_middle_leaves_nothing_of_its_transaction() {
         fs::copy(world.folder.path().join(file_name), crashed.path().join(file_name)).expect("copied");
     }
     drop(dying);
-    let after = Catalog::open(&crashed.path().join("catalog.db"), STORE).expect("opened");
+    let after = Catalog::open(&crashed.path().join("catalog.db"), key()).expect("opened");
     for catalog in [&world.catalog, &after] {
         assert_eq!(catalog.shards(object(1)).expect("shards").len(), 3);
         assert!(catalog.object(object(1)).expect("read").is_some());
@@ -199,7 +201,7 @@ fn a_rebuild_replaces_the_content_and_keeps_what_this_machine_alone_knows() {
     catalog.set_note("a", "b").expect("noted");
     assert!(catalog.try_lease("gc", process(1), &|_| true).expect("leased"));
     let newer = world.folder.path().join("file:newer' ?.db");
-    let mut rebuilt = Catalog::create(&newer, STORE).expect("created");
+    let mut rebuilt = Catalog::create(&newer, key()).expect("created");
     kept.piece_hashes.clear();
     for commit in [&kept, &file(3, "found", 1, &[]), &removal(8, &[(4, "gone", 1)], &[4])] {
         rebuilt.commit(commit).expect("committed");
@@ -226,7 +228,7 @@ fn a_rebuild_from_the_catalog_of_another_store_is_refused_and_changes_nothing() 
     let mut world = World::new();
     world.commit(&file(1, "a", 1, &[]));
     let other = world.folder.path().join("other.db");
-    drop(Catalog::create(&other, StoreId([9; 32])).expect("created"));
+    drop(Catalog::create(&other, key_of(StoreId([9; 32]), 1)).expect("created"));
     assert!(matches!(world.catalog.rebuild_into(&other), Err(Error::OtherStore { .. })));
     assert!(matches!(world.catalog.rebuild_into(&other.with_extension("none")), Err(Error::Absent { .. })));
     assert_eq!(world.head_numbers("a"), [1]);
@@ -236,15 +238,16 @@ fn a_rebuild_from_the_catalog_of_another_store_is_refused_and_changes_nothing() 
 fn questions_about_one_thing_use_an_index() {
     let world = World::new();
     let questions = [
-        "SELECT * FROM version WHERE name = 'a' AND head = 1 ORDER BY generation DESC, id DESC",
-        "SELECT DISTINCT name FROM version WHERE head = 1 AND name >= 'a' AND name < 'b' ORDER BY name LIMIT 5",
-        "SELECT * FROM version WHERE complete = 1 AND removed = 0 AND name >= 'a' AND name < 'b'
-            ORDER BY name, generation DESC, id DESC LIMIT 5",
+        "SELECT * FROM version WHERE name_tag = x'00' AND head = 1 ORDER BY generation DESC, id DESC",
+        "SELECT * FROM version WHERE name_tag = x'00' AND complete = 1 AND removed = 0
+            ORDER BY generation DESC, id DESC LIMIT 5",
+        "SELECT f.tag FROM folder f WHERE f.parent = x'00'",
+        "SELECT id, name_tag, sealed_name FROM version WHERE folder = x'00' AND head = 1",
         "SELECT id FROM object WHERE dead = 0 AND (verified_ns, id) > (1, x'00') ORDER BY verified_ns, id LIMIT 5",
         "SELECT id FROM object WHERE dead = 0 AND verified_ns IS NULL AND id > x'00' ORDER BY id LIMIT 5",
         "SELECT object FROM shard WHERE backend = x'00' AND (object, shard_index) > (x'00', 1)
             ORDER BY object, shard_index LIMIT 5",
-        "SELECT count(*) FROM version WHERE name = 'a' AND complete = 1 AND removed = 0",
+        "SELECT count(*) FROM version WHERE name_tag = x'00' AND complete = 1 AND removed = 0",
         "SELECT p.version FROM piece p JOIN version v ON v.id = p.version WHERE p.object = x'00' AND v.removed = 0",
         "SELECT 1 FROM removed_object WHERE object = x'00' LIMIT 1",
         "SELECT 1 FROM removed_version WHERE version = x'00'",

@@ -104,6 +104,8 @@ impl FromIterator<(BackendId, Arc<dyn Backend>)> for Sources {
 pub struct ReadObject {
     /// Its manifest.
     pub manifest: Manifest,
+    /// When it was made, in nanoseconds since 1970, where that can be opened.
+    pub created_ns: Option<i64>,
     /// What it holds, or why that cannot be read now.
     pub index: Result<Index, ReadError>,
     /// How many bytes of shards were read for it.
@@ -122,7 +124,12 @@ pub async fn read_object(
     let manifest = gather_manifest(&places, found.object, &keys.store_id()).await?;
     let reader = ObjectReader::with_keys(manifest, places, Arc::clone(keys));
     let index = reader.index().await;
-    Ok(ReadObject { manifest: reader.manifest().clone(), index, bytes_read: reader.bytes_read() })
+    // What could not be opened for the index is not asked for again.
+    let created_ns = match index {
+        Ok(_) => reader.sealed_part().await.ok().map(|part| part.created_ns),
+        Err(_) => None,
+    };
+    Ok(ReadObject { manifest: reader.manifest().clone(), created_ns, index, bytes_read: reader.bytes_read() })
 }
 
 /// What the catalog keeps of the shards that were found. A file of another length than the manifest says is corrupt; a
@@ -185,7 +192,7 @@ pub(in crate::ops) struct TakenRecord {
 
 impl Taken {
     pub(in crate::ops) fn new(read: ReadObject, found: &FoundObject, now_ns: i64) -> Self {
-        let ReadObject { manifest, index, bytes_read } = read;
+        let ReadObject { manifest, created_ns, index, bytes_read } = read;
         let shards = shard_records(&manifest, found);
         let (index, check, outcome) = match index {
             Ok(index) => (index, None, Ingested::Whole),
@@ -202,7 +209,8 @@ impl Taken {
                 (Index::default(), Some(check), Ingested::Unreadable(error))
             }
         };
-        let commit = Commit { object: object_record(&manifest), shards, index, piece_hashes: Vec::new() };
+        let object = object_record(&manifest, created_ns.unwrap_or(now_ns));
+        let commit = Commit { object, shards, index, piece_hashes: Vec::new() };
         Self { record: TakenRecord { commit, check }, outcome, bytes_read }
     }
 }

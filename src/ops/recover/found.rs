@@ -5,7 +5,7 @@ use super::session::Session;
 use super::{Origin, RecoverOptions, RecoverReport, cancelled};
 use crate::backend::Backend;
 use crate::catalog::{self, Catalog, ObjectRecord, ShardRecord};
-use crate::crypto::AccessKeys;
+use crate::crypto::{AccessKeys, CatalogKey};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::BackendId;
 use crate::ops::Controls;
@@ -71,11 +71,15 @@ struct ScratchFile(PathBuf);
 
 impl ScratchFile {
     fn new(folder: &Path) -> Result<Self> {
-        let failed = |error| Error::new(ErrorKind::Local, "the system gives no random bytes").with_source(error);
-        let mut random = [0u8; 8];
-        getrandom::fill(&mut random).map_err(failed)?;
-        Ok(Self(folder.join(format!(".shard-{}.db", hex::encode(random)))))
+        Ok(Self(folder.join(format!(".shard-{}.db", hex::encode(random_bytes::<8>()?)))))
     }
+}
+
+fn random_bytes<const N: usize>() -> Result<[u8; N]> {
+    let failed = |error| Error::new(ErrorKind::Local, "the system gives no random bytes").with_source(error);
+    let mut random = [0; N];
+    getrandom::fill(&mut random).map_err(failed)?;
+    Ok(random)
 }
 
 impl Drop for ScratchFile {
@@ -98,8 +102,9 @@ impl Found {
         let sources: Sources = backends.iter().enumerate().map(numbered).collect();
         let names = backends.into_iter().map(|(name, _)| name).collect();
         let file = ScratchFile::new(&scratch)?;
-        let (path, store) = (file.0.clone(), keys.store_id());
-        let catalog = compute(move || Catalog::create(&path, store)).await??;
+        // What is left of the file when it cannot be removed is closed for good: nobody keeps its key.
+        let (path, key) = (file.0.clone(), CatalogKey::from_secret(keys.store_id(), &random_bytes()?));
+        let catalog = compute(move || Catalog::create(&path, Arc::new(key))).await??;
         let catalog = Arc::new(Mutex::new(catalog));
         let mut found = Self { catalog, sources, names, keys, unread: Vec::new(), left_out, _file: file };
         controls.begin("looking at what there is", None, None);

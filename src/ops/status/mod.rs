@@ -20,16 +20,13 @@ pub(in crate::ops) use words::Outlook;
 use super::Controls;
 use super::verify::{VerifyMode, VerifyOptions, verify};
 use crate::backend::Reach;
-use crate::catalog::{self, Catalog, CatalogStats, ObjectAge, ObjectRecord, ObjectState};
-use crate::crypto::AccessKeys;
+use crate::catalog::{self, Catalog, CatalogStats, ObjectAge, ObjectState};
 use crate::error::Result;
-use crate::format::PartOpener;
-use crate::format::{FileName, Manifest, ManifestBytes};
+use crate::format::FileName;
 use crate::id::{BackendId, Geometry, ObjectId, StoreId, VersionId};
 use crate::store::Store;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 /// How many objects or deletes are asked of the catalog at a time.
 const PAGE_ROWS: usize = 1000;
@@ -248,14 +245,13 @@ async fn read_unverified(store: &Store, controls: &Controls) -> Result<BTreeMap<
     let (mut oldest, mut after) = (BTreeMap::new(), None::<ObjectAge>);
     loop {
         controls.check_cancelled()?;
-        let keys = Arc::clone(store.access());
         let (page, last) = store
             .catalog(move |catalog| {
                 let ages = catalog.oldest_checked(after.as_ref(), PAGE_ROWS)?;
                 let mut page = Vec::new();
                 for age in ages.iter().take_while(|age| age.verified_ns.is_none()) {
                     let Some(object) = catalog.object(age.object)? else { continue };
-                    page.push((object.geometry, created_ns(object, &keys)));
+                    page.push((object.geometry, object.created_ns));
                 }
                 Ok((page, ages.last().copied().filter(|last| last.verified_ns.is_none())))
             })
@@ -270,12 +266,6 @@ async fn read_unverified(store: &Store, controls: &Controls) -> Result<BTreeMap<
             None => return Ok(oldest),
         }
     }
-}
-
-fn created_ns(object: ObjectRecord, keys: &AccessKeys) -> Option<i64> {
-    let bytes = ManifestBytes { public: object.public, signature: object.signature, sealed: object.sealed };
-    let manifest = Manifest::open(bytes, &keys.store_id()).ok()?;
-    manifest.sealed_part(PartOpener::Keys(keys)).ok().map(|sealed| sealed.created_ns)
 }
 
 fn counts(stats: &CatalogStats) -> ObjectCounts {

@@ -24,6 +24,7 @@ struct Ending<'a> {
     options: ObjectOptions,
     places: Places,
     manifest: Manifest,
+    created_ns: i64,
     /// Index, place and length of each finished shard.
     finished: Vec<(u8, BackendId, u64)>,
 }
@@ -54,7 +55,7 @@ pub(super) async fn finish(writer: ObjectWriter<'_>, contents: Contents, index_b
         Bytes::from(tail_bytes(&manifest, index, &leaves[usize::from(index)], sealing.shares().get(usize::from(index))))
     };
     let delivered = lines.finish(tail).await;
-    let mut ending = Ending { store, options, places, manifest, finished: Vec::new() };
+    let mut ending = Ending { store, options, places, manifest, created_ns, finished: Vec::new() };
     ending.take(delivered);
     ending.rebuild_lost().await;
     ending.conclude(contents).await
@@ -204,7 +205,7 @@ impl Ending<'_> {
             verified_ns: None,
         };
         let commit = Commit {
-            object: object_record(&self.manifest),
+            object: object_record(&self.manifest, self.created_ns),
             shards: self.finished.iter().map(shard).collect(),
             index: contents.index,
             piece_hashes: contents.piece_hashes,
@@ -222,8 +223,8 @@ impl Ending<'_> {
     }
 }
 
-/// What the catalog keeps of an object.
-pub fn object_record(manifest: &Manifest) -> ObjectRecord {
+/// What the catalog keeps of an object that was made at this time, in nanoseconds since 1970.
+pub fn object_record(manifest: &Manifest, created_ns: i64) -> ObjectRecord {
     let layout = manifest.layout();
     let bytes = manifest.bytes();
     ObjectRecord {
@@ -238,6 +239,7 @@ pub fn object_record(manifest: &Manifest) -> ObjectRecord {
         payload_bytes: layout.payload_bytes(),
         seal: manifest.seal().code(),
         root: manifest.object_root(),
+        created_ns: Some(created_ns),
         public: bytes.public.clone(),
         signature: bytes.signature.clone(),
         sealed: bytes.sealed.clone(),
