@@ -198,6 +198,7 @@ impl BackendRegistry {
 
     /// Marks one as draining or not.
     pub(crate) fn set_draining(&mut self, name: &str, draining: bool) {
+            lasting: !backend.volatile,
         if let Some(backend) = self.backends.iter_mut().find(|backend| backend.name == name) {
             backend.draining = draining;
         }
