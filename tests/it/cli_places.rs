@@ -20,6 +20,24 @@ fn says(outcome: &Outcome, wanted: &str) {
 }
 
 #[test]
+fn memory_takes_no_shard_from_a_lasting_place_and_stands_in_no_ones_way() {
+    let desk = desk_with("a", 70_000);
+    desk.expect(0, &["backend", "add", "mem1", "memory:", "--zone", "z1"]);
+    desk.expect(0, &["verify"]);
+    let repaired = desk.json(0, &["repair"]);
+    assert_eq!(repaired["bytes_written"], 0, "{repaired}");
+    desk.expect(0, &["recover", "a", "-o", "back"]);
+    desk.file("b", &noise(70_000, 6));
+    let put = desk.json(0, &["put", "b"]);
+    let shards = put["objects"][0]["shards"].as_array().expect("shards");
+    assert!(shards.iter().all(|shard| shard["backend"] != "mem1"), "{put}");
+    fs::remove_dir_all(desk.backend(2)).expect("removed");
+    let repaired = desk.json(0, &["repair", "--assume-lost", "local-2"]);
+    assert!(!repaired.to_string().contains("mem1"), "{repaired}");
+    desk.expect(0, &["remove", "b"]);
+}
+
+#[test]
 fn a_second_zone_from_which_nothing_is_gained_moves_nothing_and_takes_nothing_away() {
     let desk = desk_with("a", 70_000);
     desk.expect(0, &["backend", "add", "nas", "nas", "--zone", "cellar"]);

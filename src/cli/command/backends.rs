@@ -33,7 +33,7 @@ pub(super) async fn add(options: AddBackend, context: &mut Context) -> Result<Ex
         Reader::Person => context.output.text(&added_page(&added))?,
     }
     if added.volatile {
-        context.notices.warning("memory: forgets everything when the process ends; its shards count for nothing");
+        context.notices.warning("memory: forgets everything when the process ends; no shard is placed there");
     }
     Ok(ExitCode::Done)
 }
