@@ -55,3 +55,34 @@ fn a_second_zone_from_which_nothing_is_gained_moves_nothing_and_takes_nothing_aw
         assert_eq!(margins(object).0, Some(1), "{object}");
     }
 }
+
+#[test]
+fn a_put_that_had_to_do_without_better_places_says_so_and_exits_3() {
+    let desk = desk_with("a", 10);
+    let away = |number: usize| desk.path(&format!("away-{number}"));
+    for number in [1, 2, 3] {
+        fs::rename(desk.backend(number), away(number)).expect("moved");
+    }
+    desk.file("b", &noise(70_000, 6));
+    let put = desk.expect(3, &["put", "b"]);
+    for wanted in ["local-1 (it cannot be reached)", "local-3 (it cannot be reached)", "shard repair"] {
+        says(&put, wanted);
+    }
+    for number in [1, 2, 3] {
+        fs::rename(away(number), desk.backend(number)).expect("moved back");
+    }
+    desk.expect(3, &["verify", "b"]);
+    desk.expect(0, &["repair"]);
+    assert_eq!(margins(&desk.json(0, &["verify", "b"])["objects"][0]), (Some(0), Some(2)));
+}
+
+#[test]
+fn a_put_that_is_as_safe_without_the_place_that_is_away_names_it_and_exits_0() {
+    let desk = desk_with("a", 10);
+    desk.expect(0, &["backend", "add", "sixth", "sixth", "--zone", "cellar"]);
+    fs::rename(desk.path("sixth"), desk.path("away")).expect("moved");
+    desk.file("b", &noise(70_000, 6));
+    let put = desk.expect(0, &["put", "b"]);
+    says(&put, "sixth (it cannot be reached)");
+    says(&put, "as safe without");
+}

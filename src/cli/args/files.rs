@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 ///
 /// A file's name is its own (`put a/b.txt` stores b.txt) unless --name says another; a folder's files are FOLDER/….
 /// A name already taken gets a new version; what is unchanged since the last put is skipped. Exit 0 means that all
-/// shards are durable in the best places there are; 3, that enough are but some found no place.
+/// shards are durable in the best places there are; 3, that enough are, but some found no place or had to go where
+/// more can be lost than with every backend.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
 Examples:

@@ -7,7 +7,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::{FileName, ObjectKind};
 use crate::id::{Geometry, ObjectId, RedundancyLevel, VersionId};
 use crate::ops::Controls;
-use crate::ops::writer::{ObjectOptions, ObjectWriter, StoredObject, WriteFailures, content_limit, new_object_shape};
+use crate::ops::writer::{
+    ObjectOptions, ObjectWriter, StoredObject, WriteFailures, content_limit, new_object_shape, unused_backends,
+};
 use crate::store::Store;
 use crate::stripe::Seal;
 use crate::stripe::{Check, StripeShape};
@@ -172,6 +174,7 @@ impl<'a> Session<'a> {
     }
 
     /// How many bytes of files a pack takes.
+        self.warn_of_unused();
     pub(super) fn pack_limit(&self) -> u64 {
         PACK_BYTES.min(content_limit(self.shape))
     }
@@ -197,6 +200,21 @@ pub(super) fn own_name(path: &Path) -> Result<FileName> {
     let own = match path.file_name() {
         Some(own) => own.to_owned(),
         // `.` and `..` have the name of what they stand for.
+    /// Names the backends that took nothing although they should, and what that means.
+    fn warn_of_unused(&self) {
+        let unused = unused_backends(self.store, &self.failures);
+        if unused.is_empty() || self.report.objects.is_empty() {
+            return;
+        }
+        let unused = unused.join(", ");
+        self.controls.warn(match self.report.is_degraded() {
+            true => {
+                format!("not used: {unused}; with all backends less could be lost: `shard repair` once they are back")
+            }
+            false => format!("not used: {unused}; the shards are as safe without"),
+        });
+    }
+
         None => {
             path.canonicalize().ok().and_then(|path| path.file_name().map(ToOwned::to_owned)).ok_or_else(unnamed)?
         }
