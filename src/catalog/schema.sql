@@ -61,6 +61,8 @@ CREATE TABLE version (
     blake3 BLOB,
     mtime_ns INTEGER,
     mode INTEGER,
+    -- When the file itself last changed in any way, on the machine that put it; known to this catalog alone.
+    ctime_ns INTEGER,
     complete INTEGER NOT NULL CHECK (complete IN (0, 1)),
     removed INTEGER NOT NULL CHECK (removed IN (0, 1)),
     -- 1 when it is complete, not removed, and no other such version of the name descends from it.

@@ -86,3 +86,22 @@ fn a_put_that_is_as_safe_without_the_place_that_is_away_names_it_and_exits_0() {
     says(&put, "sixth (it cannot be reached)");
     says(&put, "as safe without");
 }
+
+#[test]
+fn new_bytes_under_the_old_length_and_time_are_stored_and_unchanged_ones_are_not() {
+    let desk = Desk::new();
+    let path = desk.file("folder/a", b"old");
+    desk.expect(0, &["put", "folder"]);
+    desk.expect(0, &["put", "folder/a", "--name", "single"]);
+    for words in [&["put", "folder"][..], &["put", "folder/a", "--name", "single"]] {
+        assert_eq!(desk.json(0, words)["files"][0]["skipped"], true, "{words:?}");
+    }
+    let when = fs::metadata(&path).expect("there").modified().expect("a time");
+    fs::write(&path, b"new").expect("written");
+    fs::File::options().write(true).open(&path).expect("opened").set_modified(when).expect("set back");
+    for words in [&["put", "folder"][..], &["put", "folder/a", "--name", "single"]] {
+        assert_eq!(desk.json(0, words)["files"][0]["skipped"], false, "{words:?}");
+    }
+    desk.expect(0, &["recover", "folder/a", "-o", "back"]);
+    assert_eq!(fs::read(desk.path("back")).expect("a file"), b"new");
+}

@@ -88,7 +88,7 @@ impl Session<'_> {
     }
 
     /// Takes what is stored already, unchanged, into the report, and gives back the rest.
-    async fn skip_unchanged(
+    pub(super) async fn skip_unchanged(
         &mut self,
         files: Vec<(PathBuf, FileName, Fingerprint)>,
     ) -> Result<Vec<(PathBuf, FileName, Fingerprint)>> {
@@ -136,6 +136,10 @@ fn stored_unchanged(
         if geometry.is_none_or(|geometry| asked.is_some_and(|asked| asked != geometry)) {
             return Ok(None);
         }
+    // A time of last change that is not known, after a rebuild or from another machine, decides nothing.
+    if catalog.change_time(newest.id)?.is_some_and(|known| Some(known) != seen.ctime_ns) {
+        return Ok(None);
+    }
     }
     let (version, size, blake3) = (newest.id, whole.total_bytes, whole.blake3);
     Ok(Some(StoredFile { name: name.clone(), version, objects, size, blake3, skipped: true }))

@@ -80,6 +80,12 @@ impl<'a> Session<'a> {
         };
         let bytes = reading.seen().map(|seen| seen.bytes);
         self.controls.begin("storing", bytes, Some(1));
+        if let Some(seen) = reading.seen()
+            && self.skip_unchanged(vec![(path.clone(), name.clone(), seen)]).await?.is_empty()
+        {
+            self.controls.end();
+            return Ok(());
+        }
         let stored = self.store_file(&path, name, reading).await;
         self.controls.end();
         stored
@@ -158,6 +164,11 @@ impl<'a> Session<'a> {
     pub(super) async fn close(mut self) -> Result<PutReport> {
         self.close_pack().await?;
         Ok(self.report)
+    }
+
+    /// Remembers when stored files had last changed, for the next put to compare.
+    pub(super) async fn remember_change_times(&self, times: Vec<(VersionId, i64)>) -> Result<()> {
+        self.store.catalog(move |catalog| catalog.set_change_times(&times)).await
     }
 
     /// Takes back what is open because of an error, and gives the error back.

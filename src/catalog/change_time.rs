@@ -1,0 +1,25 @@
+//! When files that were put here last changed in any way (`st_ctime`), which no one can set back: known to the machine that
+//! put them, until its catalog is made anew.
+
+use super::Catalog;
+use super::column::{first, run};
+use super::error::Result;
+use crate::id::VersionId;
+use rusqlite::params;
+
+impl Catalog {
+    /// Remembers when the files of these versions had last changed as they were read, in nanoseconds since 1970.
+    pub fn set_change_times(&mut self, times: &[(VersionId, i64)]) -> Result<()> {
+        let sql = "UPDATE version SET ctime_ns = ?2 WHERE id = ?1";
+        self.write(|tx| {
+            times.iter().try_for_each(|(version, ctime_ns)| run(tx, sql, params![version, ctime_ns]).map(drop))
+        })
+    }
+
+    /// When the file of a version had last changed as it was read; `None` where that is not known.
+    pub fn change_time(&self, version: VersionId) -> Result<Option<i64>> {
+        self.read(|tx| {
+            Ok(first(tx, "SELECT ctime_ns FROM version WHERE id = ?1", [version], |row| row.get(0))?.flatten())
+        })
+    }
+}
