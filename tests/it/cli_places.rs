@@ -105,3 +105,15 @@ fn new_bytes_under_the_old_length_and_time_are_stored_and_unchanged_ones_are_not
     desk.expect(0, &["recover", "folder/a", "-o", "back"]);
     assert_eq!(fs::read(desk.path("back")).expect("a file"), b"new");
 }
+
+#[test]
+fn a_link_that_is_named_itself_is_followed_without_a_word_and_an_empty_folder_is_told() {
+    let desk = Desk::new();
+    desk.file("folder/a", b"abc");
+    std::os::unix::fs::symlink(desk.path("folder"), desk.path("link")).expect("linked");
+    let put = desk.expect(0, &["put", "link"]);
+    assert!(!put.stderr.contains("passed over"), "{}", put.stderr);
+    assert_eq!(desk.listed(), ["link/a"]);
+    fs::create_dir(desk.path("empty")).expect("made");
+    says(&desk.expect(0, &["put", "empty"]), "nothing to store in empty");
+}
