@@ -107,6 +107,36 @@ fn new_bytes_under_the_old_length_and_time_are_stored_and_unchanged_ones_are_not
 }
 
 #[test]
+fn a_store_that_lost_its_settings_is_not_built_anew_over_its_key() {
+    let desk = desk_with("a", 10);
+    desk.expect(0, &["backend", "add", "nas", "nas", "--zone", "cellar"]);
+    let config = desk.store().join("config.toml");
+    fs::remove_file(&config).expect("removed");
+    for words in [&["put", "a"][..], &["list"], &["init"], &["backend", "add", "x", "x"]] {
+        let failure = desk.failure(1, words);
+        assert_eq!(failure["kind"], "damaged", "{words:?}: {failure}");
+        assert!(failure["hint"].as_str().is_some_and(|hint| hint.contains("shard init --bare")), "{failure}");
+        assert!(!config.exists(), "{words:?}");
+    }
+    desk.expect(0, &["init", "--bare"]);
+    for number in 1..=5 {
+        let place = desk.backend(number);
+        let place = place.to_str().expect("UTF-8");
+        let added = desk.json(0, &["backend", "add", &format!("local-{number}"), place]);
+        assert_eq!(added["adopted"], true);
+    }
+    desk.expect(0, &["verify"]);
+}
+
+#[test]
+fn a_first_put_that_was_interrupted_while_it_made_the_store_can_be_run_again() {
+    let desk = desk_with("a", 10);
+    fs::remove_file(desk.store().join("config.toml")).expect("removed");
+    fs::write(desk.store().join("init.lock"), b"").expect("written");
+    desk.expect(0, &["put", "a"]);
+}
+
+#[test]
 fn a_link_that_is_named_itself_is_followed_without_a_word_and_an_empty_folder_is_told() {
     let desk = Desk::new();
     desk.file("folder/a", b"abc");
