@@ -7,6 +7,7 @@ use crate::store::Store;
 use crate::store::config::{self, Config};
 use serde::Serialize;
 use std::sync::Arc;
+use std::path::{Path, PathBuf};
 
 /// A backend's name is at most this many characters.
 const MAX_NAME_CHARS: usize = 64;
@@ -31,41 +32,30 @@ pub struct AddedBackend {
 /// Adds a backend: looks whose place it is, probes what it really does, marks it, and only then writes the settings.
 pub async fn add_backend(store: &Store, mut spec: BackendSpec) -> Result<AddedBackend> {
     check_name(&spec.name)?;
+///
+/// [`ErrorKind::Refused`] for a name or place that is in use, for a place of another store, and for one that is only to be
+/// read and is not this store's; [`ErrorKind::Invalid`] for settings that make no sense.
     if store.config().backends.iter().any(|other| other.name == spec.name) {
         return Err(Error::new(ErrorKind::Refused, format!("there is a backend {} already", spec.name)));
     }
-    let address = BackendUrl::parse(&spec.url, store.dir())?;
+    let address = BackendUrl::parse(&spec.url, store.dir()).map_err(|error| unusable(&spec, error))?;
+    let mut made = None;
     if let BackendUrl::Folder(path) = &address {
-        let absolute =
-            std::path::absolute(path).map_err(|error| Error::local(format!("cannot use {}", path.display()), error))?;
-        LocalBackend::create_root(&absolute)?;
-        spec.url = absolute
-            .to_str()
-            .map(str::to_owned)
-            .ok_or_else(|| Error::new(ErrorKind::Invalid, format!("the path {} is not UTF-8", absolute.display())))?;
+        let folder = Folder::make(path, &spec)?;
+        spec.url = folder.url()?;
+        made = Some(folder);
     }
-    let zone = backend::zone_of(&spec, store.dir())?.to_string();
-    let place = backend::open(&spec, store.environment(), store.dir());
-    let place = place.map_err(|error| unusable(&spec, error))?;
-    let found = place.read_mark().await.map_err(|error| unusable(&spec, error))?;
-    let adopted = match found {
-        Some(mark) if mark.store != store.id() => return Err(foreign(&spec, &mark)),
-        Some(mark) => {
-            spec.id = mark.backend;
-            true
+    // Written down, because an unmounted disk would be looked for on the one that its mount point is on.
+    let zone = backend::zone_of(&spec, store.dir()).map_err(|error| unusable(&spec, error))?.to_string();
+    spec.zone = Some(zone.clone());
+    let adopted = match win(store, &mut spec).await {
+        Ok(adopted) => adopted,
+        Err(error) => {
+            made.iter().for_each(Folder::leave_as_it_was);
+            return Err(error);
         }
-        None => false,
     };
     if let Some(twin) = store.config().backends.iter().find(|other| other.id == spec.id) {
-        return Err(Error::new(ErrorKind::Refused, format!("this place is in use already, as backend {}", twin.name)));
-    }
-    if !spec.read_only {
-        probe(store, &spec.name, &place).await?;
-        if !adopted {
-            let mark = Mark { store: store.id(), backend: spec.id };
-            place.write_mark(&mark).await.map_err(|error| unusable(&spec, error))?;
-        }
-    }
     let added =
         AddedBackend { name: spec.name.clone(), id: spec.id, zone, adopted, volatile: address == BackendUrl::Memory };
     config::edit(&store.config_path(), |config: &mut Config| {
@@ -73,6 +63,61 @@ pub async fn add_backend(store: &Store, mut spec: BackendSpec) -> Result<AddedBa
         Ok::<_, config::Error>(())
     })?;
     Ok(added)
+}
+
+/// Makes sure that a place is, or becomes, this store's; says whether it was already.
+async fn win(store: &Store, spec: &mut BackendSpec) -> Result<bool> {
+    let place = backend::open(spec, store.environment(), store.dir()).map_err(|error| unusable(spec, error))?;
+    let found = place.read_mark().await.map_err(|error| unusable(spec, error))?;
+    match found {
+        Some(mark) if mark.store != store.id() => return Err(foreign(spec, &mark)),
+        Some(mark) => spec.id = mark.backend,
+        None if spec.read_only => {
+            let doing = format!("{} has no mark of this store, and one that is only read gets none", spec.url);
+            return Err(Error::new(ErrorKind::Refused, doing).with_hint("add it without --read-only"));
+        }
+        None => {}
+    }
+        return Err(Error::new(ErrorKind::Refused, format!("this place is in use already, as backend {}", twin.name)));
+    }
+    if !spec.read_only {
+        probe(store, &spec.name, &place).await?;
+        if found.is_none() {
+            let mark = Mark { store: store.id(), backend: spec.id };
+            place.write_mark(&mark).await.map_err(|error| unusable(spec, error))?;
+        }
+    }
+    Ok(found.is_some())
+}
+
+/// The folder of a new backend.
+struct Folder {
+    path: PathBuf,
+    was_there: bool,
+}
+
+impl Folder {
+    fn make(path: &Path, spec: &BackendSpec) -> Result<Self> {
+        let unusable_path = |error| Error::local(format!("cannot use {}", path.display()), error);
+        let path = std::path::absolute(path).map_err(unusable_path)?;
+        let was_there = path.symlink_metadata().is_ok();
+        LocalBackend::create_root(&path).map_err(|error| unusable(spec, error))?;
+        Ok(Self { path, was_there })
+    }
+
+    fn url(&self) -> Result<String> {
+        let not_text = || Error::new(ErrorKind::Invalid, format!("the path {} is not UTF-8", self.path.display()));
+        self.path.to_str().map(str::to_owned).ok_or_else(not_text)
+    }
+
+    /// Takes away what making and trying it left.
+    fn leave_as_it_was(&self) {
+        LocalBackend::remove_empty_folders(&self.path);
+        if !self.was_there {
+            // What is not empty stays.
+            let _ = std::fs::remove_dir(&self.path);
+        }
+    }
 }
 
 fn check_name(name: &str) -> Result<()> {
@@ -89,7 +134,7 @@ fn unusable(spec: &BackendSpec, error: backend::Error) -> Error {
     let hint = match error.kind {
         backend::ErrorKind::Denied => "check the credentials, and what they may do there",
         backend::ErrorKind::Settings => {
-            "check the bucket, the endpoint and the credentials: `shard backend add --help`"
+            "check the address, the endpoint and the credentials: `shard backend add --help`"
         }
         backend::ErrorKind::Unreachable => "check that the place is there, and the endpoint",
         _ => "`shard backend add --help` says what a place needs",

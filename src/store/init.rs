@@ -111,6 +111,7 @@ async fn local_backend(dir: &Path, store: StoreId, number: usize) -> Result<Back
     let making = |error| Error::local(format!("cannot make the folder {}", folder.display()), error);
     DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(making)?;
     let mut spec = BackendSpec::new(format!("local-{number}"), BackendId(random_bytes()?), url);
+    spec.zone = Some(backend::zone_of(&spec, dir)?.to_string());
     let place = backend::open(&spec, &Environment::default(), dir)?;
     match place.read_mark().await? {
         Some(mark) if mark.store == store => spec.id = mark.backend,

@@ -137,6 +137,14 @@ fn a_first_put_that_was_interrupted_while_it_made_the_store_can_be_run_again() {
 }
 
 #[test]
+fn the_zone_that_was_found_is_written_down_so_that_an_unmounted_disk_keeps_it() {
+    let desk = desk_with("a", 10);
+    desk.expect(0, &["backend", "add", "plain", "plain"]);
+    let text = fs::read_to_string(desk.store().join("config.toml")).expect("settings");
+    assert_eq!(text.matches("\nzone = ").count(), 6, "{text}");
+}
+
+#[test]
 fn a_link_that_is_named_itself_is_followed_without_a_word_and_an_empty_folder_is_told() {
     let desk = Desk::new();
     desk.file("folder/a", b"abc");

@@ -68,6 +68,11 @@ impl LocalBackend {
     async fn blocking<T, F>(&self, work: F) -> Result<T>
     where
         T: Send + 'static,
+    /// Removes what a trial left in a folder that did not become a place: its own folders, where they are empty.
+    pub fn remove_empty_folders(root: &Path) {
+        root::remove_empty_folders(root);
+    }
+
         F: FnOnce(&Arc<Place>) -> Result<T> + Send + 'static,
     {
         let place = Arc::clone(&self.place);
