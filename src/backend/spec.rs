@@ -100,26 +100,26 @@ impl BackendUrl {
             return Ok(Self::Memory);
         }
         if text.is_empty() {
-            return Err(Error::new(ErrorKind::Settings, "reading the address of a backend: it is empty"));
+            return Err(Error::new(ErrorKind::Settings, "the address of a backend is empty"));
         }
         let Some((scheme, _)) = text.split_once("://") else { return Ok(Self::Folder(base_dir.join(text))) };
-        let unreadable = |error| Error::with_source(ErrorKind::Settings, "reading the URL of a backend", error);
+        let unreadable = |error| Error::with_source(ErrorKind::Settings, "the address of a backend is no URL", error);
         let url = Url::parse(text).map_err(unreadable)?;
         if !url.username().is_empty() || url.password().is_some() {
-            let doing =
-                "reading the URL of a backend: it holds a user name or password, which belong in a credentials file";
+            let doing = "the URL of a backend holds a user name or password, which belong in a credentials file";
             return Err(Error::new(ErrorKind::Settings, doing));
         }
         match scheme {
             "file" => url.to_file_path().map(Self::Folder).map_err(|()| {
                 Error::new(
                     ErrorKind::Settings,
-                    format!("reading {text}: file:// takes an absolute path, as file:///mnt/nas"),
+                    format!("{text} is no path: file:// takes an absolute path, as file:///mnt/nas"),
                 )
             }),
             "s3" | "gs" | "az" | "http" | "https" => Ok(Self::Cloud(url)),
             _ => {
-                let doing = format!("reading {text}: {scheme}:// is none of file, s3, gs, az, http, https");
+                let doing =
+                    format!("{text} is no place for shards: {scheme}:// is none of file, s3, gs, az, http, https");
                 Err(Error::new(ErrorKind::Settings, doing))
             }
         }

@@ -145,6 +145,32 @@ fn the_zone_that_was_found_is_written_down_so_that_an_unmounted_disk_keeps_it() 
 }
 
 #[test]
+fn a_place_that_cannot_be_added_is_refused_with_its_own_words_and_left_as_it_was() {
+    let desk = desk_with("a", 10);
+    fs::create_dir(desk.path("bare")).expect("made");
+    let failure = desk.failure(1, &["backend", "add", "x", "bare", "--read-only"]);
+    assert_eq!(failure["kind"], "refused", "{failure}");
+    assert!(failure["hint"].as_str().is_some_and(|hint| hint.contains("--read-only")), "{failure}");
+    assert_eq!(fs::read_dir(desk.path("bare")).expect("there").count(), 0);
+    for (url, wanted) in [
+        ("s3://me:secret@bucket/x", "user name or password"),
+        ("ftp://nas/x", "ftp"),
+        ("s3://", "s3://"),
+        ("file://host/x", "absolute path"),
+    ] {
+        let failure = desk.failure(1, &["backend", "add", "x", url]);
+        assert_eq!(failure["kind"], "invalid", "{url}: {failure}");
+        let said = format!("{} {}", failure["message"], failure["causes"]);
+        assert!(said.contains(wanted) && !said.contains("a backend failed"), "{url}: {failure}");
+        assert!(!said.contains("the settings do not fit") && !said.contains("secret"), "{url}: {failure}");
+        assert!(failure["hint"].is_string(), "{url}: {failure}");
+    }
+    let failure = desk.failure(1, &["backend", "add", "x", "s3://bucket/x", "--profile", "nobody"]);
+    assert_eq!(failure["kind"], "invalid", "{failure}");
+    assert!(!failure.to_string().contains("a backend failed"), "{failure}");
+}
+
+#[test]
 fn a_link_that_is_named_itself_is_followed_without_a_word_and_an_empty_folder_is_told() {
     let desk = Desk::new();
     desk.file("folder/a", b"abc");
