@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 
 /// A backend's name is at most this many characters.
 const MAX_NAME_CHARS: usize = 64;
-/// How many known shards must be found before a lost mark is written again; fewer only where fewer are known.
-const KNOWN_SHARDS_FOR_MARK: usize = 8;
+/// So many shards that the catalog knows there are looked for, at most, before a lost mark is written again.
+const KNOWN_SHARDS_FOR_MARK: usize = 64;
 
 /// What adding a backend did.
 #[derive(Debug, Clone, Serialize)]
@@ -183,6 +183,10 @@ pub struct BackendCheck {
     /// A lost mark was written again.
     pub marked: bool,
     /// Why it is not ready or not writable.
+    /// How many shards that the catalog knows there were looked for before that; `None` where nothing was to be marked.
+    pub known_looked_for: Option<u64>,
+    /// How many of them were found.
+    pub known_found: Option<u64>,
     pub problem: Option<String>,
 }
 
@@ -205,17 +209,20 @@ pub async fn check_backends(store: &Store, names: &[String], marking: Marking) -
         if !names.is_empty() && !names.contains(&health.name) {
             continue;
         }
-        let marked = marking == Marking::Restore && restore_mark(store, &health).await?;
-        if marked {
+        let restored = match marking {
+            Marking::Restore => restore_mark(store, &health).await?,
+            Marking::Report => None,
+        };
+        if restored.is_some_and(|restored| restored.marked) {
             let again = store.registry().health_check_all(store.id()).await;
             health = again.into_iter().find(|other| other.id == health.id).unwrap_or(health);
         }
-        checks.push(describe(store, health, marked).await?);
+        checks.push(describe(store, health, restored).await?);
     }
     Ok(checks)
 }
 
-async fn describe(store: &Store, health: Health, marked: bool) -> Result<BackendCheck> {
+async fn describe(store: &Store, health: Health, restored: Option<Restored>) -> Result<BackendCheck> {
     let missing = || Error::new(ErrorKind::NotFound, format!("there is no backend {}", health.name));
     let registered = store.registry().get(health.id).ok_or_else(missing)?;
     let (state, mut problem) = match &health.reach {
@@ -243,7 +250,9 @@ async fn describe(store: &Store, health: Health, marked: bool) -> Result<Backend
         shards: health.stats.map(|stats| stats.shard_count),
         free: health.stats.and_then(|stats| stats.free_bytes),
         quota: registered.quota_bytes,
-        marked,
+        marked: restored.is_some_and(|restored| restored.marked),
+        known_looked_for: restored.map(|restored| restored.looked_for),
+        known_found: restored.map(|restored| restored.found),
         problem,
     })
 }
@@ -253,24 +262,36 @@ fn causes(error: &(dyn std::error::Error + 'static)) -> String {
     chain.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
-/// Writes the mark of a place that has none, once shards that the catalog records there are found there.
-async fn restore_mark(store: &Store, health: &Health) -> Result<bool> {
-    let Some(registered) = store.registry().get(health.id) else { return Ok(false) };
+/// What looking for known shards on an unmarked place gave.
+#[derive(Debug, Clone, Copy, Default)]
+struct Restored {
+    marked: bool,
+    looked_for: u64,
+    found: u64,
+}
+
+/// Writes the mark of a place that has none, once shards that the catalog records there are found there and none
+/// contradicts it. That some are gone is what repair is for.
+async fn restore_mark(store: &Store, health: &Health) -> Result<Option<Restored>> {
+    let Some(registered) = store.registry().get(health.id) else { return Ok(None) };
     if !matches!(registered.backend.read_mark().await, Ok(None)) {
-        return Ok(false);
+        return Ok(None);
     }
     let id = health.id;
     let known = store.catalog(move |catalog| catalog.shards_on(id, None, KNOWN_SHARDS_FOR_MARK)).await?;
-    let mut found = 0;
+    let (mut restored, mut contradicted) = (Restored::default(), false);
     for (object, shard) in &known {
-        let head = registered.backend.head(ShardId { object: *object, index: shard.index }).await;
-        found += usize::from(head.is_ok_and(|bytes| bytes == shard.bytes));
+        restored.looked_for += 1;
+        if let Ok(bytes) = registered.backend.head(ShardId { object: *object, index: shard.index }).await {
+            restored.found += u64::from(bytes == shard.bytes);
+            contradicted |= bytes != shard.bytes;
+        }
     }
-    if found == 0 || found < known.len() {
-        return Ok(false);
+    if restored.found > 0 && !contradicted {
+        registered.backend.write_mark(&Mark { store: store.id(), backend: id }).await?;
+        restored.marked = true;
     }
-    registered.backend.write_mark(&Mark { store: store.id(), backend: id }).await?;
-    Ok(true)
+    Ok(Some(restored))
 }
 
 /// A backend as the settings and the catalog have it.

@@ -171,6 +171,22 @@ fn a_place_that_cannot_be_added_is_refused_with_its_own_words_and_left_as_it_was
 }
 
 #[test]
+fn a_mark_is_written_again_although_some_known_shards_are_gone() {
+    let desk = desk_with("a", 70_000);
+    desk.file("b", &noise(70_000, 6));
+    desk.expect(0, &["put", "b"]);
+    fs::remove_file(desk.backend(2).join("shard.mark")).expect("removed");
+    let gone = desk.shard_files().into_iter().find(|path| path.starts_with(desk.backend(2))).expect("a shard");
+    fs::remove_file(gone).expect("removed");
+    let check = desk.json(0, &["backend", "check", "local-2", "--mark"]);
+    assert_eq!((&check["backends"][0]["marked"], &check["backends"][0]["state"]), (&true.into(), &"ready".into()));
+    assert_eq!(
+        (&check["backends"][0]["known_found"], &check["backends"][0]["known_looked_for"]),
+        (&1.into(), &2.into())
+    );
+}
+
+#[test]
 fn a_link_that_is_named_itself_is_followed_without_a_word_and_an_empty_folder_is_told() {
     let desk = Desk::new();
     desk.file("folder/a", b"abc");

@@ -135,7 +135,12 @@ fn check_page(backends: &[BackendCheck]) -> String {
             Some(false) => "no",
             None => "-",
         };
-        let state = if backend.marked { format!("{}, marked again", backend.state) } else { backend.state.to_owned() };
+        let state = match (backend.marked, backend.known_found, backend.known_looked_for) {
+            (true, Some(found), Some(of)) => {
+                format!("{}, marked again: {found} of {of} known shards are there", backend.state)
+            }
+            _ => backend.state.to_owned(),
+        };
         let cells = [
             backend.name.clone(),
             backend.zone.clone(),
