@@ -1,13 +1,14 @@
 //! The places themselves: add one, look at them, give one up.
 
 use crate::backend::{self, Backend, BackendSpec, BackendUrl, Health, LocalBackend, Mark, Reach};
+use crate::catalog::{Catalog, PendingDelete};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{BackendId, ObjectId, ShardId};
 use crate::store::Store;
 use crate::store::config::{self, Config};
 use serde::Serialize;
-use std::sync::Arc;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A backend's name is at most this many characters.
 const MAX_NAME_CHARS: usize = 64;
@@ -30,11 +31,11 @@ pub struct AddedBackend {
 }
 
 /// Adds a backend: looks whose place it is, probes what it really does, marks it, and only then writes the settings.
-pub async fn add_backend(store: &Store, mut spec: BackendSpec) -> Result<AddedBackend> {
-    check_name(&spec.name)?;
 ///
 /// [`ErrorKind::Refused`] for a name or place that is in use, for a place of another store, and for one that is only to be
 /// read and is not this store's; [`ErrorKind::Invalid`] for settings that make no sense.
+pub async fn add_backend(store: &Store, mut spec: BackendSpec) -> Result<AddedBackend> {
+    check_name(&spec.name)?;
     if store.config().backends.iter().any(|other| other.name == spec.name) {
         return Err(Error::new(ErrorKind::Refused, format!("there is a backend {} already", spec.name)));
     }
@@ -55,7 +56,6 @@ pub async fn add_backend(store: &Store, mut spec: BackendSpec) -> Result<AddedBa
             return Err(error);
         }
     };
-    if let Some(twin) = store.config().backends.iter().find(|other| other.id == spec.id) {
     let added =
         AddedBackend { name: spec.name.clone(), id: spec.id, zone, adopted, volatile: address == BackendUrl::Memory };
     config::edit(&store.config_path(), |config: &mut Config| {
@@ -78,6 +78,7 @@ async fn win(store: &Store, spec: &mut BackendSpec) -> Result<bool> {
         }
         None => {}
     }
+    if let Some(twin) = store.config().backends.iter().find(|other| other.id == spec.id) {
         return Err(Error::new(ErrorKind::Refused, format!("this place is in use already, as backend {}", twin.name)));
     }
     if !spec.read_only {
@@ -182,11 +183,11 @@ pub struct BackendCheck {
     pub quota: Option<u64>,
     /// A lost mark was written again.
     pub marked: bool,
-    /// Why it is not ready or not writable.
     /// How many shards that the catalog knows there were looked for before that; `None` where nothing was to be marked.
     pub known_looked_for: Option<u64>,
     /// How many of them were found.
     pub known_found: Option<u64>,
+    /// Why it is not ready or not writable.
     pub problem: Option<String>,
 }
 
@@ -360,15 +361,40 @@ pub async fn remove_backend(store: &Store, name: &str, removing: Removing) -> Re
     let id = store.registry().by_name(name).ok_or_else(unknown)?.id;
     let used = store.catalog(|catalog| catalog.used_by_backend()).await?;
     let shards = used.get(&id).map_or(0, |(shards, _)| *shards);
-    if shards > 0 && removing == Removing::Empty {
-        let doing = format!("backend {name} still holds {shards} shards");
+    let waiting = waiting_deletes(store, id).await?;
+    if removing == Removing::Empty && (shards > 0 || !waiting.is_empty()) {
+        let doing = match (shards, waiting.len()) {
+            (0, 1) => format!("1 shard on backend {name} waits to be deleted"),
+            (0, many) => format!("{many} shards on backend {name} wait to be deleted"),
+            (1, _) => format!("backend {name} still holds 1 shard"),
+            (many, _) => format!("backend {name} still holds {many} shards"),
+        };
         return Err(Error::new(ErrorKind::Refused, doing).with_hint(format!("shard backend drain {name}")));
     }
     config::edit(&store.config_path(), |config: &mut Config| {
         config.backends.retain(|backend| backend.name != name);
         Ok::<_, config::Error>(())
     })?;
+    // Nobody will delete there any more: what waits is ticked off, so that removals come to their end.
+    let tick_off = move |catalog: &mut Catalog| {
+        waiting.iter().try_for_each(|delete| catalog.confirm_deleted(delete.object, delete.index, id))
+    };
+    store.catalog(tick_off).await?;
     forget_shards(store, id).await
+}
+
+/// What waits for deletion on a backend.
+async fn waiting_deletes(store: &Store, id: BackendId) -> Result<Vec<PendingDelete>> {
+    let collect = move |catalog: &mut Catalog| {
+        let (mut waiting, mut after) = (Vec::new(), None);
+        loop {
+            let page = catalog.pending_deletes(after.as_ref(), backend::LIST_PAGE_SHARDS)?;
+            let Some(last) = page.last() else { return Ok(waiting) };
+            after = Some(*last);
+            waiting.extend(page.into_iter().filter(|delete| delete.backend == id));
+        }
+    };
+    store.catalog(collect).await
 }
 
 async fn forget_shards(store: &Store, id: BackendId) -> Result<()> {

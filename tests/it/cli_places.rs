@@ -145,6 +145,25 @@ fn the_zone_that_was_found_is_written_down_so_that_an_unmounted_disk_keeps_it() 
 }
 
 #[test]
+fn a_backend_with_deletes_waiting_is_removed_by_force_alone() {
+    let desk = desk_with("a", 70_000);
+    fs::rename(desk.backend(5), desk.path("away")).expect("moved");
+    desk.run(&["remove", "a"]);
+    let config = desk.store().join("config.toml");
+    let failure = desk.failure(1, &["backend", "remove", "local-5"]);
+    assert_eq!(failure["kind"], "refused", "{failure}");
+    assert!(
+        failure["message"].as_str().is_some_and(|text| text.contains("1 shard on backend local-5 waits")),
+        "{failure}"
+    );
+    desk.expect(0, &["backend", "remove", "local-5", "--force"]);
+    assert!(!fs::read_to_string(config).expect("settings").contains("local-5"));
+    desk.expect(0, &["gc"]);
+    let status = desk.json(0, &["status"]);
+    assert_eq!(status["objects"]["total"], 0, "the removal came to its end: {status}");
+}
+
+#[test]
 fn a_place_that_cannot_be_added_is_refused_with_its_own_words_and_left_as_it_was() {
     let desk = desk_with("a", 10);
     fs::create_dir(desk.path("bare")).expect("made");
