@@ -8,7 +8,12 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use url::Url;
+
+/// One write or finish in the cloud. Every request in it has a deadline of its own, and waiting for the upload budget is
+/// waiting for such requests of others; this is only there so that nothing waits for ever.
+const CLOUD_WRITE_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// A backend as the settings describe it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -154,7 +159,11 @@ pub fn open(spec: &BackendSpec, environment: &Environment, base_dir: &Path) -> R
             return Ok(Arc::new(memory));
         }
         BackendUrl::Folder(path) => Arc::new(LocalBackend::open(path, LocalOptions { quota_bytes: spec.quota })),
-        BackendUrl::Cloud(url) => Arc::new(CloudBackend::open(&url, &cloud_settings(spec, environment))?),
+        BackendUrl::Cloud(url) => {
+            let place = Arc::new(CloudBackend::open(&url, &cloud_settings(spec, environment))?);
+            let options = RetryOptions { write_timeout: CLOUD_WRITE_TIMEOUT, ..RetryOptions::default() };
+            return Ok(Arc::new(RetryBackend::new(place, spec.name.clone(), options)));
+        }
     };
     Ok(Arc::new(RetryBackend::new(place, spec.name.clone(), RetryOptions::default())))
 }
