@@ -206,6 +206,19 @@ fn a_mark_is_written_again_although_some_known_shards_are_gone() {
 }
 
 #[test]
+fn what_is_said_to_be_typed_can_be_typed_and_obeys_no_ones_name() {
+    let desk = Desk::new();
+    desk.file("evil\u{1b}[31m\nname", b"abc");
+    let put = desk.expect(0, &["put", "evil\u{1b}[31m\nname"]);
+    assert!(!put.text().contains('\u{1b}'), "{:?}", put.text());
+    assert!(put.text().contains(r"shard verify $'evil\u001b[31m\nname'"), "{}", put.text());
+    desk.file("-dash", b"abc");
+    let put = desk.expect(0, &["put", "--", "-dash"]);
+    assert!(put.text().contains("shard recover -- -dash"), "{}", put.text());
+    desk.expect(0, &["recover", "-o", "back", "--", "-dash"]);
+}
+
+#[test]
 fn a_link_that_is_named_itself_is_followed_without_a_word_and_an_empty_folder_is_told() {
     let desk = Desk::new();
     desk.file("folder/a", b"abc");
