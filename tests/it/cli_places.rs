@@ -229,3 +229,19 @@ fn a_link_that_is_named_itself_is_followed_without_a_word_and_an_empty_folder_is
     fs::create_dir(desk.path("empty")).expect("made");
     says(&desk.expect(0, &["put", "empty"]), "nothing to store in empty");
 }
+
+#[test]
+fn what_cannot_be_taken_is_said_in_words_that_fit_it() {
+    let desk = desk_with("a", 10);
+    for (words, wanted) in [
+        (&["prune", "--keep-last", "1", "--keep-within", "5"][..], "a duration needs a unit"),
+        (&["prune", "--keep-last", "0"], "1 or more"),
+        (&["recover", "a", "--range", "0-18446744073709551615"], "a byte position is at most 18446744073709551614"),
+    ] {
+        says(&desk.expect(2, words), wanted);
+    }
+    desk.file("b", b"abc");
+    desk.expect(0, &["put", "b", "--level", "PERSONAL"]);
+    let failure = desk.failure(1, &["backend", "remove", "local-1"]);
+    assert!(failure["message"].as_str().is_some_and(|text| text.ends_with("still holds 2 shards")), "{failure}");
+}

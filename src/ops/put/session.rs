@@ -126,8 +126,14 @@ impl<'a> Session<'a> {
 
     /// Lists a file that could not be stored.
     pub(super) fn list_failure(&mut self, path: &Path, error: &(dyn std::error::Error + 'static)) {
-        let causes = std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string);
-        let error = causes.collect::<Vec<_>>().join(": ");
+        let mut words: Vec<String> = Vec::new();
+        for cause in std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string) {
+            // Some say in their own words what is underneath.
+            if !words.last().is_some_and(|said| said.contains(&cause)) {
+                words.push(cause);
+            }
+        }
+        let error = words.join(": ");
         self.report.failed.push(FailedFile { path: path.to_string_lossy().into_owned(), error });
     }
 
@@ -154,6 +160,11 @@ impl<'a> Session<'a> {
         id
     }
 
+    /// Remembers when stored files had last changed, for the next put to compare.
+    pub(super) async fn remember_change_times(&self, times: Vec<(VersionId, i64)>) -> Result<()> {
+        self.store.catalog(move |catalog| catalog.set_change_times(&times)).await
+    }
+
     /// Takes a file into the report.
     pub(super) fn add_file(&mut self, file: StoredFile) {
         self.controls.items(1);
@@ -163,20 +174,20 @@ impl<'a> Session<'a> {
     /// Ends what is open.
     pub(super) async fn close(mut self) -> Result<PutReport> {
         self.close_pack().await?;
+        self.warn_of_unused();
         Ok(self.report)
-    }
-
-    /// Remembers when stored files had last changed, for the next put to compare.
-    pub(super) async fn remember_change_times(&self, times: Vec<(VersionId, i64)>) -> Result<()> {
-        self.store.catalog(move |catalog| catalog.set_change_times(&times)).await
     }
 
     /// Takes back what is open because of an error, and gives the error back.
     pub(super) async fn abandon_for(self, error: Error) -> Error {
-        match self.pack {
+        let mut error = match self.pack {
             Some(pack) => pack.abandon_for(error).await,
             None => error,
+        };
+        if error.kind == ErrorKind::Cancelled {
+            error.doing = "cancelled; what was half-stored was taken back, what was stored before stays".to_owned();
         }
+        error
     }
 
     /// The longest file that goes into a pack.
@@ -185,9 +196,23 @@ impl<'a> Session<'a> {
     }
 
     /// How many bytes of files a pack takes.
-        self.warn_of_unused();
     pub(super) fn pack_limit(&self) -> u64 {
         PACK_BYTES.min(content_limit(self.shape))
+    }
+
+    /// Names the backends that took nothing although they should, and what that means.
+    fn warn_of_unused(&self) {
+        let unused = unused_backends(self.store, &self.failures);
+        if unused.is_empty() || self.report.objects.is_empty() {
+            return;
+        }
+        let unused = unused.join(", ");
+        self.controls.warn(match self.report.is_degraded() {
+            true => {
+                format!("not used: {unused}; with all backends less could be lost: `shard repair` once they are back")
+            }
+            false => format!("not used: {unused}; the shards are as safe without"),
+        });
     }
 
     /// Says once where the loss of a single zone would be too much.
@@ -211,21 +236,6 @@ pub(super) fn own_name(path: &Path) -> Result<FileName> {
     let own = match path.file_name() {
         Some(own) => own.to_owned(),
         // `.` and `..` have the name of what they stand for.
-    /// Names the backends that took nothing although they should, and what that means.
-    fn warn_of_unused(&self) {
-        let unused = unused_backends(self.store, &self.failures);
-        if unused.is_empty() || self.report.objects.is_empty() {
-            return;
-        }
-        let unused = unused.join(", ");
-        self.controls.warn(match self.report.is_degraded() {
-            true => {
-                format!("not used: {unused}; with all backends less could be lost: `shard repair` once they are back")
-            }
-            false => format!("not used: {unused}; the shards are as safe without"),
-        });
-    }
-
         None => {
             path.canonicalize().ok().and_then(|path| path.file_name().map(ToOwned::to_owned)).ok_or_else(unnamed)?
         }
