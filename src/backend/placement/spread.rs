@@ -67,11 +67,30 @@ impl<'a> Spread<'a> {
     /// With the shards that may move where they raise the margins, and no other shard moved.
     pub(super) fn improved(self, movable: &[usize]) -> Self {
         let mut best = self;
+        if best.is_best() {
+            return best;
+        }
         // Each round is worth strictly more than the one before.
         while let Some(better) = best.step(movable) {
             best = better.without_needless_moves(&best.places);
         }
         best
+    }
+
+    /// Whether nothing could be lost less: the margins are those of an even spread over all zones and all backends.
+    fn is_best(&self) -> bool {
+        let (shards, k) = (self.on_candidate.iter().sum::<usize>(), self.rules.data_shards);
+        let mut zones = vec![0; self.in_zone.len()];
+        let in_use = |candidate: &usize| self.candidates[*candidate].eligible || self.on_candidate[*candidate] > 0;
+        let backends = (0..self.candidates.len()).filter(in_use);
+        let backends = backends.inspect(|candidate| zones[self.zone_of[*candidate]] = 1).count();
+        let even = |groups: usize| {
+            let load = |group| (shards + group) / groups;
+            margin_of_loads((0..groups).map(load).collect(), k)
+        };
+        let all_last = self.places.iter().flatten().count() == shards;
+        let zones = zones.into_iter().sum();
+        all_last && self.worth() == Worth { shards, zones: even(zones), backends: even(backends) }
     }
 
     /// The best that comes of an even spread over zones, or of one over backends with any limit to what a zone holds, if
