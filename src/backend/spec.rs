@@ -161,11 +161,14 @@ pub fn open(spec: &BackendSpec, environment: &Environment, base_dir: &Path) -> R
         BackendUrl::Folder(path) => Arc::new(LocalBackend::open(path, LocalOptions { quota_bytes: spec.quota })),
         BackendUrl::Cloud(url) => {
             let place = Arc::new(CloudBackend::open(&url, &cloud_settings(spec, environment))?);
-            let options = RetryOptions { write_timeout: CLOUD_WRITE_TIMEOUT, ..RetryOptions::default() };
-            return Ok(Arc::new(RetryBackend::new(place, spec.name.clone(), options)));
+            return Ok(Arc::new(RetryBackend::new(place, spec.name.clone(), cloud_patience())));
         }
     };
     Ok(Arc::new(RetryBackend::new(place, spec.name.clone(), RetryOptions::default())))
+}
+
+fn cloud_patience() -> RetryOptions {
+    RetryOptions { write_timeout: CLOUD_WRITE_TIMEOUT, ..RetryOptions::default() }
 }
 
 fn cloud_settings(spec: &BackendSpec, environment: &Environment) -> CloudSettings {
@@ -184,6 +187,19 @@ fn cloud_settings(spec: &BackendSpec, environment: &Environment) -> CloudSetting
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::cloud::{PART_BYTES, REQUEST_TIMEOUT, RETRY_TIMEOUT, UPLOAD_BUDGET_BYTES, UPLOAD_TIMEOUT};
+    use crate::id::MAX_TOTAL_SHARDS;
+
+    #[test]
+    fn a_finish_in_the_cloud_has_the_time_that_all_its_requests_have() {
+        let part = UPLOAD_TIMEOUT + RETRY_TIMEOUT;
+        let small_request = REQUEST_TIMEOUT + RETRY_TIMEOUT;
+        // The budget lets so many parts through at once; the shards of the widest object wait for one another.
+        let at_once = UPLOAD_BUDGET_BYTES / PART_BYTES;
+        let turns = u32::try_from(MAX_TOTAL_SHARDS.div_ceil(at_once)).expect("few");
+        let longest = part * (2 + turns) + small_request * 4;
+        assert!(cloud_patience().write_timeout >= longest, "{longest:?}");
+    }
 
     #[test]
     fn addresses_are_told_apart() {
