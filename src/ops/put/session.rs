@@ -126,14 +126,7 @@ impl<'a> Session<'a> {
 
     /// Lists a file that could not be stored.
     pub(super) fn list_failure(&mut self, path: &Path, error: &(dyn std::error::Error + 'static)) {
-        let mut words: Vec<String> = Vec::new();
-        for cause in std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string) {
-            // Some say in their own words what is underneath.
-            if !words.last().is_some_and(|said| said.contains(&cause)) {
-                words.push(cause);
-            }
-        }
-        let error = words.join(": ");
+        let error = in_words(error);
         self.report.failed.push(FailedFile { path: path.to_string_lossy().into_owned(), error });
     }
 
@@ -227,6 +220,17 @@ impl<'a> Session<'a> {
     }
 }
 
+/// An error and what is underneath, in one line. Some say in their own words what is underneath: that is said once.
+fn in_words(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut words: Vec<String> = Vec::new();
+    for cause in std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string) {
+        if !words.last().is_some_and(|said| said.contains(&cause)) {
+            words.push(cause);
+        }
+    }
+    words.join(": ")
+}
+
 /// What a file or folder is called by itself.
 pub(super) fn own_name(path: &Path) -> Result<FileName> {
     let unnamed = || {
@@ -241,4 +245,18 @@ pub(super) fn own_name(path: &Path) -> Result<FileName> {
         }
     };
     Ok(FileName::new(own.to_str().ok_or_else(unnamed)?)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_that_was_said_already_is_not_said_again() {
+        let refused = || std::io::Error::from_raw_os_error(13);
+        let twice = walkdir::WalkDir::new("/not/there").into_iter().find_map(Result::err).expect("an error");
+        assert_eq!(in_words(&twice).matches("os error").count(), 1, "{}", in_words(&twice));
+        let once = Error::local("cannot read a", refused());
+        assert_eq!(in_words(&once), format!("cannot read a: {}", refused()));
+    }
 }
