@@ -135,7 +135,7 @@ fn unusable(spec: &BackendSpec, error: backend::Error) -> Error {
     let hint = match error.kind {
         backend::ErrorKind::Denied => "check the credentials, and what they may do there",
         backend::ErrorKind::Settings => {
-            "check the address, the endpoint and the credentials: `shard backend add --help`"
+            "check the address, the bucket, the endpoint and the credentials: `shard backend add --help`"
         }
         backend::ErrorKind::Unreachable => "check that the place is there, and the endpoint",
         _ => "`shard backend add --help` says what a place needs",
