@@ -153,7 +153,11 @@ impl From<catalog::Error> for Error {
 
 impl From<backend::Error> for Error {
     fn from(error: backend::Error) -> Self {
-        Self::new(error.kind.into(), "a backend failed").with_source(error)
+        let doing = match error.kind {
+            backend::ErrorKind::Settings => "a backend cannot be used as it is described",
+            _ => "a backend failed",
+        };
+        Self::new(error.kind.into(), doing).with_source(error)
     }
 }
 

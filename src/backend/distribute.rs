@@ -44,7 +44,7 @@ impl BackendRegistry {
         let mut last_error = None;
         loop {
             let candidates = self.candidates(&failed);
-            let rules = PlacementRules { rotation, zone_limit: None };
+            let rules = PlacementRules { data_shards: set.geometry().data_shards(), rotation, zone_limit: None };
             let chosen = place(&candidates, &stored, rules);
             let due: Vec<(usize, usize)> = (0..stored.len())
                 .filter(|index| stored[*index].is_none() && set.shards()[*index].is_some())

@@ -98,7 +98,8 @@ impl fmt::Display for Error {
             ErrorKind::Unreachable => "unreachable",
             ErrorKind::Transient => "failed for now",
             ErrorKind::Failed => "failed",
-            ErrorKind::Settings => "the settings do not fit",
+            // What is wrong with the settings is all in the words.
+            ErrorKind::Settings => return f.write_str(&self.doing),
         };
         write!(f, "{}: {what}", self.doing)
     }

@@ -42,7 +42,8 @@ pub struct RegisteredBackend {
     pub read_only: bool,
     /// It is being emptied and takes no new shards.
     pub draining: bool,
-    /// It forgets everything when the process ends: its shards count for no quorum and no margin.
+    /// It forgets everything when the process ends: it is given no shards, and what it holds counts for no quorum and no
+    /// margin.
     pub volatile: bool,
     /// The most bytes it may hold.
     pub quota_bytes: Option<u64>,
@@ -90,9 +91,14 @@ impl RegisteredBackend {
         matches!(self.reach, Reach::Ready)
     }
 
-    /// Whether it may be given new shards.
+    /// Whether it may be given new shards; memory that goes with the process never is.
     pub fn is_eligible(&self) -> bool {
-        self.is_ready() && !self.read_only && !self.draining
+        self.is_ready() && self.is_meant_for_shards()
+    }
+
+    /// Whether it would be given new shards if it could be used now.
+    pub fn is_meant_for_shards(&self) -> bool {
+        !self.read_only && !self.draining && !self.volatile
     }
 
     async fn ask(&self, store: StoreId) -> Reach {
@@ -192,6 +198,7 @@ impl BackendRegistry {
         let candidate = |backend: &RegisteredBackend| Candidate {
             zone: backend.zone.clone(),
             eligible: backend.is_eligible() && !failed.contains(&backend.id),
+            lasting: !backend.volatile,
         };
         self.backends.iter().map(candidate).collect()
     }

@@ -8,7 +8,12 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use url::Url;
+
+/// One write or finish in the cloud. Every request in it has a deadline of its own, and waiting for the upload budget is
+/// waiting for such requests of others; this is only there so that nothing waits for ever.
+const CLOUD_WRITE_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// A backend as the settings describe it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -100,26 +105,26 @@ impl BackendUrl {
             return Ok(Self::Memory);
         }
         if text.is_empty() {
-            return Err(Error::new(ErrorKind::Settings, "reading the address of a backend: it is empty"));
+            return Err(Error::new(ErrorKind::Settings, "the address of a backend is empty"));
         }
         let Some((scheme, _)) = text.split_once("://") else { return Ok(Self::Folder(base_dir.join(text))) };
-        let unreadable = |error| Error::with_source(ErrorKind::Settings, "reading the URL of a backend", error);
+        let unreadable = |error| Error::with_source(ErrorKind::Settings, "the address of a backend is no URL", error);
         let url = Url::parse(text).map_err(unreadable)?;
         if !url.username().is_empty() || url.password().is_some() {
-            let doing =
-                "reading the URL of a backend: it holds a user name or password, which belong in a credentials file";
+            let doing = "the URL of a backend holds a user name or password, which belong in a credentials file";
             return Err(Error::new(ErrorKind::Settings, doing));
         }
         match scheme {
             "file" => url.to_file_path().map(Self::Folder).map_err(|()| {
                 Error::new(
                     ErrorKind::Settings,
-                    format!("reading {text}: file:// takes an absolute path, as file:///mnt/nas"),
+                    format!("{text} is no path: file:// takes an absolute path, as file:///mnt/nas"),
                 )
             }),
             "s3" | "gs" | "az" | "http" | "https" => Ok(Self::Cloud(url)),
             _ => {
-                let doing = format!("reading {text}: {scheme}:// is none of file, s3, gs, az, http, https");
+                let doing =
+                    format!("{text} is no place for shards: {scheme}:// is none of file, s3, gs, az, http, https");
                 Err(Error::new(ErrorKind::Settings, doing))
             }
         }
@@ -154,9 +159,16 @@ pub fn open(spec: &BackendSpec, environment: &Environment, base_dir: &Path) -> R
             return Ok(Arc::new(memory));
         }
         BackendUrl::Folder(path) => Arc::new(LocalBackend::open(path, LocalOptions { quota_bytes: spec.quota })),
-        BackendUrl::Cloud(url) => Arc::new(CloudBackend::open(&url, &cloud_settings(spec, environment))?),
+        BackendUrl::Cloud(url) => {
+            let place = Arc::new(CloudBackend::open(&url, &cloud_settings(spec, environment))?);
+            return Ok(Arc::new(RetryBackend::new(place, spec.name.clone(), cloud_patience())));
+        }
     };
     Ok(Arc::new(RetryBackend::new(place, spec.name.clone(), RetryOptions::default())))
+}
+
+fn cloud_patience() -> RetryOptions {
+    RetryOptions { write_timeout: CLOUD_WRITE_TIMEOUT, ..RetryOptions::default() }
 }
 
 fn cloud_settings(spec: &BackendSpec, environment: &Environment) -> CloudSettings {
@@ -175,6 +187,19 @@ fn cloud_settings(spec: &BackendSpec, environment: &Environment) -> CloudSetting
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::cloud::{PART_BYTES, REQUEST_TIMEOUT, RETRY_TIMEOUT, UPLOAD_BUDGET_BYTES, UPLOAD_TIMEOUT};
+    use crate::id::MAX_TOTAL_SHARDS;
+
+    #[test]
+    fn a_finish_in_the_cloud_has_the_time_that_all_its_requests_have() {
+        let part = UPLOAD_TIMEOUT + RETRY_TIMEOUT;
+        let small_request = REQUEST_TIMEOUT + RETRY_TIMEOUT;
+        // The budget lets so many parts through at once; the shards of the widest object wait for one another.
+        let at_once = UPLOAD_BUDGET_BYTES / PART_BYTES;
+        let turns = u32::try_from(MAX_TOTAL_SHARDS.div_ceil(at_once)).expect("few");
+        let longest = part * (2 + turns) + small_request * 4;
+        assert!(cloud_patience().write_timeout >= longest, "{longest:?}");
+    }
 
     #[test]
     fn addresses_are_told_apart() {

@@ -31,6 +31,7 @@
 //!    └ parent             └──< removed_version, removed_object, removed_shard ──> pending_delete
 //! ```
 
+mod change_time;
 mod check;
 mod column;
 mod commit;

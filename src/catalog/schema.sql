@@ -72,6 +72,8 @@ CREATE TABLE version (
     last_ordinal INTEGER,
     -- Length, hash, time and mode.
     sealed_whole BLOB,
+    -- When the file itself last changed in any way, on the machine that put it; known to this catalog alone.
+    sealed_ctime BLOB,
     complete INTEGER NOT NULL CHECK (complete IN (0, 1)),
     removed INTEGER NOT NULL CHECK (removed IN (0, 1)),
     -- 1 when it is complete, not removed, and no other such version of the name descends from it.

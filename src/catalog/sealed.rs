@@ -124,6 +124,17 @@ pub(super) fn seal_whole(key: &CatalogKey, version: VersionId, (tag, whole): (Ta
     Ok(key.seal(&Place::whole(version, tag).row, &text))
 }
 
+/// When the file of a version last changed, in nanoseconds since 1970.
+pub(super) fn seal_change_time(key: &CatalogKey, version: VersionId, ctime_ns: i64) -> Vec<u8> {
+    key.seal(&Place::new("change time", &[version.as_bytes()]).row, &ctime_ns.to_le_bytes())
+}
+
+pub(super) fn open_change_time(key: &CatalogKey, version: VersionId, sealed: &[u8]) -> rusqlite::Result<i64> {
+    let place = Place::new("change time", &[version.as_bytes()]);
+    let text = place.open(key, sealed)?;
+    text.as_slice().try_into().map(i64::from_le_bytes).map_err(|_| place.wrong())
+}
+
 /// Without the parents.
 pub(super) fn open_whole(
     key: &CatalogKey,

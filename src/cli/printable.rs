@@ -21,7 +21,7 @@ impl fmt::Display for Printable<'_> {
 }
 
 /// Whether a character does something to the terminal or to the order of its neighbours.
-fn acts(character: char) -> bool {
+pub(crate) fn acts(character: char) -> bool {
     let line_end = matches!(character, '\u{2028}' | '\u{2029}');
     let turns = matches!(character,
         '\u{061C}' | '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}');

@@ -38,7 +38,7 @@ pub(crate) enum QuantityError {
         unit: String,
     },
     /// The unit of a duration is unknown or missing.
-    #[error("{unit:?} is no unit of time: ms, s, m, h, d, w")]
+    #[error("{}: ms, s, m, h, d or w, such as 30d", if unit.is_empty() { "a duration needs a unit of time".to_owned() } else { format!("{unit:?} is no unit of time") })]
     TimeUnit {
         /// What stands after the number.
         unit: String,
@@ -126,6 +126,7 @@ impl fmt::Display for Span {
             }
         };
         match seconds {
+            0 if self.0.as_millis() == 0 => f.write_str("0s"),
             0 => write!(f, "{}ms", self.0.as_millis()),
             1..60 if self.0.subsec_millis() < 100 => write!(f, "{seconds}s"),
             1..60 => write!(f, "{seconds}.{}s", self.0.subsec_millis() / 100),
@@ -256,7 +257,7 @@ mod tests {
     #[test]
     fn durations_are_printed_with_their_two_largest_units() {
         let printed = [
-            (0, "0ms"),
+            (0, "0s"),
             (350, "350ms"),
             (1_000, "1s"),
             (12_399, "12.3s"),

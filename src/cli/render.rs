@@ -1,6 +1,6 @@
 //! The words and colours in which reports are put for people.
 
-use super::printable::Printable;
+use super::printable::{Printable, acts};
 use super::table::Tone;
 use anstyle::Style;
 use shard::catalog::{ObjectState, ShardState};
@@ -75,10 +75,37 @@ pub(crate) fn headline(text: &str) -> String {
 /// A word as a shell takes it, quoted where it must be.
 pub(crate) fn shell_word(word: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || matches!(c, '/' | '.' | '-' | '_' | '+' | ':' | ',' | '@' | '%');
-    if !word.is_empty() && !word.starts_with('-') && word.chars().all(plain) {
+    if !word.is_empty() && word.chars().all(plain) {
         return word.to_owned();
     }
+    if word.chars().any(acts) {
+        return ansi_quoted(word);
+    }
     format!("'{}'", word.replace('\'', "'\\''"))
+}
+
+/// A file's name after a command: one that begins like a flag is kept from being taken for one.
+pub(crate) fn name_argument(name: &str) -> String {
+    let end_of_flags = if name.starts_with('-') { "-- " } else { "" };
+    format!("{end_of_flags}{}", shell_word(name))
+}
+
+/// `$'…'`, as bash, zsh and ksh read it: nothing in it acts on the terminal it is printed on.
+fn ansi_quoted(word: &str) -> String {
+    let mut quoted = String::from("$'");
+    for character in word.chars() {
+        match character {
+            '\'' | '\\' => quoted.extend(['\\', character]),
+            '\n' => quoted.push_str("\\n"),
+            '\t' => quoted.push_str("\\t"),
+            _ if acts(character) => {
+                write!(quoted, "\\u{:04x}", u32::from(character)).expect("a String takes whatever is written");
+            }
+            _ => quoted.push(character),
+        }
+    }
+    quoted.push('\'');
+    quoted
 }
 
 #[cfg(test)]
@@ -92,6 +119,8 @@ mod tests {
         assert_eq!(shell_word("it's"), r"'it'\''s'");
         assert_eq!(shell_word("$(x)"), "'$(x)'");
         assert_eq!(shell_word(""), "''");
+        assert_eq!(shell_word("it's\u{1b}[31m\n\\"), r"$'it\'s\u001b[31m\n\\'");
+        assert_eq!((name_argument("-dash"), name_argument("dash")), ("-- -dash".to_owned(), "dash".to_owned()));
     }
 
     #[test]

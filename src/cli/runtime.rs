@@ -60,7 +60,7 @@ impl Signals {
     async fn obey(mut self, notices: Notices, cancel: CancellationToken) {
         self.next().await;
         cancel.cancel();
-        notices.note("stopping, and taking back what is half-done; interrupt again to stop at once");
+        notices.note("stopping; interrupt again to stop at once");
         self.next().await;
         std::process::exit(ExitCode::Failed.code().into());
     }

@@ -1,17 +1,19 @@
 //! The places themselves: add one, look at them, give one up.
 
 use crate::backend::{self, Backend, BackendSpec, BackendUrl, Health, LocalBackend, Mark, Reach};
+use crate::catalog::{Catalog, PendingDelete};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{BackendId, ObjectId, ShardId};
 use crate::store::Store;
 use crate::store::config::{self, Config};
 use serde::Serialize;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// A backend's name is at most this many characters.
 const MAX_NAME_CHARS: usize = 64;
-/// How many known shards must be found before a lost mark is written again; fewer only where fewer are known.
-const KNOWN_SHARDS_FOR_MARK: usize = 8;
+/// So many shards that the catalog knows there are looked for, at most, before a lost mark is written again.
+const KNOWN_SHARDS_FOR_MARK: usize = 64;
 
 /// What adding a backend did.
 #[derive(Debug, Clone, Serialize)]
@@ -29,43 +31,31 @@ pub struct AddedBackend {
 }
 
 /// Adds a backend: looks whose place it is, probes what it really does, marks it, and only then writes the settings.
+///
+/// [`ErrorKind::Refused`] for a name or place that is in use, for a place of another store, and for one that is only to be
+/// read and is not this store's; [`ErrorKind::Invalid`] for settings that make no sense.
 pub async fn add_backend(store: &Store, mut spec: BackendSpec) -> Result<AddedBackend> {
     check_name(&spec.name)?;
     if store.config().backends.iter().any(|other| other.name == spec.name) {
         return Err(Error::new(ErrorKind::Refused, format!("there is a backend {} already", spec.name)));
     }
-    let address = BackendUrl::parse(&spec.url, store.dir())?;
+    let address = BackendUrl::parse(&spec.url, store.dir()).map_err(|error| unusable(&spec, error))?;
+    let mut made = None;
     if let BackendUrl::Folder(path) = &address {
-        let absolute =
-            std::path::absolute(path).map_err(|error| Error::local(format!("cannot use {}", path.display()), error))?;
-        LocalBackend::create_root(&absolute)?;
-        spec.url = absolute
-            .to_str()
-            .map(str::to_owned)
-            .ok_or_else(|| Error::new(ErrorKind::Invalid, format!("the path {} is not UTF-8", absolute.display())))?;
+        let folder = Folder::make(path, &spec)?;
+        spec.url = folder.url()?;
+        made = Some(folder);
     }
-    let zone = backend::zone_of(&spec, store.dir())?.to_string();
-    let place = backend::open(&spec, store.environment(), store.dir());
-    let place = place.map_err(|error| unusable(&spec, error))?;
-    let found = place.read_mark().await.map_err(|error| unusable(&spec, error))?;
-    let adopted = match found {
-        Some(mark) if mark.store != store.id() => return Err(foreign(&spec, &mark)),
-        Some(mark) => {
-            spec.id = mark.backend;
-            true
+    // Written down, because an unmounted disk would be looked for on the one that its mount point is on.
+    let zone = backend::zone_of(&spec, store.dir()).map_err(|error| unusable(&spec, error))?.to_string();
+    spec.zone = Some(zone.clone());
+    let adopted = match win(store, &mut spec).await {
+        Ok(adopted) => adopted,
+        Err(error) => {
+            made.iter().for_each(Folder::leave_as_it_was);
+            return Err(error);
         }
-        None => false,
     };
-    if let Some(twin) = store.config().backends.iter().find(|other| other.id == spec.id) {
-        return Err(Error::new(ErrorKind::Refused, format!("this place is in use already, as backend {}", twin.name)));
-    }
-    if !spec.read_only {
-        probe(store, &spec.name, &place).await?;
-        if !adopted {
-            let mark = Mark { store: store.id(), backend: spec.id };
-            place.write_mark(&mark).await.map_err(|error| unusable(&spec, error))?;
-        }
-    }
     let added =
         AddedBackend { name: spec.name.clone(), id: spec.id, zone, adopted, volatile: address == BackendUrl::Memory };
     config::edit(&store.config_path(), |config: &mut Config| {
@@ -73,6 +63,62 @@ pub async fn add_backend(store: &Store, mut spec: BackendSpec) -> Result<AddedBa
         Ok::<_, config::Error>(())
     })?;
     Ok(added)
+}
+
+/// Makes sure that a place is, or becomes, this store's; says whether it was already.
+async fn win(store: &Store, spec: &mut BackendSpec) -> Result<bool> {
+    let place = backend::open(spec, store.environment(), store.dir()).map_err(|error| unusable(spec, error))?;
+    let found = place.read_mark().await.map_err(|error| unusable(spec, error))?;
+    match found {
+        Some(mark) if mark.store != store.id() => return Err(foreign(spec, &mark)),
+        Some(mark) => spec.id = mark.backend,
+        None if spec.read_only => {
+            let doing = format!("{} has no mark of this store, and one that is only read gets none", spec.url);
+            return Err(Error::new(ErrorKind::Refused, doing).with_hint("add it without --read-only"));
+        }
+        None => {}
+    }
+    if let Some(twin) = store.config().backends.iter().find(|other| other.id == spec.id) {
+        return Err(Error::new(ErrorKind::Refused, format!("this place is in use already, as backend {}", twin.name)));
+    }
+    if !spec.read_only {
+        probe(store, &spec.name, &place).await?;
+        if found.is_none() {
+            let mark = Mark { store: store.id(), backend: spec.id };
+            place.write_mark(&mark).await.map_err(|error| unusable(spec, error))?;
+        }
+    }
+    Ok(found.is_some())
+}
+
+/// The folder of a new backend.
+struct Folder {
+    path: PathBuf,
+    was_there: bool,
+}
+
+impl Folder {
+    fn make(path: &Path, spec: &BackendSpec) -> Result<Self> {
+        let unusable_path = |error| Error::local(format!("cannot use {}", path.display()), error);
+        let path = std::path::absolute(path).map_err(unusable_path)?;
+        let was_there = path.symlink_metadata().is_ok();
+        LocalBackend::create_root(&path).map_err(|error| unusable(spec, error))?;
+        Ok(Self { path, was_there })
+    }
+
+    fn url(&self) -> Result<String> {
+        let not_text = || Error::new(ErrorKind::Invalid, format!("the path {} is not UTF-8", self.path.display()));
+        self.path.to_str().map(str::to_owned).ok_or_else(not_text)
+    }
+
+    /// Takes away what making and trying it left.
+    fn leave_as_it_was(&self) {
+        LocalBackend::remove_empty_folders(&self.path);
+        if !self.was_there {
+            // What is not empty stays.
+            let _ = std::fs::remove_dir(&self.path);
+        }
+    }
 }
 
 fn check_name(name: &str) -> Result<()> {
@@ -89,7 +135,7 @@ fn unusable(spec: &BackendSpec, error: backend::Error) -> Error {
     let hint = match error.kind {
         backend::ErrorKind::Denied => "check the credentials, and what they may do there",
         backend::ErrorKind::Settings => {
-            "check the bucket, the endpoint and the credentials: `shard backend add --help`"
+            "check the address, the bucket, the endpoint and the credentials: `shard backend add --help`"
         }
         backend::ErrorKind::Unreachable => "check that the place is there, and the endpoint",
         _ => "`shard backend add --help` says what a place needs",
@@ -137,6 +183,10 @@ pub struct BackendCheck {
     pub quota: Option<u64>,
     /// A lost mark was written again.
     pub marked: bool,
+    /// How many shards that the catalog knows there were looked for before that; `None` where nothing was to be marked.
+    pub known_looked_for: Option<u64>,
+    /// How many of them were found.
+    pub known_found: Option<u64>,
     /// Why it is not ready or not writable.
     pub problem: Option<String>,
 }
@@ -160,17 +210,20 @@ pub async fn check_backends(store: &Store, names: &[String], marking: Marking) -
         if !names.is_empty() && !names.contains(&health.name) {
             continue;
         }
-        let marked = marking == Marking::Restore && restore_mark(store, &health).await?;
-        if marked {
+        let restored = match marking {
+            Marking::Restore => restore_mark(store, &health).await?,
+            Marking::Report => None,
+        };
+        if restored.is_some_and(|restored| restored.marked) {
             let again = store.registry().health_check_all(store.id()).await;
             health = again.into_iter().find(|other| other.id == health.id).unwrap_or(health);
         }
-        checks.push(describe(store, health, marked).await?);
+        checks.push(describe(store, health, restored).await?);
     }
     Ok(checks)
 }
 
-async fn describe(store: &Store, health: Health, marked: bool) -> Result<BackendCheck> {
+async fn describe(store: &Store, health: Health, restored: Option<Restored>) -> Result<BackendCheck> {
     let missing = || Error::new(ErrorKind::NotFound, format!("there is no backend {}", health.name));
     let registered = store.registry().get(health.id).ok_or_else(missing)?;
     let (state, mut problem) = match &health.reach {
@@ -198,7 +251,9 @@ async fn describe(store: &Store, health: Health, marked: bool) -> Result<Backend
         shards: health.stats.map(|stats| stats.shard_count),
         free: health.stats.and_then(|stats| stats.free_bytes),
         quota: registered.quota_bytes,
-        marked,
+        marked: restored.is_some_and(|restored| restored.marked),
+        known_looked_for: restored.map(|restored| restored.looked_for),
+        known_found: restored.map(|restored| restored.found),
         problem,
     })
 }
@@ -208,24 +263,36 @@ fn causes(error: &(dyn std::error::Error + 'static)) -> String {
     chain.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
-/// Writes the mark of a place that has none, once shards that the catalog records there are found there.
-async fn restore_mark(store: &Store, health: &Health) -> Result<bool> {
-    let Some(registered) = store.registry().get(health.id) else { return Ok(false) };
+/// What looking for known shards on an unmarked place gave.
+#[derive(Debug, Clone, Copy, Default)]
+struct Restored {
+    marked: bool,
+    looked_for: u64,
+    found: u64,
+}
+
+/// Writes the mark of a place that has none, once shards that the catalog records there are found there and none
+/// contradicts it. That some are gone is what repair is for.
+async fn restore_mark(store: &Store, health: &Health) -> Result<Option<Restored>> {
+    let Some(registered) = store.registry().get(health.id) else { return Ok(None) };
     if !matches!(registered.backend.read_mark().await, Ok(None)) {
-        return Ok(false);
+        return Ok(None);
     }
     let id = health.id;
     let known = store.catalog(move |catalog| catalog.shards_on(id, None, KNOWN_SHARDS_FOR_MARK)).await?;
-    let mut found = 0;
+    let (mut restored, mut contradicted) = (Restored::default(), false);
     for (object, shard) in &known {
-        let head = registered.backend.head(ShardId { object: *object, index: shard.index }).await;
-        found += usize::from(head.is_ok_and(|bytes| bytes == shard.bytes));
+        restored.looked_for += 1;
+        if let Ok(bytes) = registered.backend.head(ShardId { object: *object, index: shard.index }).await {
+            restored.found += u64::from(bytes == shard.bytes);
+            contradicted |= bytes != shard.bytes;
+        }
     }
-    if found == 0 || found < known.len() {
-        return Ok(false);
+    if restored.found > 0 && !contradicted {
+        registered.backend.write_mark(&Mark { store: store.id(), backend: id }).await?;
+        restored.marked = true;
     }
-    registered.backend.write_mark(&Mark { store: store.id(), backend: id }).await?;
-    Ok(true)
+    Ok(Some(restored))
 }
 
 /// A backend as the settings and the catalog have it.
@@ -294,15 +361,40 @@ pub async fn remove_backend(store: &Store, name: &str, removing: Removing) -> Re
     let id = store.registry().by_name(name).ok_or_else(unknown)?.id;
     let used = store.catalog(|catalog| catalog.used_by_backend()).await?;
     let shards = used.get(&id).map_or(0, |(shards, _)| *shards);
-    if shards > 0 && removing == Removing::Empty {
-        let doing = format!("backend {name} still holds {shards} shards");
+    let waiting = waiting_deletes(store, id).await?;
+    if removing == Removing::Empty && (shards > 0 || !waiting.is_empty()) {
+        let doing = match (shards, waiting.len()) {
+            (0, 1) => format!("1 shard on backend {name} waits to be deleted"),
+            (0, many) => format!("{many} shards on backend {name} wait to be deleted"),
+            (1, _) => format!("backend {name} still holds 1 shard"),
+            (many, _) => format!("backend {name} still holds {many} shards"),
+        };
         return Err(Error::new(ErrorKind::Refused, doing).with_hint(format!("shard backend drain {name}")));
     }
     config::edit(&store.config_path(), |config: &mut Config| {
         config.backends.retain(|backend| backend.name != name);
         Ok::<_, config::Error>(())
     })?;
+    // Nobody will delete there any more: what waits is ticked off, so that removals come to their end.
+    let tick_off = move |catalog: &mut Catalog| {
+        waiting.iter().try_for_each(|delete| catalog.confirm_deleted(delete.object, delete.index, id))
+    };
+    store.catalog(tick_off).await?;
     forget_shards(store, id).await
+}
+
+/// What waits for deletion on a backend.
+async fn waiting_deletes(store: &Store, id: BackendId) -> Result<Vec<PendingDelete>> {
+    let collect = move |catalog: &mut Catalog| {
+        let (mut waiting, mut after) = (Vec::new(), None);
+        loop {
+            let page = catalog.pending_deletes(after.as_ref(), backend::LIST_PAGE_SHARDS)?;
+            let Some(last) = page.last() else { return Ok(waiting) };
+            after = Some(*last);
+            waiting.extend(page.into_iter().filter(|delete| delete.backend == id));
+        }
+    };
+    store.catalog(collect).await
 }
 
 async fn forget_shards(store: &Store, id: BackendId) -> Result<()> {

@@ -68,7 +68,7 @@ impl Controls {
     /// An error once the operation is cancelled.
     pub fn check_cancelled(&self) -> Result<()> {
         if self.cancel.is_cancelled() {
-            return Err(Error::new(ErrorKind::Cancelled, "cancelled; what was half-done was taken back"));
+            return Err(Error::new(ErrorKind::Cancelled, "cancelled"));
         }
         Ok(())
     }

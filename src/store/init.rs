@@ -42,19 +42,35 @@ pub enum FirstBackends {
     None,
 }
 
+/// Is there from the beginning of making a store to its end.
+const MAKING_NAME: &str = "init.lock";
+/// What to do about a store without settings.
+pub(super) const RESTORE_HINT: &str =
+    "restore config.toml; or `shard init --bare`, and `shard backend add` each of its places again";
+
+/// Whether there is a key or a catalog without settings, and not because a store is only being made.
+pub(super) fn is_beheaded(dir: &Path) -> bool {
+    let is_there = |name: &str| dir.join(name).symlink_metadata().is_ok();
+    // Settings last: they are there before the store counts as made.
+    (is_there(KEY_NAME) || is_there(CATALOG_NAME)) && !is_there(MAKING_NAME) && !is_there(CONFIG_NAME)
+}
+
 impl Store {
-    /// Makes a store in a folder; [`ErrorKind::Refused`] when there is one already.
+    /// Makes a store in a folder; [`ErrorKind::Refused`] when there is one already, or was one that keeps its key or its
+    /// catalog, unless it is made bare.
     ///
     /// Interrupted, it leaves no store; run again, it goes on with the key that is there.
     pub async fn init(dir: &Path, options: InitOptions) -> Result<()> {
         let making = |error| Error::local(format!("cannot make a store in {}", dir.display()), error);
         DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(making)?;
-        let lock = File::create(dir.join("init.lock")).map_err(making)?;
-        lock.lock().map_err(making)?;
-        if dir.join(CONFIG_NAME).symlink_metadata().is_ok() {
-            let doing = format!("there is a store in {} already", dir.display());
-            return Err(Error::new(ErrorKind::Refused, doing).with_hint("`shard status` shows it"));
+        refuse_present(dir)?;
+        if is_beheaded(dir) && options.backends != FirstBackends::None {
+            let doing = format!("the store in {} has lost its {CONFIG_NAME}", dir.display());
+            return Err(Error::new(ErrorKind::Damaged, doing).with_hint(RESTORE_HINT));
         }
+        let lock = File::create(dir.join(MAKING_NAME)).map_err(making)?;
+        lock.lock().map_err(making)?;
+        refuse_present(dir)?;
         let key = key::load_or_create(&dir.join(KEY_NAME), MasterKey::from_bytes(random_bytes()?))?;
         make_catalog(dir, Arc::new(key.catalog_key()))?;
         let mut config = Config::default();
@@ -65,8 +81,20 @@ impl Store {
             }
         }
         Config::create(&dir.join(CONFIG_NAME), &config)?;
+        // The store is made: from here on settings that are missing were lost. Somebody who came second may have seen to it.
+        let _ = std::fs::remove_file(dir.join(MAKING_NAME));
         Ok(())
     }
+}
+
+fn refuse_present(dir: &Path) -> Result<()> {
+    if dir.join(CONFIG_NAME).symlink_metadata().is_err() {
+        return Ok(());
+    }
+    // Left by whoever was stopped just before its end.
+    let _ = std::fs::remove_file(dir.join(MAKING_NAME));
+    let doing = format!("there is a store in {} already", dir.display());
+    Err(Error::new(ErrorKind::Refused, doing).with_hint("`shard status` shows it"))
 }
 
 fn make_catalog(dir: &Path, key: Arc<CatalogKey>) -> Result<()> {
@@ -84,6 +112,7 @@ async fn local_backend(dir: &Path, store: StoreId, number: usize) -> Result<Back
     let making = |error| Error::local(format!("cannot make the folder {}", folder.display()), error);
     DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(making)?;
     let mut spec = BackendSpec::new(format!("local-{number}"), BackendId(random_bytes()?), url);
+    spec.zone = Some(backend::zone_of(&spec, dir)?.to_string());
     let place = backend::open(&spec, &Environment::default(), dir)?;
     match place.read_mark().await? {
         Some(mark) if mark.store == store => spec.id = mark.backend,

@@ -278,6 +278,10 @@ fn random_bytes<const N: usize>() -> Result<[u8; N]> {
 fn load_config(dir: &Path) -> Result<Config> {
     match Config::load(&dir.join(CONFIG_NAME)) {
         Ok(config) => Ok(config),
+        Err(config::Error::Missing { .. }) if init::is_beheaded(dir) => {
+            Err(Error::new(ErrorKind::Damaged, format!("the store in {} has lost its {CONFIG_NAME}", dir.display()))
+                .with_hint(init::RESTORE_HINT))
+        }
         Err(config::Error::Missing { .. }) => {
             Err(Error::new(ErrorKind::NoStore, format!("there is no store in {}", dir.display()))
                 .with_hint("make one with `shard init`, or name another with --store"))

@@ -345,7 +345,7 @@ fn an_unmounted_disk_is_unreachable_and_nothing_is_written_in_its_place() {
     assert_eq!(checked["backends"][0]["state"], "unreachable");
     assert!(checked.to_string().contains("mark"), "{checked}");
     disks.desk.file("b", &bytes[1..]);
-    let put = disks.json(0, &["put", "b"]);
+    let put = disks.json(3, &["put", "b"]);
     assert!(!put["objects"].to_string().contains("\"b3\""), "{put}");
     assert_eq!(disks.json(3, &["repair"])["bytes_written"], 0, "it is not lost");
     assert!(is_empty(&disks.place(3)), "nothing is written where it was mounted");
@@ -369,7 +369,7 @@ fn a_disk_mounted_in_anothers_place_is_noticed_and_left_alone() {
     assert_eq!(checked["backends"][0]["state"], "wrong-place", "{checked}");
     assert_eq!(checked["backends"][1]["state"], "wrong-place", "{checked}");
     disks.desk.file("b", b"abc");
-    disks.expect(0, &["put", "b"]);
+    disks.expect(3, &["put", "b"]);
     disks.expect(3, &["verify"]);
     assert_eq!([1, 2].map(|number| disks.mounts.files(&disk_of(&disks, number))), before);
 }

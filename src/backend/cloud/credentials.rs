@@ -58,7 +58,7 @@ impl CredentialsError {
     /// The outward error for this place.
     pub(super) fn for_place(self, shown: &str) -> Error {
         let kind = match self {
-            Self::Unreadable { .. } | Self::ReadableByOthers { .. } => ErrorKind::Denied,
+            Self::ReadableByOthers { .. } => ErrorKind::Denied,
             _ => ErrorKind::Settings,
         };
         Error::with_source(kind, format!("finding the credentials of {shown}"), self)

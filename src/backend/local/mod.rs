@@ -9,9 +9,9 @@
 //!
 //! *Invariants.* Every path below the root is opened from a directory handle, part by part, never through a symbolic
 //! link. A shard is renamed into place only after its bytes are on the disk and the mark was seen again through the
-//! same handle; the folder is synced before anyone is told. An fsync that failed is never tried again. What is absent is
-//! reported as absent only after the mark was seen. The root itself is never created: a folder that is not there is a
-//! disk that is not mounted.
+//! same handle; the folder is synced before anyone is told. An fsync that failed is never tried again. What is absent
+//! is reported as absent only after the mark was seen. While a call hangs, no other is begun. The root itself is never
+//! created: a folder that is not there is a disk that is not mounted.
 //!
 //! ```text
 //! root/shard.mark                                     store id and backend id
@@ -19,6 +19,7 @@
 //! root/tmp/ab01….3.5f0c2a9e6d1b7c34.part              one being written, or left by a crash
 //! ```
 
+mod calls;
 mod listing;
 mod place;
 mod root;
@@ -26,10 +27,11 @@ mod root;
 mod tests;
 mod writer;
 
-use super::{Backend, BackendStats, Error, ErrorKind, ListPage, Mark, Result, ShardWriter};
+use super::{Backend, BackendStats, ListPage, Mark, Result, ShardWriter};
 use crate::id::ShardId;
 use async_trait::async_trait;
 use bytes::Bytes;
+use calls::Calls;
 use place::Place;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -50,12 +52,13 @@ pub struct LocalOptions {
 #[derive(Debug, Clone)]
 pub struct LocalBackend {
     place: Arc<Place>,
+    calls: Arc<Calls>,
 }
 
 impl LocalBackend {
     /// A backend over a folder, which is looked at only when it is first used.
     pub fn open(root: PathBuf, options: LocalOptions) -> Self {
-        Self { place: Arc::new(Place::new(root, options)) }
+        Self { calls: Arc::new(Calls::on(&root)), place: Arc::new(Place::new(root, options)) }
     }
 
     /// Makes the folder of a new backend, parents included, durably; `Ok` when it is there already.
@@ -65,18 +68,23 @@ impl LocalBackend {
         root::create_root(root)
     }
 
+    /// Removes what a trial left in a folder that did not become a place: its own folders, where they are empty.
+    pub fn remove_empty_folders(root: &Path) {
+        root::remove_empty_folders(root);
+    }
+
     async fn blocking<T, F>(&self, work: F) -> Result<T>
     where
         T: Send + 'static,
         F: FnOnce(&Arc<Place>) -> Result<T> + Send + 'static,
     {
         let place = Arc::clone(&self.place);
-        off_reactor(move || work(&place)).await
+        self.calls.run(move || work(&place)).await
     }
 
     async fn begin(&self, shard: ShardId, purpose: Purpose) -> Result<Box<dyn ShardWriter>> {
         let unfinished = self.blocking(move |place| place.begin(shard, purpose)).await?;
-        Ok(Box::new(LocalWriter::new(unfinished)))
+        Ok(Box::new(LocalWriter::new(unfinished, Arc::clone(&self.calls))))
     }
 }
 
@@ -121,17 +129,5 @@ impl Backend for LocalBackend {
 
     async fn clear_unfinished(&self, shard: ShardId) -> Result<u64> {
         self.blocking(move |place| place.clear_unfinished(shard)).await
-    }
-}
-
-/// Runs file calls where they may block.
-async fn off_reactor<T, F>(work: F) -> Result<T>
-where
-    T: Send + 'static,
-    F: FnOnce() -> Result<T> + Send + 'static,
-{
-    match tokio::task::spawn_blocking(work).await {
-        Ok(outcome) => outcome,
-        Err(join) => Err(Error::with_source(ErrorKind::Failed, "waiting for a file operation", join)),
     }
 }

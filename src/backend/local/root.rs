@@ -273,6 +273,16 @@ fn regular_length(file: &File) -> Result<u64, Errno> {
     }
 }
 
+/// Removes the folders below a root in which nothing is.
+pub(super) fn remove_empty_folders(root: &Path) {
+    let objects = root.join(OBJECTS);
+    let below = std::fs::read_dir(&objects).into_iter().flatten().flatten().map(|entry| entry.path());
+    for folder in below.chain([objects.clone(), root.join(TEMPORARY)]) {
+        // One that is not empty, or not there, stays as it is.
+        let _ = std::fs::remove_dir(folder);
+    }
+}
+
 /// Makes a root and its parents, and puts each new entry on the disk.
 pub(super) fn create_root(root: &Path) -> Result<()> {
     let doing = || format!("making the folder {}", root.display());

@@ -2,7 +2,7 @@
 
 use super::super::ledger::Reservation;
 use super::super::{Error, ErrorKind, Result, ShardWriter};
-use super::off_reactor;
+use super::calls::Calls;
 use super::root::{OBJECTS, Root, file_of, folder_of};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -134,13 +134,14 @@ fn link_to_new(from: &OwnedFd, from_name: &str, to: &OwnedFd, to_name: &str) -> 
 /// The writer callers hold. The file is away while a call works on it, and stays away once one failed or was cancelled.
 pub(super) struct LocalWriter {
     unfinished: Option<Unfinished>,
+    calls: Arc<Calls>,
     doing: String,
 }
 
 impl LocalWriter {
-    pub(super) fn new(unfinished: Unfinished) -> Self {
+    pub(super) fn new(unfinished: Unfinished, calls: Arc<Calls>) -> Self {
         let doing = unfinished.root.doing("going on after a failed write of", &unfinished.name);
-        Self { unfinished: Some(unfinished), doing }
+        Self { unfinished: Some(unfinished), calls, doing }
     }
 
     fn take(&mut self) -> Result<Unfinished> {
@@ -152,24 +153,24 @@ impl LocalWriter {
 impl ShardWriter for LocalWriter {
     async fn write(&mut self, bytes: Bytes) -> Result<()> {
         let mut unfinished = self.take()?;
-        let unfinished = off_reactor(move || unfinished.write(&bytes).map(|()| unfinished)).await?;
+        let unfinished = self.calls.run(move || unfinished.write(&bytes).map(|()| unfinished)).await?;
         self.unfinished = Some(unfinished);
         Ok(())
     }
 
     async fn finish(mut self: Box<Self>) -> Result<u64> {
         let unfinished = self.take()?;
-        off_reactor(move || unfinished.finish()).await
+        self.calls.run(move || unfinished.finish()).await
     }
 
     async fn abort(mut self: Box<Self>) {
         if let Ok(unfinished) = self.take() {
             // Removing a large file takes a while; there is nothing to report.
-            let _ = off_reactor(move || {
+            let removing = self.calls.run(move || {
                 drop(unfinished);
                 Ok(())
-            })
-            .await;
+            });
+            let _ = removing.await;
         }
     }
 }

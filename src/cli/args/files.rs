@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 ///
 /// A file's name is its own (`put a/b.txt` stores b.txt) unless --name says another; a folder's files are FOLDER/….
 /// A name already taken gets a new version; what is unchanged since the last put is skipped. Exit 0 means that all
-/// shards are durable in the best places there are; 3, that enough are but some found no place.
+/// shards are durable in the best places there are; 3, that enough are, but some found no place or had to go where
+/// more can be lost than with every backend.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
 Examples:
@@ -27,7 +28,7 @@ pub(crate) struct Put {
     #[arg(long)]
     pub(crate) name: Option<FileName>,
     /// How much may be lost [default: default_level in config.toml, at first personal]
-    #[arg(long, conflicts_with = "shards")]
+    #[arg(long, conflicts_with = "shards", ignore_case = true)]
     level: Option<LevelName>,
     /// A geometry of your own: any K of N shards give the file back, 1 ≤ K < N ≤ 255
     #[arg(long, value_name = "K/N", value_parser = parse_geometry)]
@@ -212,11 +213,15 @@ pub(crate) struct Prune {
     /// Only names that begin with this
     pub(crate) prefix: Option<String>,
     /// Keep this many of the newest versions of each file
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_keep_last)]
     pub(crate) keep_last: NonZeroU32,
     /// Keep also what is younger than this, such as 12h, 30d or 8w
     #[arg(long, value_name = "DURATION")]
     pub(crate) keep_within: Option<Span>,
+}
+
+fn parse_keep_last(text: &str) -> Result<NonZeroU32, String> {
+    text.parse().map_err(|_| "it is how many versions of each file stay: 1 or more".to_owned())
 }
 
 fn parse_geometry(text: &str) -> Result<Geometry, shard::id::Error> {

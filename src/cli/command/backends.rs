@@ -33,7 +33,7 @@ pub(super) async fn add(options: AddBackend, context: &mut Context) -> Result<Ex
         Reader::Person => context.output.text(&added_page(&added))?,
     }
     if added.volatile {
-        context.notices.warning("memory: forgets everything when the process ends; its shards count for nothing");
+        context.notices.warning("memory: forgets everything when the process ends; no shard is placed there");
     }
     Ok(ExitCode::Done)
 }
@@ -135,7 +135,12 @@ fn check_page(backends: &[BackendCheck]) -> String {
             Some(false) => "no",
             None => "-",
         };
-        let state = if backend.marked { format!("{}, marked again", backend.state) } else { backend.state.to_owned() };
+        let state = match (backend.marked, backend.known_found, backend.known_looked_for) {
+            (true, Some(found), Some(of)) => {
+                format!("{}, marked again: {found} of {of} known shards are there", backend.state)
+            }
+            _ => backend.state.to_owned(),
+        };
         let cells = [
             backend.name.clone(),
             backend.zone.clone(),

@@ -8,7 +8,7 @@ use crate::cli::failure::Failure;
 use crate::cli::output::Reader;
 use crate::cli::printable::Printable;
 use crate::cli::quantity::ByteSize;
-use crate::cli::render::{count, facts, shard_kind, shard_tone, shell_word};
+use crate::cli::render::{count, facts, name_argument, shard_kind, shard_tone};
 use crate::cli::streams::BlockingInput;
 use crate::cli::table::{Table, Tone};
 use shard::ops::put::{self, PutOptions, PutReport, PutSource, StoredFile};
@@ -187,7 +187,7 @@ fn critical_zones(objects: &[StoredObject]) -> Vec<String> {
 /// The one file's name as a shell takes it, or nothing for several: then everything is checked.
 fn argument(report: &PutReport) -> String {
     match report.files.as_slice() {
-        [file] => format!(" {}", shell_word(file.name.as_str())),
+        [file] => format!(" {}", name_argument(file.name.as_str())),
         _ => String::new(),
     }
 }

@@ -3,11 +3,11 @@
 use super::locate::{Copy, Presence};
 use super::read::{CopyReading, Reading};
 use super::{CopyFinding, Defect, Depth, Examination, Subject, is_good};
-use crate::backend::placement::{PlacementRules, better_place, margin};
+use crate::backend::placement::{PlacementRules, better_places, margin};
 use crate::backend::{BackendRegistry, Zone};
 use crate::catalog::{ObjectHealth, ObjectState, ShardRecord, ShardState};
 use crate::format::Manifest;
-use crate::id::{BackendId, ObjectId};
+use crate::id::BackendId;
 use crate::ops::reader::ObjectReader;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -141,26 +141,26 @@ fn zone_of<'a>(registry: &'a BackendRegistry, finding: &CopyFinding) -> Option<&
     registry.get(finding.backend?).map(|place| &place.zone)
 }
 
-/// Finds the shards for which a strictly better place exists, each as if those before it had moved there.
+/// Finds the shards for which a strictly better place exists.
 fn settle_misplaced(subject: &Subject, registry: &BackendRegistry, findings: &mut [CopyFinding]) {
     let candidates = registry.candidates(&subject.failed_writers);
-    let mut placed = placed(subject, registry, findings);
-    for index in 0..placed.len() {
-        let of_index =
-            |finding: &&mut CopyFinding| usize::from(finding.index) == index && finding.state == ShardState::Ok;
-        let Some(finding) = findings.iter_mut().find(of_index) else { continue };
-        if let Some(better) = better_place(&candidates, &placed, index, rules(subject.manifest.object())) {
-            placed[index] = Some(better);
+    let placed = placed(subject, registry, findings);
+    let is_whole = |finding: &&mut CopyFinding| finding.state == ShardState::Ok;
+    let movable: Vec<usize> = findings.iter_mut().filter(is_whole).map(|finding| finding.index.into()).collect();
+    let better = better_places(&candidates, &placed, &movable, rules(&subject.manifest));
+    for finding in findings.iter_mut().filter(is_whole) {
+        let index = usize::from(finding.index);
+        if better[index] != placed[index] {
             finding.state = ShardState::Misplaced;
             finding.defect = Some(Defect::BetterPlace);
         }
     }
 }
 
-/// Where each shard is, or may be again: its good copy, or else a place that does not answer or has a bad one.
+/// Where each shard is, or may be again: its good copy, or else a place that does not answer, has a bad one, or lost it.
 fn placed(subject: &Subject, registry: &BackendRegistry, findings: &[CopyFinding]) -> Vec<Option<usize>> {
     let mut placed = vec![None; subject.manifest.geometry().total_shards()];
-    for wanted in [ShardState::Ok, ShardState::Unreachable, ShardState::Corrupt] {
+    for wanted in [ShardState::Ok, ShardState::Unreachable, ShardState::Corrupt, ShardState::Missing] {
         for finding in findings.iter().filter(|finding| finding.state == wanted) {
             let position = finding.backend.and_then(|backend| registry.position(backend));
             let place = &mut placed[usize::from(finding.index)];
@@ -171,9 +171,10 @@ fn placed(subject: &Subject, registry: &BackendRegistry, findings: &[CopyFinding
 }
 
 /// The rules by which an object's shards find other places: the turn follows from its random id.
-pub(in crate::ops) fn rules(object: ObjectId) -> PlacementRules {
-    let [first, second, ..] = *object.as_bytes();
-    PlacementRules { rotation: usize::from(u16::from_le_bytes([first, second])), zone_limit: None }
+pub(in crate::ops) fn rules(manifest: &Manifest) -> PlacementRules {
+    let [first, second, ..] = *manifest.object().as_bytes();
+    let rotation = usize::from(u16::from_le_bytes([first, second]));
+    PlacementRules { data_shards: manifest.geometry().data_shards(), rotation, zone_limit: None }
 }
 
 /// The worst that is true of any stripe.

@@ -44,13 +44,18 @@ impl Session<'_> {
             None => own_name(&path)?,
         };
         self.controls.begin("storing", None, None);
-        let stored = self.put_found(walk(self.store, path, root)).await;
+        let shown = path.display().to_string();
+        let found = self.put_found(walk(self.store, path, root)).await;
         self.controls.end();
-        stored
+        if found? == 0 {
+            self.controls.warn(format!("nothing to store in {shown}"));
+        }
+        Ok(())
     }
 
-    async fn put_found(&mut self, mut batches: mpsc::Receiver<Vec<Found>>) -> Result<()> {
-        let mut large = Vec::new();
+    /// Stores what a walk finds; says how many files that were.
+    async fn put_found(&mut self, mut batches: mpsc::Receiver<Vec<Found>>) -> Result<usize> {
+        let (mut large, mut count) = (Vec::new(), 0);
         while let Some(batch) = batches.recv().await {
             self.controls.check_cancelled()?;
             let mut files = Vec::new();
@@ -58,9 +63,13 @@ impl Session<'_> {
                 match found {
                     Found::File { path, name, seen } => files.push((path, name, seen)),
                     Found::Passed(why) => self.controls.warn(why),
-                    Found::Failed { path, error } => self.list_failure(&path, error.as_ref()),
+                    Found::Failed { path, error } => {
+                        count += 1;
+                        self.list_failure(&path, error.as_ref());
+                    }
                 }
             }
+            count += files.len();
             for (path, name, seen) in self.skip_unchanged(files).await? {
                 if seen.bytes > self.small_limit() {
                     // After the small ones, so that these fill whole packs.
@@ -74,7 +83,7 @@ impl Session<'_> {
         for (path, name) in large {
             self.put_walked(path, name).await?;
         }
-        Ok(())
+        Ok(count)
     }
 
     async fn put_walked(&mut self, path: PathBuf, name: FileName) -> Result<()> {
@@ -88,7 +97,7 @@ impl Session<'_> {
     }
 
     /// Takes what is stored already, unchanged, into the report, and gives back the rest.
-    async fn skip_unchanged(
+    pub(super) async fn skip_unchanged(
         &mut self,
         files: Vec<(PathBuf, FileName, Fingerprint)>,
     ) -> Result<Vec<(PathBuf, FileName, Fingerprint)>> {
@@ -127,6 +136,10 @@ fn stored_unchanged(
         (whole.total_bytes, whole.mtime_ns, whole.mode) == (seen.bytes, seen.mtime_ns, seen.mode)
     };
     let Some(whole) = newest.whole.filter(is_same) else { return Ok(None) };
+    // A time of last change that is not known, after a rebuild or from another machine, decides nothing.
+    if catalog.change_time(newest.id)?.is_some_and(|known| Some(known) != seen.ctime_ns) {
+        return Ok(None);
+    }
     let objects = catalog.objects_of_version(newest.id)?;
     for object in &objects {
         let geometry = match known.get(object) {
@@ -201,7 +214,8 @@ fn look(folder: &Path, root: &FileName, entry: walkdir::Result<DirEntry>) -> Opt
         }
     };
     let (path, kind) = (entry.path().to_owned(), entry.file_type());
-    if kind.is_dir() {
+    // A link that was named itself stands for the folder behind it.
+    if kind.is_dir() || entry.depth() == 0 {
         return None;
     }
     if !kind.is_file() {

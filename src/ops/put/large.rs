@@ -47,6 +47,7 @@ impl<'a> Session<'a> {
             return Err(error);
         }
         let Pieces { version, objects, .. } = pieces;
+        self.remember_change_times(seen.ctime_ns.map(|ctime_ns| (version, ctime_ns)).into_iter().collect()).await?;
         let (size, blake3) = (reading.bytes(), reading.whole_hash());
         self.add_file(StoredFile { name, version, objects, size, blake3, skipped: false });
         Ok(())

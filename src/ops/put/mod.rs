@@ -119,9 +119,10 @@ pub struct PutReport {
 }
 
 impl PutReport {
-    /// Whether some shard found no place that outlives this process.
+    /// Whether some shard found no place that outlives this process, or would be better on a backend that could not be
+    /// used.
     pub fn is_degraded(&self) -> bool {
-        !self.objects.iter().all(StoredObject::is_whole)
+        !self.objects.iter().all(|object| object.is_whole() && object.in_best_places)
     }
 }
 

@@ -34,18 +34,31 @@ pub(super) struct Fingerprint {
     pub(super) mtime_ns: i64,
     /// The permission bits of its mode.
     pub(super) mode: u32,
+    /// When it was last changed in any way, name and mode included; no one can set it back. None of a stream.
+    pub(super) ctime_ns: Option<i64>,
     inode: u64,
 }
 
 impl Fingerprint {
     pub(super) fn of(metadata: &Metadata) -> Self {
-        let mtime_ns = metadata.mtime().saturating_mul(1_000_000_000).saturating_add(metadata.mtime_nsec());
-        Self { bytes: metadata.len(), mtime_ns, mode: metadata.mode() & 0o7777, inode: metadata.ino() }
+        let ns = |seconds: i64, ns: i64| seconds.saturating_mul(1_000_000_000).saturating_add(ns);
+        Self {
+            bytes: metadata.len(),
+            mtime_ns: ns(metadata.mtime(), metadata.mtime_nsec()),
+            mode: metadata.mode() & 0o7777,
+            ctime_ns: Some(ns(metadata.ctime(), metadata.ctime_nsec())),
+            inode: metadata.ino(),
+        }
+    }
+
+    /// Whether it is still the file it was, with the same bytes. That its name or its links changed does not count.
+    fn is_still(&self, now: &Self) -> bool {
+        *now == Self { ctime_ns: now.ctime_ns, ..*self }
     }
 
     /// What stands for it where there is no file: its length is not known yet.
     pub(super) fn of_stream(mtime_ns: i64, mode: u32) -> Self {
-        Self { bytes: 0, mtime_ns, mode, inode: 0 }
+        Self { bytes: 0, mtime_ns, mode, ctime_ns: None, inode: 0 }
     }
 }
 
@@ -177,7 +190,7 @@ impl Reading {
         let (found, file) = looked;
         self.origin = Origin::File { file, path, seen };
         let found = found.map_err(|error| Error::local(format!("cannot read {shown}"), error))?;
-        if self.bytes == seen.bytes && found == seen {
+        if self.bytes == seen.bytes && seen.is_still(&found) {
             return Ok(());
         }
         let doing = if found.bytes == seen.bytes && self.bytes == seen.bytes {

@@ -8,7 +8,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::{FileName, ObjectKind};
 use crate::id::{Geometry, ObjectId, RedundancyLevel, VersionId};
 use crate::ops::Controls;
-use crate::ops::writer::{ObjectOptions, ObjectWriter, StoredObject, WriteFailures, content_limit, new_object_shape};
+use crate::ops::writer::{
+    ObjectOptions, ObjectWriter, StoredObject, WriteFailures, content_limit, new_object_shape, unused_backends,
+};
 use crate::store::Store;
 use crate::stripe::Seal;
 use crate::stripe::{Check, StripeShape};
@@ -85,6 +87,12 @@ impl<'a> Session<'a> {
         };
         let bytes = reading.seen().map(|seen| seen.bytes);
         self.controls.begin("storing", bytes, Some(1));
+        if let Some(seen) = reading.seen()
+            && self.skip_unchanged(vec![(path.clone(), name.clone(), seen)]).await?.is_empty()
+        {
+            self.controls.end();
+            return Ok(());
+        }
         let stored = self.store_file(&path, name, reading).await;
         self.controls.end();
         stored
@@ -125,8 +133,7 @@ impl<'a> Session<'a> {
 
     /// Lists a file that could not be stored.
     pub(super) fn list_failure(&mut self, path: &Path, error: &(dyn std::error::Error + 'static)) {
-        let causes = std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string);
-        let error = causes.collect::<Vec<_>>().join(": ");
+        let error = in_words(error);
         self.report.failed.push(FailedFile { path: path.to_string_lossy().into_owned(), error });
     }
 
@@ -154,6 +161,11 @@ impl<'a> Session<'a> {
         id
     }
 
+    /// Remembers when stored files had last changed, for the next put to compare.
+    pub(super) async fn remember_change_times(&self, times: Vec<(VersionId, i64)>) -> Result<()> {
+        self.store.catalog(move |catalog| catalog.set_change_times(&times)).await
+    }
+
     /// Takes a file into the report.
     pub(super) fn add_file(&mut self, file: StoredFile) {
         self.controls.items(1);
@@ -163,15 +175,20 @@ impl<'a> Session<'a> {
     /// Ends what is open.
     pub(super) async fn close(mut self) -> Result<PutReport> {
         self.close_pack().await?;
+        self.warn_of_unused();
         Ok(self.report)
     }
 
     /// Takes back what is open because of an error, and gives the error back.
     pub(super) async fn abandon_for(self, error: Error) -> Error {
-        match self.pack {
+        let mut error = match self.pack {
             Some(pack) => pack.abandon_for(error).await,
             None => error,
+        };
+        if error.kind == ErrorKind::Cancelled {
+            error.doing = "cancelled; what was half-stored was taken back, what was stored before stays".to_owned();
         }
+        error
     }
 
     /// The longest file that goes into a pack.
@@ -184,6 +201,21 @@ impl<'a> Session<'a> {
         PACK_BYTES.min(content_limit(self.shape))
     }
 
+    /// Names the backends that took nothing although they should, and what that means.
+    fn warn_of_unused(&self) {
+        let unused = unused_backends(self.store, &self.failures);
+        if unused.is_empty() || self.report.objects.is_empty() {
+            return;
+        }
+        let unused = unused.join(", ");
+        self.controls.warn(match self.report.is_degraded() {
+            true => {
+                format!("not used: {unused}; with all backends less could be lost: `shard repair` once they are back")
+            }
+            false => format!("not used: {unused}; the shards are as safe without"),
+        });
+    }
+
     /// Says once where the loss of a single zone would be too much.
     fn warn_of_margin(&mut self, object: &StoredObject) {
         if object.margin == Some(0) && !self.warned_of_margin {
@@ -194,6 +226,17 @@ impl<'a> Session<'a> {
             ));
         }
     }
+}
+
+/// An error and what is underneath, in one line. Some say in their own words what is underneath: that is said once.
+fn in_words(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut words: Vec<String> = Vec::new();
+    for cause in std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string) {
+        if !words.last().is_some_and(|said| said.contains(&cause)) {
+            words.push(cause);
+        }
+    }
+    words.join(": ")
 }
 
 /// What a file or folder is called by itself.
@@ -210,4 +253,18 @@ pub(super) fn own_name(path: &Path) -> Result<FileName> {
         }
     };
     Ok(FileName::new(own.to_str().ok_or_else(unnamed)?)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_that_was_said_already_is_not_said_again() {
+        let refused = || std::io::Error::from_raw_os_error(13);
+        let twice = walkdir::WalkDir::new("/not/there").into_iter().find_map(Result::err).expect("an error");
+        assert_eq!(in_words(&twice).matches("os error").count(), 1, "{}", in_words(&twice));
+        let once = Error::local("cannot read a", refused());
+        assert_eq!(in_words(&once), format!("cannot read a: {}", refused()));
+    }
 }

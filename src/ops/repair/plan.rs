@@ -1,7 +1,7 @@
 //! What is to be done about an object, from what was seen of it. Pure.
 
 use crate::backend::BackendRegistry;
-use crate::backend::placement::{better_place, place};
+use crate::backend::placement::{better_places, place};
 use crate::catalog::ShardState;
 use crate::id::BackendId;
 use crate::ops::examine::{CopyFinding, Examination, is_good, rules};
@@ -75,7 +75,8 @@ impl Situation<'_> {
         let closed: Vec<BackendId> = self.failed.iter().chain(self.leaving).copied().collect();
         let candidates = self.registry.candidates(&closed);
         let placed: Vec<Option<usize>> = needs.iter().map(|(_, need)| self.position(*need)).collect();
-        let mut places = place(&candidates, &placed, rules(seen.object()));
+        let rules = rules(&seen.manifest);
+        let places = place(&candidates, &placed, rules);
         let mut plan = Plan::default();
         for (index, need) in &needs {
             match *need {
@@ -89,12 +90,15 @@ impl Situation<'_> {
                 Need::Nothing(_) | Need::Better(_) => {}
             }
         }
+        let is_movable = |(_, need): &&(u8, Need)| matches!(need, Need::Better(_));
+        let movable: Vec<usize> = needs.iter().filter(is_movable).map(|(index, _)| usize::from(*index)).collect();
+        let better = better_places(&candidates, &places, &movable, rules);
         for (index, need) in needs {
-            let Need::Better(from) = need else { continue };
-            let shard = usize::from(index);
-            let Some(better) = better_place(&candidates, &places, shard, rules(seen.object())) else { continue };
-            let Some(to) = self.registry.at(better) else { continue };
-            places[shard] = Some(better);
+            let (Need::Better(from), shard) = (need, usize::from(index)) else { continue };
+            if better[shard] == places[shard] {
+                continue;
+            }
+            let Some(to) = better[shard].and_then(|better| self.registry.at(better)) else { continue };
             plan.add(index, Some(from), (to.id, self.mode(index, to.id)), Means::Copy);
         }
         if seen.worst_stripe_good < seen.geometry().data_shards() {

@@ -190,6 +190,7 @@ impl Ending<'_> {
             backend_margin: None,
             shards: Vec::new(),
             lasting_shards: 0,
+            in_best_places: false,
         };
         Ok(object.with_places(self.store, &self.finished))
     }

@@ -17,6 +17,7 @@ const CLEAR_TIMEOUT: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub(super) struct Places {
     object: ObjectId,
+    data_shards: usize,
     rotation: usize,
     /// By shard index.
     of: Vec<Option<BackendId>>,
@@ -30,7 +31,8 @@ impl Places {
         let rotation = store.catalog(|catalog| catalog.next_rotation()).await?;
         let nowhere = vec![None; options.geometry.total_shards()];
         let rotation = usize::try_from(rotation % (1 << 31)).unwrap_or(0);
-        let mut places = Self { object, rotation, of: nowhere, journaled: Vec::new() };
+        let data_shards = options.geometry.data_shards();
+        let mut places = Self { object, data_shards, rotation, of: nowhere, journaled: Vec::new() };
         places.journaled = places.fill(store, &options.failures);
         let lasting = places.of.iter().flatten().filter(|place| is_lasting(store, **place)).count();
         if lasting < options.geometry.write_quorum() {
@@ -110,7 +112,7 @@ impl Places {
         let registry = store.registry();
         let placed: Vec<Option<usize>> =
             self.of.iter().map(|place| place.and_then(|place| registry.position(place))).collect();
-        let rules = PlacementRules { rotation: self.rotation, zone_limit: None };
+        let rules = PlacementRules { data_shards: self.data_shards, rotation: self.rotation, zone_limit: None };
         let places = place(&registry.candidates(&failures.backends()), &placed, rules);
         let mut given = Vec::new();
         for (index, (slot, position)) in (0_u8..).zip(self.of.iter_mut().zip(places)) {

@@ -28,7 +28,7 @@ mod sealing;
 pub use failures::{WriteFailures, failed_writers};
 pub use finish::object_record;
 pub use journal::clear_place;
-pub use report::{StoredObject, StoredShard};
+pub use report::{StoredObject, StoredShard, unused_backends};
 
 use super::Controls;
 use crate::crypto::RecipientKey;

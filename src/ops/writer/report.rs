@@ -1,6 +1,8 @@
 //! What a stored object is, as reports show it.
 
-use crate::backend::placement::margin;
+use super::WriteFailures;
+use crate::backend::RegisteredBackend;
+use crate::backend::placement::{Candidate, PlacementRules, margin, place, worth};
 use crate::catalog::ShardState;
 use crate::id::{BackendId, Digest, ObjectId};
 use crate::store::Store;
@@ -28,6 +30,9 @@ pub struct StoredObject {
     /// How many shards outlive this process.
     #[serde(skip)]
     pub lasting_shards: usize,
+    /// Whether no backend that could not be used now would have made the margins greater.
+    #[serde(skip)]
+    pub in_best_places: bool,
 }
 
 /// A shard of a stored object.
@@ -67,6 +72,7 @@ impl StoredObject {
         self.lasting_shards = lasting.len();
         self.margin = margin(lasting.iter().map(|registered| &registered.zone), self.data_shards);
         self.backend_margin = margin(lasting.iter().map(|registered| registered.id), self.data_shards);
+        self.in_best_places = self.is_best(store, places);
         self.shards = (0..self.total_shards as u8)
             .map(|index| {
                 let place = places.iter().find(|place| place.0 == index);
@@ -82,4 +88,33 @@ impl StoredObject {
             .collect();
         self
     }
+
+    /// Compares the places with those there would be if every backend that is meant for shards took them.
+    fn is_best(&self, store: &Store, places: &[(u8, BackendId, u64)]) -> bool {
+        let registry = store.registry();
+        let candidate = |backend: &RegisteredBackend| Candidate {
+            zone: backend.zone.clone(),
+            eligible: backend.is_meant_for_shards(),
+            lasting: !backend.volatile,
+        };
+        let candidates: Vec<Candidate> = registry.iter().map(candidate).collect();
+        let rules = PlacementRules { data_shards: self.data_shards, ..PlacementRules::default() };
+        let mut placed = vec![None; self.total_shards];
+        for (index, backend, _) in places {
+            placed[usize::from(*index)] = registry.position(*backend);
+        }
+        let best = place(&candidates, &vec![None; self.total_shards], rules);
+        worth(&candidates, &placed, rules) >= worth(&candidates, &best, rules)
+    }
+}
+
+/// The backends that are meant for shards and could not be used, or failed a write, with why in a few words.
+pub fn unused_backends(store: &Store, failures: &WriteFailures) -> Vec<String> {
+    let failed = failures.backends();
+    let reason = |backend: &RegisteredBackend| match backend.is_ready() {
+        true => failed.contains(&backend.id).then_some("it failed a write"),
+        false => Some("it cannot be reached"),
+    };
+    let meant = store.registry().iter().filter(|backend| backend.is_meant_for_shards());
+    meant.filter_map(|backend| reason(backend).map(|why| format!("{} ({why})", backend.name))).collect()
 }

@@ -121,7 +121,6 @@ async fn begin_file(store: &Store, text: &str, hash: Option<Digest>) -> VersionI
         kind: ObjectKind::Data,
         geometry: RedundancyLevel::Personal.geometry(),
         seal: Seal::Key,
-       recipient: None,
         recipient: None,
         check: Check::Parity,
         file: Some((name(text), version)),
