@@ -1,6 +1,6 @@
 //! The master key's file: made once, readable by its owner alone.
 
-use crate::crypto::{Keyring, MAX_KEY_FILE_BYTES, MasterKey};
+use crate::crypto::{KeyFile, KeyFileError, Keyring, MAX_KEY_FILE_BYTES, MasterKey};
 use crate::error::{Error, ErrorKind, Result};
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -28,7 +28,11 @@ pub fn load(path: &Path) -> Result<Keyring> {
     }
     let mut text = Zeroizing::new(Vec::with_capacity(MAX_KEY_FILE_BYTES as usize));
     file.take(MAX_KEY_FILE_BYTES).read_to_end(&mut text).map_err(reading)?;
-    MasterKey::from_key_file(&text).map(Keyring::new).map_err(|error| {
+    let read = KeyFile::parse(&text).and_then(|file| match file {
+        KeyFile::Plain(keyring) => Ok(keyring),
+        KeyFile::Sealed(_) => Err(KeyFileError::Passphrase),
+    });
+    read.map_err(|error| {
         let doing = format!("the key in {} cannot be used", path.display());
         Error::new(ErrorKind::WrongKey, doing).with_source(error)
     })
@@ -43,11 +47,12 @@ pub(super) fn load_or_create(path: &Path, fresh: MasterKey) -> Result<Keyring> {
     let temporary = path.with_extension("key.new");
     let _ = fs::remove_file(&temporary);
     let mut file = File::options().write(true).create_new(true).mode(0o600).open(&temporary).map_err(writing)?;
-    file.write_all(fresh.to_key_file().as_bytes()).map_err(writing)?;
+    let keyring = Keyring::new(fresh);
+    file.write_all(keyring.to_key_file().as_bytes()).map_err(writing)?;
     file.sync_all().map_err(writing)?;
     fs::rename(&temporary, path).map_err(writing)?;
     sync_parent(path).map_err(writing)?;
-    Ok(Keyring::new(fresh))
+    Ok(keyring)
 }
 
 /// Makes a rename in a folder durable.
