@@ -26,6 +26,7 @@ mod man;
 mod moment;
 mod notices;
 mod output;
+mod passphrase;
 mod printable;
 mod progress;
 mod quantity;

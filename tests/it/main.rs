@@ -4,6 +4,7 @@ mod adversary;
 mod cli_documents;
 mod cli_edges;
 mod cli_exits;
+mod cli_keys;
 mod cli_usage;
 mod cloud_contract;
 mod cloud_dav_server;
