@@ -276,6 +276,30 @@ fn two_changes_of_key_at_once_are_both_made() {
     recovers(&desk, "a", b"abc");
 }
 
+#[test]
+fn another_machine_reads_what_a_new_key_sealed_once_it_has_the_kit() {
+    let places = tempfile::tempdir().expect("a folder");
+    let (one, other) = (desk_with_places(places.path()), Desk::new());
+    let (kit, _) = export(&one, "kit.txt");
+    other.expect(0, &["key", "import", word(&kit)]);
+    one.expect(0, &["key", "rotate"]);
+    one.file("late", b"sealed under the new key");
+    one.expect(0, &["put", "late"]);
+    let refreshed = other.json(12, &["catalog", "refresh"]);
+    assert_eq!(
+        (refreshed["locked"].as_array().map(Vec::len), &refreshed["incomplete"]),
+        (Some(1), &serde_json::json!([]))
+    );
+    let rebuilt = other.json(12, &["catalog", "rebuild"]);
+    assert_eq!(rebuilt["unreadable"][0]["locked"], true, "{rebuilt}");
+    assert!(other.expect(12, &["catalog", "refresh"]).stderr.contains("shard key import"));
+    assert!(!other.listed().contains(&"late".to_owned()));
+    let (newer, _) = export(&one, "newer.txt");
+    assert_eq!(other.json(0, &["key", "import", word(&newer)])["new_keys"], 1);
+    other.expect(0, &["catalog", "refresh"]);
+    recovers(&other, "late", b"sealed under the new key");
+}
+
 /// Whether the bytes of one stand in the other.
 fn holds(haystack: &[u8], needle: &[u8]) -> bool {
     haystack.windows(needle.len()).any(|window| window == needle)
