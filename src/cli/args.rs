@@ -3,12 +3,14 @@
 mod backend;
 mod files;
 mod health;
+mod key;
 mod upkeep;
 mod values;
 
 pub(crate) use backend::{AddBackend, BackendCommand, CheckBackends, DrainBackend, Init, RemoveBackend};
 pub(crate) use files::{List, Prune, Put, PutCheck, Recover, RecoverTo, Remove, Show};
 pub(crate) use health::{CheckProof, CreateProof, Depth, ProofCommand, Repair, Status, Verify};
+pub(crate) use key::{ExportKey, ImportKey, KeyCommand, KeyPassphrase};
 pub(crate) use upkeep::{Bench, CatalogCommand, Completions, Gc, Man, RebuildCatalog};
 pub(crate) use values::{Budget, SealName};
 
@@ -33,7 +35,7 @@ Examples:
 
 Exit codes:
   0 healthy · 1 failed · 2 wrong usage · 3 degraded, nothing lost · 4 lost · 5 unavailable now
-  10 no store · 11 busy · 12 wrong key or passphrase · 13 no such file, object or backend";
+  10 no store · 11 busy · 12 wrong key or passphrase · 13 no such file, object, backend or key";
 
 /// A whole command line.
 #[derive(Debug, Parser)]
@@ -85,6 +87,8 @@ pub(crate) enum Command {
     Status(Status),
     #[command(subcommand)]
     Proof(ProofCommand),
+    #[command(subcommand)]
+    Key(KeyCommand),
     #[command(subcommand)]
     Catalog(CatalogCommand),
     Bench(Bench),

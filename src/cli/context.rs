@@ -5,11 +5,12 @@ use super::environment::Environment;
 use super::failure::{Failure, FailureKind};
 use super::notices::Notices;
 use super::output::Output;
+use super::passphrase;
 use super::progress::Progress;
 use super::render::shell_word;
 use shard::backend;
 use shard::ops::Controls;
-use shard::store::{Contact, InitOptions, MissingCatalog, OpenOptions, Store};
+use shard::store::{Contact, InitOptions, MissingCatalog, OpenOptions, PassphraseSource, Store};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -101,9 +102,15 @@ impl Context {
         backend::Environment { variables: self.environment.cloud.clone(), home: self.environment.home.clone() }
     }
 
+    /// What is asked for the passphrase of the key, where it is under one.
+    pub(crate) fn passphrase(&self) -> PassphraseSource {
+        passphrase::source(self.environment.passphrase.clone())
+    }
+
     async fn open_with(&self, options: OpenOptions) -> Result<Store, Failure> {
         let folder = self.store_folder()?;
-        let options = OpenOptions { environment: self.credentials(), ..options };
+        let passphrase = Some(self.passphrase());
+        let options = OpenOptions { environment: self.credentials(), passphrase, ..options };
         tokio::select! {
             opened = Store::open(&folder, options) => opened.map_err(Failure::from),
             () = self.cancel.cancelled() => Err(Failure::new(FailureKind::Cancelled, "cancelled")),

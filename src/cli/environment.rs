@@ -1,6 +1,7 @@
 //! The one place that reads the environment and knows the home folder.
 
 use super::failure::{Failure, FailureKind};
+use super::passphrase::PassphraseVariables;
 use etcetera::BaseStrategy;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -10,6 +11,10 @@ use std::path::{Path, PathBuf};
 const STORE_VARIABLE: &str = "SHARD_STORE";
 /// The store's folder below the place for data.
 const STORE_FOLDER: &str = "shard";
+/// Name a file with the passphrase of the key, or hold it.
+const PASSPHRASE_VARIABLES: [&str; 2] = ["SHARD_PASSPHRASE_FILE", "SHARD_PASSPHRASE"];
+/// The same for the passphrase that is to come in its place.
+const NEW_PASSPHRASE_VARIABLES: [&str; 2] = ["SHARD_NEW_PASSPHRASE_FILE", "SHARD_NEW_PASSPHRASE"];
 /// What the variables with a provider's credentials and settings begin with.
 const CLOUD_PREFIXES: [&str; 3] = ["AWS_", "AZURE_", "GOOGLE_"];
 
@@ -24,6 +29,10 @@ pub(crate) struct Environment {
     pub(crate) temporary: PathBuf,
     /// The variables of cloud providers.
     pub(crate) cloud: BTreeMap<String, String>,
+    /// What gives the passphrase of the key.
+    pub(crate) passphrase: PassphraseVariables,
+    /// What gives the passphrase that is to come in its place.
+    pub(crate) new_passphrase: PassphraseVariables,
 }
 
 impl Environment {
@@ -36,6 +45,8 @@ impl Environment {
             home: strategy.as_ref().map(|strategy| strategy.home_dir().to_owned()),
             temporary: std::env::temp_dir(),
             cloud: cloud_variables(std::env::vars_os()),
+            passphrase: passphrase_variables(PASSPHRASE_VARIABLES),
+            new_passphrase: passphrase_variables(NEW_PASSPHRASE_VARIABLES),
         }
     }
 
@@ -51,6 +62,10 @@ impl Environment {
             Failure::new(FailureKind::NoStore, format!("{} is no folder for a store", folder.display())).because(error)
         })
     }
+}
+
+fn passphrase_variables([file, text]: [&str; 2]) -> PassphraseVariables {
+    PassphraseVariables::new(std::env::var_os(file), std::env::var_os(text))
 }
 
 impl std::fmt::Debug for Environment {
@@ -85,6 +100,8 @@ mod tests {
             home: None,
             temporary: PathBuf::from("/tmp"),
             cloud: BTreeMap::new(),
+            passphrase: PassphraseVariables::default(),
+            new_passphrase: PassphraseVariables::default(),
         }
     }
 

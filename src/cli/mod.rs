@@ -27,6 +27,7 @@ mod metrics_file;
 mod moment;
 mod notices;
 mod output;
+mod passphrase;
 mod printable;
 mod progress;
 mod quantity;

@@ -44,6 +44,11 @@ impl Notices {
         self.reader == Reader::Person && self.talk == Talk::Quiet
     }
 
+    /// Whether [`Notices::note`] says anything.
+    pub(crate) fn tells_notes(self) -> bool {
+        self.talk == Talk::Normal
+    }
+
     /// Something is not as it should be, but the command goes on.
     pub(crate) fn warning(self, message: &str) {
         self.say(WARNING_SCHEMA, AnsiColor::Yellow, message);

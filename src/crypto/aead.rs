@@ -129,7 +129,7 @@ fn nonce(stripe_index: u64, is_last: bool) -> Nonce {
     Nonce::assume_unique_for_key(bytes)
 }
 
-fn aes_256_gcm(key: &[u8; 32]) -> LessSafeKey {
+pub(super) fn aes_256_gcm(key: &[u8; 32]) -> LessSafeKey {
     LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key).expect("AES-256 takes every 32 bytes"))
 }
 

@@ -21,6 +21,12 @@ pub enum KeyringError {
     /// One key is there twice.
     #[error("a key stands in the keyring twice")]
     Twice,
+    /// Keys of two stores are no keyring.
+    #[error("these are the keys of another store, {store}")]
+    OtherStore {
+        /// Which.
+        store: StoreId,
+    },
 }
 
 /// The master keys of one store: the first pins the store id and certifies the later ones, the last seals and signs what is
@@ -47,6 +53,22 @@ impl Keyring {
         ids.sort_unstable();
         ids.dedup();
         if ids.len() == keys.len() { Ok(Self { keys, store }) } else { Err(KeyringError::Twice) }
+    }
+
+    /// With another key, which is in use from now on.
+    pub fn with_key(mut self, newest: MasterKey) -> Result<Self, KeyringError> {
+        self.keys.push(newest);
+        Self::from_keys(self.keys)
+    }
+
+    /// With the keys of another keyring of the same store that are not in this one, in their order, after its own.
+    pub fn merged(mut self, other: Self) -> Result<Self, KeyringError> {
+        if other.store != self.store {
+            return Err(KeyringError::OtherStore { store: other.store });
+        }
+        let known: Vec<Digest> = self.keys.iter().map(MasterKey::key_id).collect();
+        self.keys.extend(other.keys.into_iter().filter(|key| !known.contains(&key.key_id())));
+        Self::from_keys(self.keys)
     }
 
     /// The keys, oldest first.
@@ -112,6 +134,18 @@ mod tests {
         assert_eq!(two.key(&key(1).key_id()).map(MasterKey::key_id), Some(key(1).key_id()));
         assert!(two.key(&key(3).key_id()).is_none());
         assert_eq!(two.catalog_key().check_value(), one.catalog_key().check_value());
+    }
+
+    #[test]
+    fn keyrings_of_one_store_are_merged_and_of_two_are_not() {
+        let ring = |numbers: &[u8]| Keyring::from_keys(numbers.iter().copied().map(key).collect()).expect("a keyring");
+        let ids = |ring: &Keyring| ring.keys().iter().map(MasterKey::key_id).collect::<Vec<_>>();
+        let merged = |own: &[u8], other: &[u8]| ring(own).merged(ring(other)).map(|merged| ids(&merged));
+        assert_eq!(merged(&[1, 2], &[1, 3]), Ok(ids(&ring(&[1, 2, 3]))));
+        assert_eq!(merged(&[1, 2], &[1]), Ok(ids(&ring(&[1, 2]))));
+        assert_eq!(merged(&[1, 2], &[2]), Err(KeyringError::OtherStore { store: key(2).store_id() }));
+        assert_eq!(ring(&[1]).with_key(key(2)).map(|ring| ids(&ring)), Ok(ids(&ring(&[1, 2]))));
+        assert_eq!(ring(&[1]).with_key(key(1)).err(), Some(KeyringError::Twice));
     }
 
     #[test]

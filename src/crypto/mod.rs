@@ -4,6 +4,7 @@
 //! each, one subkey for each purpose by BLAKE3's derive-key mode; the Ed25519 [`Signer`] that signs every manifest; the
 //! [`StoreId`] that pins the first signer, which vouches for later ones by [`Certificate`]; AES-256-GCM for what is sealed;
 //! the [`CatalogKey`] that seals the catalog.
+//! the texts that keys are kept in: the [`KeyFile`], in plain or under a [`Passphrase`], and the [`RecoveryKit`] on paper.
 //!
 //! *What it knows.* Bytes and purposes.
 //!
@@ -17,6 +18,8 @@ mod catalog_key;
 mod certificate;
 mod key_file;
 mod keyring;
+mod kit;
+mod passphrase;
 mod recipient;
 mod shares;
 mod signer;
@@ -25,8 +28,10 @@ pub use access::AccessKeys;
 pub use aead::{DataKey, SealContext, StripeCipher, TAG_BYTES};
 pub use catalog_key::CatalogKey;
 pub use certificate::{Certificate, Role};
-pub use key_file::{KEY_FILE_SCHEMA, KeyFileError, MAX_KEY_FILE_BYTES};
+pub use key_file::{KEY_FILE_SCHEMA, KeyFile, KeyFileError, MAX_KEY_FILE_BYTES, SealedKeyring};
 pub use keyring::{Keyring, KeyringError, MAX_MASTER_KEYS};
+pub use kit::{KitError, MAX_KIT_BYTES, RecoveryKit, write_kit};
+pub use passphrase::{CostError, MAX_PASSPHRASE_BYTES, Passphrase, PassphraseCost, PassphraseError, SALT_BYTES};
 pub use recipient::{MAX_RECIPIENT_FILE_BYTES, RECIPIENT_RANDOM_BYTES, RECIPIENT_SCHEMA, RecipientError, RecipientKey};
 pub use shares::{KeyShare, SHARE_BYTES, ShareError, SharedSecret, combine_shares, share_of, split_secret};
 pub use signer::{PublicKey, Signature, Signer};
@@ -55,6 +60,9 @@ mod context {
     pub(super) const CATALOG_TAGS: &str = "shard v1 2026-11-21 catalog tags";
     pub(super) const CATALOG_SALTS: &str = "shard v1 2026-11-21 catalog salts";
     pub(super) const CATALOG_RECORDS: &str = "shard v1 2026-11-21 catalog records";
+    pub(super) const KIT_KEY_LINE: &str = "shard v1 2026-11-21 recovery kit key line";
+    pub(super) const KIT_SETTINGS_LINE: &str = "shard v1 2026-11-21 recovery kit settings line";
+    pub(super) const KIT_SHORT_FORM: &str = "shard v1 2026-11-21 recovery kit short form";
     pub(super) const STORE_ID: &str = "shard v1 2026-11-21 store id";
 }
 

@@ -136,12 +136,30 @@ mod tests {
         }
     }
 
-    /// RFC 8032 §7.1, test 1: the public key that the secret seed gives.
+    /// RFC 8032 §7.1, tests 1 and 2: the public key that the secret seed gives, and its signature.
     #[test]
-    fn the_seed_gives_the_public_key_of_rfc_8032() {
-        let seed = hex::decode("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60").expect("hex");
-        let signer = Signer::from_seed(seed.as_slice().try_into().expect("32 bytes"));
-        let expected = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
-        assert_eq!(hex::encode(signer.public_key().0), expected);
+    fn ed25519_gives_the_vectors_of_rfc_8032() {
+        let cases = [
+            (
+                "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60",
+                "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a",
+                &b""[..],
+                "e5564300c360ac729086e2cc806e828a84877f1eb8e5d974d873e065224901555fb8821590a33bacc61e39701cf9b46bd25bf5f059\
+                 5bbe24655141438e7a100b",
+            ),
+            (
+                "4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb",
+                "3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c",
+                &[0x72],
+                "92a009a9f0d4cab8720e820b5f642540a2b27b5416503f8fb3762223ebdb69da085ac1e43e15996e458f3613d0f11d8c387b2eaeb4\
+                 302aeeb00d291612bb0c00",
+            ),
+        ];
+        for (seed, public_key, message, signature) in cases {
+            let seed = hex::decode(seed).expect("hex");
+            let signer = Signer::from_seed(seed.as_slice().try_into().expect("32 bytes"));
+            assert_eq!(hex::encode(signer.public_key().0), public_key);
+            assert_eq!(hex::encode(signer.sign(b"", message).0), signature);
+        }
     }
 }

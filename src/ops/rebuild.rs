@@ -86,6 +86,8 @@ pub struct UnreadableObject {
     pub state: ObjectState,
     /// How many of its shards were found.
     pub found: usize,
+    /// It opens only with a key that this machine lacks: its shards may all be well.
+    pub locked: bool,
     /// Why.
     pub problem: String,
 }
@@ -258,14 +260,18 @@ impl Scan {
                 self.bytes_read += taken.bytes_read;
                 controls.bytes(taken.bytes_read);
                 if let Ingested::Unreadable(error) = &taken.outcome {
-                    let problem = error.to_string();
+                    let locked = error.kind() == ErrorKind::WrongKey;
+                    let problem = match locked {
+                        true => "it opens only with a key that this machine lacks".to_owned(),
+                        false => error.to_string(),
+                    };
                     if !self.unreachable.is_empty() {
                         taken.record.more_may_be_elsewhere();
                     }
                     let state = taken.record.state();
                     self.unread.insert(found.object);
-                    let found_count = found.index_count();
-                    self.unreadable.push(UnreadableObject { id: found.object, state, found: found_count, problem });
+                    let (id, found) = (found.object, found.index_count());
+                    self.unreadable.push(UnreadableObject { id, state, found, locked, problem });
                 }
                 file.write(&taken).await
             }

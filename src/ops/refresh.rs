@@ -45,6 +45,8 @@ pub struct RefreshReport {
     pub removed_shards_found: u64,
     /// Objects with fewer shards than the write quorum: maybe another machine is writing them.
     pub incomplete: Vec<IncompleteObject>,
+    /// Objects that open only with a key that this machine lacks: another machine made a new one.
+    pub locked: Vec<ObjectId>,
     /// Objects of which no copy of the manifest can be trusted: they are left alone.
     pub untrusted: Vec<UntrustedObject>,
     /// Objects that the catalog has and no backend does, though every backend was listed to its end: lost, or removed by a
@@ -242,6 +244,10 @@ impl Refresh<'_> {
         self.report.bytes_read += read.bytes_read;
         controls.bytes(read.bytes_read);
         let ReadObject { manifest, index, .. } = &read;
+        if index.as_ref().is_err_and(|error| error.kind() == ErrorKind::WrongKey) {
+            self.report.locked.push(found.object);
+            return Ok(());
+        }
         let (count, needed) = (found.index_count(), needed(manifest));
         if count < needed || index.is_err() {
             self.report.incomplete.push(IncompleteObject { id: found.object, found: count, needed });

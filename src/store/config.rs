@@ -147,6 +147,16 @@ impl Config {
         write_durably(path, &text)
     }
 
+    /// These settings as text, without comments.
+    pub(super) fn to_text(&self) -> Result<String, Error> {
+        text::changed(text::DEFAULTS, &Self::default(), self).map_err(content(Path::new("the recovery kit")))
+    }
+
+    /// Reads such a text; `path` says where it is to stand.
+    pub(super) fn from_text(text: &str, path: &Path) -> Result<Self, Error> {
+        parse(text, path)
+    }
+
     fn check(&self) -> Result<(), Problem> {
         let mut names = HashSet::new();
         for (position, backend) in self.backends.iter().enumerate() {
@@ -208,7 +218,7 @@ fn read(path: &Path) -> Result<String, Error> {
 }
 
 /// A lock on a file beside the settings: the settings themselves are replaced, and a lock would go with the old file.
-fn lock(path: &Path) -> Result<File, Error> {
+pub(super) fn lock(path: &Path) -> Result<File, Error> {
     let lock_path = beside(path, "lock");
     let failed = |source| Error::Write { path: lock_path.clone(), source };
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path).map_err(failed)?;

@@ -1,13 +1,14 @@
 //! Making a store: folder, key, catalog, default backends, and its settings last.
 
 use super::config::Config;
-use super::{CATALOG_NAME, CONFIG_NAME, KEY_NAME, Store, key, random_bytes};
+use super::{CATALOG_NAME, CONFIG_NAME, KEY_NAME, PassphraseSource, Store, key, random_bytes};
 use crate::backend::{self, BackendSpec, Environment, Mark};
 use crate::catalog::{self, Catalog};
-use crate::crypto::{CatalogKey, MasterKey};
+use crate::crypto::{CatalogKey, Passphrase};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{BackendId, StoreId};
 use crate::stripe::Seal;
+use std::fmt;
 use std::fs::{DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
@@ -17,12 +18,25 @@ use std::sync::Arc;
 pub const DEFAULT_BACKEND_COUNT: usize = 5;
 
 /// How a store is made.
-#[derive(Debug, Clone, Default)]
+#[derive(Default)]
 pub struct InitOptions {
     /// Which backends it has from the start.
     pub backends: FirstBackends,
     /// How what is put is sealed, where the put does not say; under the key where it is not given.
     pub seal: Option<Seal>,
+    /// What the key is put under; without it whoever reads the key file has the key.
+    pub new_passphrase: Option<Passphrase>,
+    /// What is asked for the passphrase of a key that is there already.
+    pub passphrase: Option<PassphraseSource>,
+}
+
+impl fmt::Debug for InitOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InitOptions")
+            .field("backends", &self.backends)
+            .field("seal", &self.seal)
+            .finish_non_exhaustive()
+    }
 }
 
 impl InitOptions {
@@ -61,17 +75,15 @@ impl Store {
     ///
     /// Interrupted, it leaves no store; run again, it goes on with the key that is there.
     pub async fn init(dir: &Path, options: InitOptions) -> Result<()> {
-        let making = |error| Error::local(format!("cannot make a store in {}", dir.display()), error);
-        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(making)?;
         refuse_present(dir)?;
         if is_beheaded(dir) && options.backends != FirstBackends::None {
             let doing = format!("the store in {} has lost its {CONFIG_NAME}", dir.display());
             return Err(Error::new(ErrorKind::Damaged, doing).with_hint(RESTORE_HINT));
         }
-        let lock = File::create(dir.join(MAKING_NAME)).map_err(making)?;
-        lock.lock().map_err(making)?;
+        let _lock = lock(dir)?;
         refuse_present(dir)?;
-        let key = key::load_or_create(&dir.join(KEY_NAME), MasterKey::from_bytes(random_bytes()?))?;
+        let given = options.passphrase.as_ref();
+        let key = key::open_or_create(&dir.join(KEY_NAME), options.new_passphrase.as_ref(), given)?;
         make_catalog(dir, Arc::new(key.catalog_key()))?;
         let mut config = Config::default();
         config.seal = options.seal.unwrap_or(config.seal);
@@ -81,8 +93,7 @@ impl Store {
             }
         }
         Config::create(&dir.join(CONFIG_NAME), &config)?;
-        // The store is made: from here on settings that are missing were lost. Somebody who came second may have seen to it.
-        let _ = std::fs::remove_file(dir.join(MAKING_NAME));
+        made(dir);
         Ok(())
     }
 }
@@ -97,7 +108,21 @@ fn refuse_present(dir: &Path) -> Result<()> {
     Err(Error::new(ErrorKind::Refused, doing).with_hint("`shard status` shows it"))
 }
 
-fn make_catalog(dir: &Path, key: Arc<CatalogKey>) -> Result<()> {
+/// The store is made: from here on settings that are missing were lost. Somebody who came second may have seen to it.
+pub(super) fn made(dir: &Path) {
+    let _ = std::fs::remove_file(dir.join(MAKING_NAME));
+}
+
+/// Makes the folder, and keeps everyone else from making a store there until it is dropped.
+pub(super) fn lock(dir: &Path) -> Result<File> {
+    let making = |error| Error::local(format!("cannot make a store in {}", dir.display()), error);
+    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(making)?;
+    let lock = File::create(dir.join(MAKING_NAME)).map_err(making)?;
+    lock.lock().map_err(making)?;
+    Ok(lock)
+}
+
+pub(super) fn make_catalog(dir: &Path, key: Arc<CatalogKey>) -> Result<()> {
     let path = dir.join(CATALOG_NAME);
     match Catalog::create(&path, Arc::clone(&key)) {
         Err(catalog::Error::Exists { .. }) => Catalog::open(&path, key).map(drop)?,

@@ -1,15 +1,100 @@
-//! The master key's file: made once, readable by its owner alone.
+//! The key file: readable by its owner alone, replaced whole, in plain or under a passphrase.
 
-use crate::crypto::{Keyring, MAX_KEY_FILE_BYTES, MasterKey};
+use super::random_bytes;
+use crate::crypto::{
+    KeyFile, KeyFileError, Keyring, MAX_KEY_FILE_BYTES, MAX_KIT_BYTES, MasterKey, Passphrase, PassphraseCost,
+    RecoveryKit, SALT_BYTES,
+};
 use crate::error::{Error, ErrorKind, Result};
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+use std::sync::Arc;
 use zeroize::Zeroizing;
 
-/// Reads the key; [`ErrorKind::Refused`] when others could read it too.
-pub fn load(path: &Path) -> Result<Keyring> {
+/// Asks for the passphrase, where one is needed: a person at a terminal, or whatever was set up before.
+pub type PassphraseSource = Arc<dyn Fn() -> Result<Passphrase> + Send + Sync>;
+
+/// The keys of a store, and what they are kept under.
+#[derive(Debug)]
+pub(super) struct OpenedKey {
+    pub(super) keyring: Keyring,
+    pub(super) passphrase: Option<Passphrase>,
+}
+
+/// Keys brought from elsewhere, with the settings that came with them.
+#[derive(Debug)]
+pub struct BroughtKeys {
+    /// The keys.
+    pub keyring: Keyring,
+    /// The settings of their store, where a recovery kit brought them.
+    pub settings: Option<String>,
+}
+
+/// Reads keys from a key file or a recovery kit, wherever it is.
+///
+/// A key file that others could read is [`ErrorKind::Refused`]; a kit, which may come from a stick that knows no owners, is
+/// not. [`ErrorKind::WrongKey`] when it is neither, has a typing error, or is under a passphrase that is not given.
+pub fn load(path: &Path, passphrase: Option<&PassphraseSource>) -> Result<BroughtKeys> {
+    let (text, mode) = read(path, MAX_KIT_BYTES)?;
+    if is_key_file(&text) {
+        refuse_readable_by_others(path, mode)?;
+    }
+    read_keys(&text, path, passphrase)
+}
+
+/// The same from text that is at hand; `path` says where it came from.
+pub(super) fn read_keys(text: &[u8], path: &Path, passphrase: Option<&PassphraseSource>) -> Result<BroughtKeys> {
+    if is_key_file(text) {
+        let opened = open_text(text, path, passphrase)?;
+        return Ok(BroughtKeys { keyring: opened.keyring, settings: None });
+    }
+    // What is not UTF-8 can be no line of a kit that is read; it may be in the picture that a copy has spoiled.
+    let text = Zeroizing::new(String::from_utf8_lossy(text).into_owned());
+    let RecoveryKit { keyring, settings } = RecoveryKit::parse(&text).map_err(|error| unusable(path, error))?;
+    Ok(BroughtKeys { keyring, settings })
+}
+
+/// JSON begins like this, and no line of a kit does.
+fn is_key_file(text: &[u8]) -> bool {
+    text.trim_ascii_start().starts_with(b"{")
+}
+
+/// Opens a store's own key file.
+pub(super) fn open(path: &Path, passphrase: Option<&PassphraseSource>) -> Result<OpenedKey> {
+    let (text, mode) = read(path, MAX_KEY_FILE_BYTES)?;
+    refuse_readable_by_others(path, mode)?;
+    open_text(&text, path, passphrase)
+}
+
+fn open_text(text: &[u8], path: &Path, passphrase: Option<&PassphraseSource>) -> Result<OpenedKey> {
+    let sealed = match KeyFile::parse(text).map_err(|error| unusable(path, error))? {
+        KeyFile::Plain(keyring) => return Ok(OpenedKey { keyring, passphrase: None }),
+        KeyFile::Sealed(sealed) => sealed,
+    };
+    let Some(ask) = passphrase else {
+        let doing = format!("the key in {} is under a passphrase, and none was given", path.display());
+        return Err(Error::new(ErrorKind::WrongKey, doing).with_hint(PASSPHRASE_HINT));
+    };
+    let passphrase = ask()?;
+    match sealed.open(&passphrase) {
+        Ok(keyring) => Ok(OpenedKey { keyring, passphrase: Some(passphrase) }),
+        Err(KeyFileError::Cost(error)) => {
+            Err(Error::new(ErrorKind::Local, format!("cannot open the key in {}", path.display())).with_source(error))
+        }
+        Err(error) => Err(unusable(path, error)),
+    }
+}
+
+/// What to do where a passphrase is needed and none was given.
+pub const PASSPHRASE_HINT: &str = "run it in a terminal, or set SHARD_PASSPHRASE_FILE to a file with the passphrase";
+
+fn unusable(path: &Path, error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::new(ErrorKind::WrongKey, format!("the key in {} cannot be used", path.display())).with_source(error)
+}
+
+fn read(path: &Path, max_bytes: u64) -> Result<(Zeroizing<Vec<u8>>, u32)> {
     let reading = |error| Error::local(format!("cannot read the key in {}", path.display()), error);
     let file = match File::open(path) {
         Ok(file) => file,
@@ -17,41 +102,77 @@ pub fn load(path: &Path) -> Result<Keyring> {
             let doing = format!("the key {} is missing", path.display());
             return Err(Error::new(ErrorKind::WrongKey, doing)
                 .with_source(error)
-                .with_hint("put your copy of it there"));
+                .with_hint("`shard key import FILE` makes it again from a recovery kit"));
         }
         Err(error) => return Err(reading(error)),
     };
-    let mode = file.metadata().map_err(reading)?.permissions().mode();
-    if mode & 0o077 != 0 {
-        let doing = format!("the key {} can be read by others (mode {:03o})", path.display(), mode & 0o777);
-        return Err(Error::new(ErrorKind::Refused, doing).with_hint(format!("chmod 600 {}", path.display())));
+    let metadata = file.metadata().map_err(reading)?;
+    // Room at once for all of it, so that no copy is left behind by growing.
+    let room = metadata.len().min(max_bytes) as usize + 1;
+    let mut text = Zeroizing::new(Vec::with_capacity(room));
+    file.take(max_bytes + 1).read_to_end(&mut text).map_err(reading)?;
+    if text.len() as u64 > max_bytes {
+        let doing = format!("{} has more than the {max_bytes} bytes that a key may have", path.display());
+        return Err(Error::new(ErrorKind::WrongKey, doing));
     }
-    let mut text = Zeroizing::new(Vec::with_capacity(MAX_KEY_FILE_BYTES as usize));
-    file.take(MAX_KEY_FILE_BYTES).read_to_end(&mut text).map_err(reading)?;
-    MasterKey::from_key_file(&text).map(Keyring::new).map_err(|error| {
-        let doing = format!("the key in {} cannot be used", path.display());
-        Error::new(ErrorKind::WrongKey, doing).with_source(error)
-    })
+    Ok((text, metadata.permissions().mode()))
 }
 
-/// Writes a new key durably; a key that is there already stays and is read instead.
-pub(super) fn load_or_create(path: &Path, fresh: MasterKey) -> Result<Keyring> {
-    if path.symlink_metadata().is_ok() {
-        return load(path);
+fn refuse_readable_by_others(path: &Path, mode: u32) -> Result<()> {
+    if mode & 0o077 == 0 {
+        return Ok(());
     }
-    let writing = |error| Error::local(format!("cannot write the key to {}", path.display()), error);
+    let doing = format!("the key {} can be read by others (mode {:03o})", path.display(), mode & 0o777);
+    Err(Error::new(ErrorKind::Refused, doing).with_hint(format!("chmod 600 {}", path.display())))
+}
+
+/// Opens the key that is there, or writes a new one. Where a passphrase is wanted, the key is under it afterwards.
+pub(super) fn open_or_create(
+    path: &Path,
+    wanted: Option<&Passphrase>,
+    given: Option<&PassphraseSource>,
+) -> Result<Keyring> {
+    let opened = match path.symlink_metadata() {
+        Ok(_) => open(path, given)?,
+        Err(_) => {
+            let keyring = Keyring::new(MasterKey::from_bytes(random_bytes()?));
+            save(path, &keyring, wanted)?;
+            return Ok(keyring);
+        }
+    };
+    if opened.passphrase.is_none() && wanted.is_some() {
+        save(path, &opened.keyring, wanted)?;
+    }
+    Ok(opened.keyring)
+}
+
+/// Writes the key file durably, in place of the old one: after a crash there is the old one or the new one.
+pub(super) fn save(path: &Path, keyring: &Keyring, passphrase: Option<&Passphrase>) -> Result<()> {
+    let text = match passphrase {
+        None => keyring.to_key_file(),
+        Some(passphrase) => {
+            let salt: [u8; SALT_BYTES] = random_bytes()?;
+            let sealed = keyring.to_sealed_key_file(passphrase, PassphraseCost::default(), salt);
+            sealed.map_err(|error| {
+                Error::new(ErrorKind::Local, "the key cannot be put under a passphrase").with_source(error)
+            })?
+        }
+    };
     let temporary = path.with_extension("key.new");
-    let _ = fs::remove_file(&temporary);
-    let mut file = File::options().write(true).create_new(true).mode(0o600).open(&temporary).map_err(writing)?;
-    file.write_all(fresh.to_key_file().as_bytes()).map_err(writing)?;
-    file.sync_all().map_err(writing)?;
-    fs::rename(&temporary, path).map_err(writing)?;
-    sync_parent(path).map_err(writing)?;
-    Ok(Keyring::new(fresh))
+    let written = replace(path, &temporary, text.as_bytes());
+    if written.is_err() {
+        // What is left of it would be replaced by the next change; nothing is gained by keeping it until then.
+        let _ = fs::remove_file(&temporary);
+    }
+    written.map_err(|error| Error::local(format!("cannot write the key to {}", path.display()), error))
 }
 
-/// Makes a rename in a folder durable.
-fn sync_parent(path: &Path) -> std::io::Result<()> {
+fn replace(path: &Path, temporary: &Path, text: &[u8]) -> std::io::Result<()> {
+    let _ = fs::remove_file(temporary);
+    let mut file = File::options().write(true).create_new(true).mode(0o600).open(temporary)?;
+    file.write_all(text)?;
+    file.sync_all()?;
+    fs::rename(temporary, path)?;
     match path.parent() {
         Some(parent) => File::open(parent)?.sync_all(),
         None => Ok(()),
@@ -62,23 +183,47 @@ fn sync_parent(path: &Path) -> std::io::Result<()> {
 mod tests {
     use super::*;
 
+    fn passphrase(text: &str) -> Passphrase {
+        Passphrase::new(Zeroizing::new(text.as_bytes().to_vec())).expect("a passphrase")
+    }
+
+    fn source(text: &'static str) -> PassphraseSource {
+        Arc::new(move || Ok(passphrase(text)))
+    }
+
     #[test]
     fn a_key_that_others_can_read_is_refused() {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("master.key");
-        let made = load_or_create(&path, MasterKey::from_bytes([1; 32])).expect("a key");
-        assert_eq!(load(&path).expect("the key").current().key_id(), made.current().key_id());
+        let made = open_or_create(&path, None, None).expect("a key");
+        assert_eq!(open(&path, None).expect("the key").keyring.current().key_id(), made.current().key_id());
         assert_eq!(fs::metadata(&path).expect("metadata").permissions().mode() & 0o777, 0o600);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).expect("chmod");
-        assert_eq!(load(&path).expect_err("refused").kind, ErrorKind::Refused);
+        assert_eq!(open(&path, None).expect_err("refused").kind, ErrorKind::Refused);
+        assert_eq!(load(&path, None).expect_err("refused").kind, ErrorKind::Refused);
     }
 
     #[test]
     fn a_second_key_never_replaces_the_first() {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("master.key");
-        let first = load_or_create(&path, MasterKey::from_bytes([1; 32])).expect("a key");
-        let second = load_or_create(&path, MasterKey::from_bytes([2; 32])).expect("a key");
+        let first = open_or_create(&path, None, None).expect("a key");
+        let second = open_or_create(&path, None, None).expect("a key");
         assert_eq!(first.current().key_id(), second.current().key_id());
+    }
+
+    #[test]
+    fn a_key_under_a_passphrase_opens_with_that_alone_and_leaves_nothing_beside_it() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("master.key");
+        let plain = open_or_create(&path, None, None).expect("a key");
+        // Made again under a passphrase, as when making the store was interrupted.
+        let made = open_or_create(&path, Some(&passphrase("horse")), None).expect("a key");
+        assert_eq!(made.store_id(), plain.store_id());
+        assert_eq!(open(&path, Some(&source("horse"))).expect("the key").keyring.store_id(), made.store_id());
+        for given in [None, Some(&source("Horse"))] {
+            assert_eq!(open(&path, given).expect_err("refused").kind, ErrorKind::WrongKey);
+        }
+        assert_eq!(fs::read_dir(dir.path()).expect("a folder").count(), 1);
     }
 }

@@ -11,7 +11,7 @@
 //! alone or it is not used. Everything in a store but the key can be made again from the key and the backends.
 //!
 //! ```text
-//! config.toml   settings, for people        master.key   256 random bits, mode 0600
+//! config.toml   settings, for people        master.key   all keys, mode 0600, under a passphrase where wanted
 //! catalog.db    what is where               run/         one locked file for each live process
 //! backends/     the five default folders of a store that was not told where to put things
 //! ```
@@ -19,11 +19,12 @@
 pub mod config;
 mod init;
 mod key;
+pub mod keys;
 mod lease;
 mod recipient;
 
 pub use init::{DEFAULT_BACKEND_COUNT, FirstBackends, InitOptions};
-pub use key::load as load_key;
+pub use key::{BroughtKeys, PASSPHRASE_HINT, PassphraseSource, load as load_key};
 pub use lease::Lease;
 pub use recipient::load_recipient;
 
@@ -78,6 +79,8 @@ pub struct OpenOptions {
     pub contact: Contact,
     /// What happens when there is no catalog.
     pub missing_catalog: MissingCatalog,
+    /// What is asked for the passphrase, where the key is under one; without it such a store does not open.
+    pub passphrase: Option<PassphraseSource>,
     /// Wraps each backend; for tests, and for programs that bring their own.
     pub wrapper: Option<BackendWrapper>,
 }
@@ -94,6 +97,7 @@ pub struct Store {
     dir: PathBuf,
     id: StoreId,
     key_id: Digest,
+    key_has_passphrase: bool,
     access: Arc<AccessKeys>,
     signer: Signer,
     config: Config,
@@ -107,11 +111,11 @@ pub struct Store {
 impl Store {
     /// Opens the store in a folder.
     ///
-    /// [`ErrorKind::NoStore`] when there is none, [`ErrorKind::WrongKey`] when key and catalog are not of one store,
-    /// [`ErrorKind::Damaged`] when one of its files is damaged or missing.
+    /// [`ErrorKind::NoStore`] when there is none, [`ErrorKind::WrongKey`] when key and catalog are not of one store or the
+    /// passphrase does not open the key, [`ErrorKind::Damaged`] when one of its files is damaged or missing.
     pub async fn open(dir: &Path, options: OpenOptions) -> Result<Self> {
         let config = load_config(dir)?;
-        let keyring = key::load(&dir.join(KEY_NAME))?;
+        let key::OpenedKey { keyring, passphrase } = open_key(dir, options.passphrase.clone()).await?;
         let catalog = open_catalog(dir, Arc::new(keyring.catalog_key()), options.missing_catalog)?;
         let registry = open_registry(dir, &config, &options)?;
         let process = ProcessId(random_bytes()?);
@@ -119,6 +123,7 @@ impl Store {
         let process = ProcessLock::acquire(&run_dir, process)
             .map_err(|error| Error::local(format!("cannot lock a file in {}", run_dir.display()), error))?;
         let mut store = Self::assemble(dir, keyring, config, catalog, process);
+        store.key_has_passphrase = passphrase.is_some();
         store.registry = registry;
         store.environment = options.environment;
         if options.contact == Contact::Backends {
@@ -133,6 +138,7 @@ impl Store {
             id: keyring.store_id(),
             signer: keyring.signer(),
             key_id: keyring.current().key_id(),
+            key_has_passphrase: false,
             access: Arc::new(AccessKeys::to_open(keyring)),
             config,
             environment: Environment::default(),
@@ -156,6 +162,11 @@ impl Store {
     /// Which master key seals and signs what is new.
     pub fn key_id(&self) -> Digest {
         self.key_id
+    }
+
+    /// Whether the key is under a passphrase on this machine.
+    pub fn key_has_passphrase(&self) -> bool {
+        self.key_has_passphrase
     }
 
     /// Whose signatures are trusted, and what opens what is sealed.
@@ -273,6 +284,13 @@ fn random_bytes<const N: usize>() -> Result<[u8; N]> {
     let failed = |error| Error::new(ErrorKind::Local, "the system gives no random bytes").with_source(error);
     getrandom::fill(&mut bytes).map_err(failed)?;
     Ok(bytes)
+}
+
+/// Opens the key off the reactor: a person may be asked, and a passphrase takes its time.
+async fn open_key(dir: &Path, passphrase: Option<PassphraseSource>) -> Result<key::OpenedKey> {
+    let path = dir.join(KEY_NAME);
+    let opened = tokio::task::spawn_blocking(move || key::open(&path, passphrase.as_ref())).await;
+    opened.map_err(|error| Error::new(ErrorKind::Local, "the key was not opened").with_source(error))?
 }
 
 fn load_config(dir: &Path) -> Result<Config> {

@@ -120,9 +120,8 @@ impl<'a> Life<'a> {
         // Any three of the five places and the key are enough, with no store at all.
         let elsewhere = self.bucket.desk();
         let urls: Vec<_> = ["five", "two", "three"].map(|place| self.bucket.url(place)).into();
-        let key = self.desk.store().join("master.key");
-        let key = key.to_str().expect("UTF-8");
-        let from = ["--key", key, "--from", &urls[0], "--from", &urls[1], "--from", &urls[2]];
+        let key = self.desk.store().join("master.key").display().to_string();
+        let from = ["--from", &urls[0], "--from", &urls[1], "--from", &urls[2], "--key", &key];
         let outcome = elsewhere.run(&[&["recover", "large.bin", "-o", "large"][..], &from].concat());
         assert!(matches!(outcome.code, 0 | 3), "{}", outcome.stderr);
         assert_eq!(fs::read(elsewhere.path("large")).expect("a file"), self.files["large.bin"]);

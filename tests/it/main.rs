@@ -5,6 +5,7 @@ mod cli_documents;
 mod cli_edges;
 mod cli_exits;
 mod cli_keeping;
+mod cli_keys;
 mod cli_places;
 mod cli_usage;
 mod cloud_contract;

@@ -130,7 +130,7 @@ async fn a_copied_catalog_tells_nothing_after_put_overwrite_remove_and_rebuild()
 fn a_catalog_that_is_sealed_with_another_key_is_refused_as_the_wrong_key() {
     let desk = Desk::new();
     desk.expect(0, &["init"]);
-    let store = load_key(&desk.store().join(KEY_NAME)).expect("the key").store_id();
+    let store = load_key(&desk.store().join(KEY_NAME), None).expect("the key").keyring.store_id();
     let path = desk.store().join(CATALOG_NAME);
     for ending in ["", "-wal", "-shm"] {
         let _ = fs::remove_file(desk.store().join(format!("{CATALOG_NAME}{ending}")));

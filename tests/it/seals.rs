@@ -183,7 +183,7 @@ async fn random_stores_come_back_from_random_k_backends_and_the_key() {
             remove(&store, RemoveOptions { names, ..RemoveOptions::default() }).await.expect("removed");
             files.remove(&gone);
         }
-        let keys = shard::store::load_key(&world.store_dir().join("master.key")).expect("the key");
+        let keys = shard::store::load_key(&world.store_dir().join("master.key"), None).expect("the key").keyring;
         fs::remove_dir_all(world.store_dir()).expect("the store is lost");
         let mut left: Vec<usize> = (1..=total).collect();
         while left.len() > data {

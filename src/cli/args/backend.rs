@@ -18,6 +18,9 @@ pub(crate) struct Init {
     /// How what is put is sealed where the put does not say [default: key]
     #[arg(long)]
     pub(crate) seal: Option<SealName>,
+    /// Put the key under a passphrase, which is asked for; every command that opens the store then needs it
+    #[arg(long)]
+    pub(crate) passphrase: bool,
 }
 
 /// Add, check, empty and remove the places that keep shards

@@ -12,7 +12,7 @@ use crate::cli::quantity::{ByteSize, Span};
 use crate::cli::render::{count, facts};
 use crate::cli::table::{Table, Tone};
 use shard::ops::catalog_stats::{self, CatalogStatsOptions, CatalogStatsReport};
-use shard::ops::rebuild::{self, RebuildOptions, RebuildReport};
+use shard::ops::rebuild::{self, RebuildOptions, RebuildReport, UnreadableObject};
 use shard::ops::refresh::{self, RefreshOptions, RefreshReport};
 use shard::store::Contact;
 use std::collections::BTreeMap;
@@ -36,7 +36,17 @@ pub(super) async fn rebuild(options: RebuildCatalog, context: &mut Context) -> R
     }
     let unread = report.backends.iter().any(|backend| backend.problem.is_some());
     let partly = if unread || !report.untrusted.is_empty() { ExitCode::Degraded } else { ExitCode::Done };
-    Ok(report.unreadable.iter().map(|object| exit_of(object.state)).collect::<ExitCode>().worst(partly))
+    if report.unreadable.iter().any(|object| object.locked) {
+        tell_to_import(context);
+    }
+    let exit = |object: &UnreadableObject| if object.locked { ExitCode::WrongKey } else { exit_of(object.state) };
+    Ok(report.unreadable.iter().map(exit).collect::<ExitCode>().worst(partly))
+}
+
+/// What to do about objects that another machine sealed under a new key.
+fn tell_to_import(context: &Context) {
+    let import = context.to_type("key import FILE");
+    context.notices.note(&format!("export the key where it was renewed, bring it here with `{import}`, and try again"));
 }
 
 fn rebuilt(report: &RebuildReport) -> String {
@@ -73,6 +83,12 @@ pub(super) async fn refresh(context: &mut Context) -> Result<ExitCode, Failure> 
             format!("object {id} has {found} of the {needed} shards it needs: another machine may be writing it");
         context.notices.note(&message);
     }
+    for object in &report.locked {
+        context.notices.warning(&format!("object {object} opens only with a key that this machine lacks"));
+    }
+    if !report.locked.is_empty() {
+        tell_to_import(context);
+    }
     for object in &report.untrusted {
         context.notices.warning(&format!("object {} is left alone: {}", object.id, object.problem));
     }
@@ -80,7 +96,9 @@ pub(super) async fn refresh(context: &mut Context) -> Result<ExitCode, Failure> 
         context.notices.warning(&format!("backend {backend} could not be listed to its end"));
     }
     let whole = report.unlisted.is_empty() && report.untrusted.is_empty();
-    Ok(if whole { ExitCode::Done } else { ExitCode::Degraded })
+    let partly = if whole { ExitCode::Done } else { ExitCode::Degraded };
+    let locked = if report.locked.is_empty() { ExitCode::Done } else { ExitCode::WrongKey };
+    Ok(partly.worst(locked))
 }
 
 fn refreshed(report: &RefreshReport) -> String {

@@ -13,6 +13,7 @@ mod backends;
 mod catalog;
 mod files;
 mod init;
+mod key;
 mod proof;
 mod put;
 mod recover;
@@ -23,7 +24,7 @@ mod status;
 mod upkeep;
 mod verify;
 
-use super::args::{BackendCommand, CatalogCommand, Command, ProofCommand};
+use super::args::{BackendCommand, CatalogCommand, Command, KeyCommand, ProofCommand};
 use super::context::Context;
 use super::exit::ExitCode;
 use super::failure::Failure;
@@ -50,6 +51,10 @@ pub(crate) async fn run(command: Command, context: &mut Context) -> Result<ExitC
         Command::Status(options) => status::run(options, context).await,
         Command::Proof(ProofCommand::Create(options)) => proof::create(options, context).await,
         Command::Proof(ProofCommand::Check(options)) => proof::check(options, context).await,
+        Command::Key(KeyCommand::Export(options)) => key::export(&options, context),
+        Command::Key(KeyCommand::Import(options)) => key::import(&options, context),
+        Command::Key(KeyCommand::Passphrase(options)) => key::passphrase(&options, context),
+        Command::Key(KeyCommand::Rotate) => key::rotate(context),
         Command::Catalog(CatalogCommand::Rebuild(options)) => catalog::rebuild(options, context).await,
         Command::Catalog(CatalogCommand::Refresh) => catalog::refresh(context).await,
         Command::Catalog(CatalogCommand::Stats) => catalog::stats(context).await,

@@ -13,7 +13,7 @@ use crate::cli::streams::BlockingInput;
 use crate::cli::table::{Table, Tone};
 use shard::ops::put::{self, PutOptions, PutReport, PutSource, StoredFile};
 use shard::ops::writer::{StoredObject, StoredShard};
-use shard::store::load_recipient;
+use shard::store::{Store, load_recipient};
 use shard::stripe::Check;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -52,7 +52,19 @@ pub(super) async fn run(options: Put, context: &mut Context) -> Result<ExitCode,
     for failed in &report.failed {
         context.notices.warning(&format!("not stored: {}: {}", failed.path, failed.error));
     }
+    advise_export(&store, &report, context).await?;
     Ok(exit(&report))
+}
+
+/// Says, once for each key, that it should be saved: what was put is worth nothing without it.
+async fn advise_export(store: &Store, report: &PutReport, context: &Context) -> Result<(), Failure> {
+    if !report.objects.is_empty() && context.notices.tells_notes() && store.take_export_advice().await? {
+        let export = context.to_type("key export -o FILE");
+        context
+            .notices
+            .note(&format!("nothing can be read without the key, which is on this machine alone: `{export}`"));
+    }
+    Ok(())
 }
 
 fn source(path: &Path, options: &Put) -> Result<PutSource, Failure> {

@@ -67,7 +67,9 @@ async fn find_places(options: &Recover, context: &Context) -> Result<FoundPlaces
     let mut backends: Vec<(String, Arc<dyn Backend>)> = Vec::new();
     let mut owners: BTreeMap<StoreId, &str> = BTreeMap::new();
     let mut left_out = Vec::new();
-    let keyring = options.key.as_deref().map(load_key).transpose()?;
+    let passphrase = context.passphrase();
+    let brought = options.key.as_deref().map(|key| load_key(key, Some(&passphrase))).transpose()?;
+    let keyring = brought.map(|brought| brought.keyring);
     for url in &options.from {
         let spec = BackendSpec::new("from", BackendId([0; BackendId::BYTES]), url.clone());
         let opened = backend::open(&spec, &context.credentials(), &here).map_err(shard::Error::from)?;

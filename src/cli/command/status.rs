@@ -45,6 +45,10 @@ fn page(report: &StatusReport, context: &Context) -> String {
         lines.push(("margin", margin(zones(report.margin), zones(report.backend_margin))));
         lines.push(("may be lost", report.may_be_lost.join("; ")));
     }
+    if !report.key.exported {
+        let export = context.to_type("key export -o FILE");
+        lines.push(("key", toned(Tone::Worrying, format!("on this machine alone, not exported: {export}"))));
+    }
     let mut page = facts(lines);
     page.push('\n');
     page.push_str(&backends(&report.backends));

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// So many objects are looked at at once.
 const OBJECTS_IN_FLIGHT: usize = 4;
 /// What helps where objects are sealed with a key that is not here.
-const GIVE_THE_KEY: &str = "name the store's key file with --key";
+const GIVE_THE_KEY: &str = "name the store's key file, or a kit made since its newest key, with --key";
 /// Where a shard may be that is in none of the places that were named.
 const UNNAMED: BackendId = BackendId([0xff; BackendId::BYTES]);
 

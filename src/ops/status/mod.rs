@@ -23,7 +23,7 @@ use crate::backend::Reach;
 use crate::catalog::{self, Catalog, CatalogStats, ObjectAge, ObjectState};
 use crate::error::Result;
 use crate::format::FileName;
-use crate::id::{BackendId, Geometry, ObjectId, StoreId, VersionId};
+use crate::id::{BackendId, Digest, Geometry, ObjectId, StoreId, VersionId};
 use crate::store::Store;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -55,6 +55,8 @@ pub struct StatusOptions {
 pub struct StatusReport {
     /// Which store.
     pub store: StoreId,
+    /// The key, and whether it would outlive this machine.
+    pub key: KeyStatus,
     /// The state of the worst object.
     pub state: ObjectState,
     /// Whether some level's verification is older than it should be.
@@ -81,6 +83,19 @@ pub struct StatusReport {
     pub unfinished: Vec<UnfinishedPut>,
     /// Objects that dead processes left half-written: the next command that writes clears them.
     pub leftovers: u64,
+}
+
+/// The store's key, as far as this machine knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct KeyStatus {
+    /// The key in use.
+    pub id: Digest,
+    /// How many keys there are: one more for each change.
+    pub keys: usize,
+    /// A recovery kit was made since this key is in use.
+    pub exported: bool,
+    /// It is under a passphrase on this machine.
+    pub passphrase: bool,
 }
 
 /// One backend, as far as the catalog and the settings know.
@@ -170,6 +185,7 @@ pub async fn status(store: &Store, options: StatusOptions) -> Result<StatusRepor
         .collect();
     Ok(StatusReport {
         store: store.id(),
+        key: key(store).await?,
         state: worst,
         overdue: verification.iter().any(|age| age.overdue),
         backends: backends(store, &stats, &pending),
@@ -188,6 +204,12 @@ pub async fn status(store: &Store, options: StatusOptions) -> Result<StatusRepor
         unfinished,
         leftovers: leftovers(store).await?,
     })
+}
+
+async fn key(store: &Store) -> Result<KeyStatus> {
+    let exported = store.key_is_exported().await?;
+    let keys = store.access().keyring().map_or(0, |keyring| keyring.keys().len());
+    Ok(KeyStatus { id: store.key_id(), keys, exported, passphrase: store.key_has_passphrase() })
 }
 
 /// Goes through all living objects: the smallest margins, the zones that are not to be lost, the worst state.

@@ -19,6 +19,9 @@ default_level = \"personal\"
 seal = \"key\"
 ";
 
+/// The same without what is said to a person.
+pub(super) const DEFAULTS: &str = "default_level = \"personal\"\nseal = \"key\"\n";
+
 const LEVEL_KEY: &str = "default_level";
 const SEAL_KEY: &str = "seal";
 const BACKENDS_KEY: &str = "backend";

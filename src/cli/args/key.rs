@@ -1,0 +1,67 @@
+//! `key`: the store's keys, and what they are kept under.
+
+use clap::{Args, Subcommand};
+use std::ffi::OsStr;
+use std::path::PathBuf;
+
+/// Save, bring back, protect and renew the store's key
+///
+/// Without the key nothing that is sealed can be read, whatever is left of the shards.
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum KeyCommand {
+    Export(ExportKey),
+    Import(ImportKey),
+    Passphrase(KeyPassphrase),
+    /// Make a new key for what is put from now on
+    ///
+    /// What was put before stays readable: the store keeps all its keys. A new key does not lock out whoever has an old
+    /// one. Export again afterwards.
+    Rotate,
+}
+
+/// Write a recovery kit: a page to print, with the keys and the places
+///
+/// The keys are on it in plain, also where the store's own are under a passphrase.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  shard key export -o /media/stick/kit.txt
+  shard key export | lp")]
+pub(crate) struct ExportKey {
+    /// Where to write it, readable by you alone; an existing file is kept [default: standard output]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+/// Bring keys back from a recovery kit or a key file
+///
+/// Where there is no store, one is made with the places that the kit names; `shard catalog rebuild` then finds what is on
+/// them. Typing errors are found and named by their line.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  shard key import kit.txt && shard catalog rebuild
+  shard key import - < kit.txt")]
+pub(crate) struct ImportKey {
+    /// The kit or key file; `-` is standard input
+    pub(crate) file: PathBuf,
+}
+
+impl ImportKey {
+    /// Whether standard input is meant.
+    pub(crate) fn is_stdin(&self) -> bool {
+        self.file.as_os_str() == OsStr::new("-")
+    }
+}
+
+/// Put the key under a passphrase, change it, or take it away
+///
+/// The passphrase is asked for at the terminal. Without one, SHARD_PASSPHRASE_FILE names a file with it that you alone can
+/// read, or SHARD_PASSPHRASE is it; the new one is in SHARD_NEW_PASSPHRASE_FILE or SHARD_NEW_PASSPHRASE. Kits that were
+/// printed stay good.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct KeyPassphrase {
+    /// Take the passphrase away
+    #[arg(long)]
+    pub(crate) remove: bool,
+}

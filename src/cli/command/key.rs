@@ -1,0 +1,221 @@
+//! `shard key`.
+
+use crate::cli::args::{ExportKey, ImportKey, KeyPassphrase};
+use crate::cli::context::Context;
+use crate::cli::exit::ExitCode;
+use crate::cli::failure::{Failure, FailureKind};
+use crate::cli::output::Reader;
+use crate::cli::printable::Printable;
+use crate::cli::render::{count, facts};
+use crate::cli::{moment, passphrase};
+use serde::Serialize;
+use shard::crypto::MAX_KIT_BYTES;
+use shard::id::{Digest, StoreId};
+use shard::store::keys::{self, ExportedKit, ImportedKeys, KeyFacts};
+use shard::store::{BroughtKeys, load_key};
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use zeroize::Zeroizing;
+
+/// What every key command says of the keys.
+#[derive(Serialize)]
+struct Keys {
+    store: StoreId,
+    key_id: Digest,
+    keys: usize,
+    passphrase: bool,
+}
+
+impl From<KeyFacts> for Keys {
+    fn from(facts: KeyFacts) -> Self {
+        let KeyFacts { store, key_id, key_count, has_passphrase } = facts;
+        Self { store, key_id, keys: key_count, passphrase: has_passphrase }
+    }
+}
+
+pub(super) fn export(options: &ExportKey, context: &mut Context) -> Result<ExitCode, Failure> {
+    #[derive(Serialize)]
+    struct Exported<'a> {
+        #[serde(flatten)]
+        keys: Keys,
+        backends: usize,
+        output: Option<&'a Path>,
+        /// The page itself, where it goes to no file.
+        kit: Option<&'a str>,
+    }
+    let folder = context.store_folder()?;
+    let passphrase = context.passphrase();
+    let date = moment::rfc3339(unix_ns());
+    let date = date.split('T').next().unwrap_or(&date);
+    let exported = keys::export(&folder, Some(&passphrase), date)?;
+    if let Some(path) = &options.output {
+        write_new(path, exported.text.as_bytes())?;
+    }
+    let document = Exported {
+        keys: exported.keys.into(),
+        backends: exported.backend_count,
+        output: options.output.as_deref(),
+        kit: options.output.is_none().then_some(&exported.text),
+    };
+    match (context.output.reader(), &options.output) {
+        (Reader::Script, _) => context.output.document("shard.key-export/1", &document)?,
+        (Reader::Person, None) => context.output.text(&exported.text)?,
+        (Reader::Person, Some(path)) => context.output.text(&exported_page(&exported, path))?,
+    }
+    if let Err(error) = keys::note_export(&folder, &exported) {
+        let failure = Failure::from(error);
+        let why = failure.causes.first().unwrap_or(&failure.message);
+        context.notices.warning(&format!("the kit is made, but the catalog could not note it: {why}"));
+    }
+    if exported.keys.has_passphrase {
+        context.notices.warning("the kit holds the key in plain: no passphrase protects it");
+    }
+    Ok(ExitCode::Done)
+}
+
+fn exported_page(exported: &ExportedKit, path: &Path) -> String {
+    let (keys, backends) =
+        (count(exported.keys.key_count as u64, "key"), count(exported.backend_count as u64, "backend"));
+    facts([
+        ("kit", Printable(&path.to_string_lossy()).to_string()),
+        ("store", exported.keys.store.to_string()),
+        ("holds", format!("{keys} in plain, {backends} without their credentials")),
+        ("now", "print it, and keep it away from this computer".to_owned()),
+    ])
+}
+
+/// Writes a file that only its owner can read, durably; an existing one is kept, and half of one is taken away.
+fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let failed = |error: io::Error| {
+        let kind = match error.kind() {
+            io::ErrorKind::AlreadyExists => FailureKind::Refused,
+            _ => FailureKind::Local,
+        };
+        Failure::new(kind, format!("cannot write {}", path.display())).because(error)
+    };
+    let mut file = File::options().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    if written.is_err() {
+        let _ = fs::remove_file(path);
+    }
+    written.map_err(failed)
+}
+
+fn unix_ns() -> i64 {
+    i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX)
+}
+
+pub(super) fn import(options: &ImportKey, context: &mut Context) -> Result<ExitCode, Failure> {
+    #[derive(Serialize)]
+    struct Imported<'a> {
+        #[serde(flatten)]
+        keys: Keys,
+        new_keys: usize,
+        made: bool,
+        backends: &'a [String],
+    }
+    let folder = context.store_folder()?;
+    let passphrase = context.passphrase();
+    let brought = bring(options, context)?;
+    let imported = keys::import(&folder, brought, Some(&passphrase))?;
+    let made = imported.made_with_backends.as_deref();
+    let document = Imported {
+        keys: imported.keys.into(),
+        new_keys: imported.new_key_count,
+        made: made.is_some(),
+        backends: made.unwrap_or_default(),
+    };
+    match context.output.reader() {
+        Reader::Script => context.output.document("shard.key-import/1", &document)?,
+        Reader::Person => context.output.text(&imported_page(&imported, &folder))?,
+    }
+    if let Some(made) = made {
+        if made.is_empty() {
+            let add = context.to_type("backend add NAME URL");
+            context.notices.note(&format!("no places came with the key: `{add}` takes each of them back"));
+        }
+        context.notices.note(&format!("`{}` finds what is on the places", context.to_type("catalog rebuild")));
+    }
+    if !imported.keys.has_passphrase {
+        let protect = context.to_type("key passphrase");
+        context.notices.note(&format!("the key is under no passphrase on this machine: `{protect}` sets one"));
+    }
+    Ok(ExitCode::Done)
+}
+
+fn bring(options: &ImportKey, context: &Context) -> Result<BroughtKeys, Failure> {
+    let passphrase = context.passphrase();
+    if !options.is_stdin() {
+        let missing = || Failure::new(FailureKind::NotFound, format!("there is no {}", options.file.display()));
+        return match options.file.try_exists() {
+            Ok(false) => Err(missing()),
+            _ => Ok(load_key(&options.file, Some(&passphrase))?),
+        };
+    }
+    let mut text = Zeroizing::new(Vec::new());
+    let read = io::stdin().lock().take(MAX_KIT_BYTES).read_to_end(&mut text);
+    let failed = |error| Failure::new(FailureKind::Local, "cannot read standard input").because(error);
+    read.map_err(failed)?;
+    Ok(keys::read_keys(&text, Path::new("standard input"), Some(&passphrase))?)
+}
+
+fn imported_page(imported: &ImportedKeys, folder: &Path) -> String {
+    let (new, all) = (imported.new_key_count, imported.keys.key_count);
+    let keys = format!("{}, {new} of them new here", count(all as u64, "key"));
+    let mut lines = vec![
+        ("store", Printable(&folder.to_string_lossy()).to_string()),
+        ("id", imported.keys.store.to_string()),
+        ("keys", keys),
+    ];
+    if let Some(made) = &imported.made_with_backends {
+        let backends = if made.is_empty() { "none yet".to_owned() } else { made.join(", ") };
+        lines.push(("backends", Printable(&backends).to_string()));
+    }
+    facts(lines)
+}
+
+pub(super) fn passphrase(options: &KeyPassphrase, context: &mut Context) -> Result<ExitCode, Failure> {
+    let folder = context.store_folder()?;
+    let variables = &context.environment;
+    let wanted = |keys: &KeyFacts| {
+        if options.remove {
+            return Ok(None);
+        }
+        // A key that is under no passphrase yet has no old one: what is given is the new one.
+        let unset = variables.new_passphrase == passphrase::PassphraseVariables::default();
+        let given = if unset && !keys.has_passphrase { &variables.passphrase } else { &variables.new_passphrase };
+        passphrase::new_passphrase(given).map(Some)
+    };
+    let keys = keys::set_passphrase(&folder, Some(&context.passphrase()), wanted)?;
+    let said = match keys.has_passphrase {
+        true => "the key is under the new passphrase; every command that opens the store asks for it",
+        false => "the key is under no passphrase any more",
+    };
+    tell(keys, "shard.key-passphrase/1", said, context)?;
+    if keys.has_passphrase {
+        context
+            .notices
+            .note("recovery kits stay good, without the passphrase; so does every older copy of the key file");
+    }
+    Ok(ExitCode::Done)
+}
+
+pub(super) fn rotate(context: &mut Context) -> Result<ExitCode, Failure> {
+    let folder = context.store_folder()?;
+    let keys = keys::rotate(&folder, Some(&context.passphrase()))?;
+    let said =
+        format!("key {} of {} is in use from now on; the older open what they sealed", keys.key_id, keys.key_count);
+    tell(keys, "shard.key-rotate/1", &said, context)?;
+    let (export, import) = (context.to_type("key export -o FILE"), "shard key import FILE");
+    context.notices.note(&format!("the kits made before lack it: `{export}`, and `{import}` on other machines"));
+    Ok(ExitCode::Done)
+}
+
+fn tell(keys: KeyFacts, schema: &'static str, said: &str, context: &mut Context) -> Result<(), Failure> {
+    match context.output.reader() {
+        Reader::Script => context.output.document(schema, &Keys::from(keys)),
+        Reader::Person => context.output.text(&format!("{said}\n")),
+    }
+}

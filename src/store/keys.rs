@@ -1,0 +1,217 @@
+//! What is done with a store's keys: carried away on a recovery kit, brought back, renewed, put under a passphrase.
+//!
+//! None of it needs the catalog: the keys can be saved when everything else is damaged. Changes hold a lock beside the key
+//! file; what is at work meanwhile goes on with the keys it has, which all stay good.
+
+use super::config::{self, Config};
+use super::key::{self, BroughtKeys, OpenedKey, PassphraseSource};
+use super::{CATALOG_NAME, CONFIG_NAME, KEY_NAME, Store, init, open_catalog, random_bytes};
+use crate::backend::BackendUrl;
+use crate::catalog::{self, Catalog};
+use crate::crypto::{CatalogKey, Keyring, MasterKey, Passphrase, write_kit};
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::{Digest, StoreId};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use zeroize::Zeroizing;
+
+/// The note of the key that was in use when a kit was last made.
+const EXPORTED: &str = "key exported";
+/// The note of the key of which it was said that it should be exported.
+const ADVISED: &str = "key export advised";
+
+/// Which keys a store has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyFacts {
+    /// The store.
+    pub store: StoreId,
+    /// The key in use.
+    pub key_id: Digest,
+    /// How many keys there are.
+    pub key_count: usize,
+    /// Whether they are under a passphrase on this machine.
+    pub has_passphrase: bool,
+}
+
+impl KeyFacts {
+    fn of(keyring: &Keyring, passphrase: Option<&Passphrase>) -> Self {
+        Self {
+            store: keyring.store_id(),
+            key_id: keyring.current().key_id(),
+            key_count: keyring.keys().len(),
+            has_passphrase: passphrase.is_some(),
+        }
+    }
+}
+
+/// A recovery kit, ready to be printed.
+#[derive(Debug)]
+pub struct ExportedKit {
+    /// The keys in it.
+    pub keys: KeyFacts,
+    /// How many places it names.
+    pub backend_count: usize,
+    /// The page: the keys are in it, in plain.
+    pub text: Zeroizing<String>,
+    catalog_key: Arc<CatalogKey>,
+}
+
+/// What came of bringing keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImportedKeys {
+    /// The keys that the store has now.
+    pub keys: KeyFacts,
+    /// How many of them are new here.
+    pub new_key_count: usize,
+    /// The backends of the store that was made for them; `None` where there was one.
+    pub made_with_backends: Option<Vec<String>>,
+}
+
+/// Makes a recovery kit of the store in a folder: its keys, and its settings without comments. `date` is for people.
+pub fn export(dir: &Path, passphrase: Option<&PassphraseSource>, date: &str) -> Result<ExportedKit> {
+    let mut config = super::load_config(dir)?;
+    let opened = key::open(&dir.join(KEY_NAME), passphrase)?;
+    // Elsewhere nothing is relative to this folder.
+    for spec in &mut config.backends {
+        if let Ok(BackendUrl::Folder(path)) = BackendUrl::parse(&spec.url, dir) {
+            spec.url = path.to_string_lossy().into_owned();
+        }
+    }
+    let settings = config.to_text()?;
+    Ok(ExportedKit {
+        keys: KeyFacts::of(&opened.keyring, opened.passphrase.as_ref()),
+        backend_count: config.backends.len(),
+        text: write_kit(&opened.keyring, date, &settings),
+        catalog_key: Arc::new(opened.keyring.catalog_key()),
+    })
+}
+
+/// Notes in the catalog that the key in use was exported, so that nobody is reminded of it any more.
+pub fn note_export(dir: &Path, kit: &ExportedKit) -> Result<()> {
+    note_exported(dir, kit.keys.key_id, Arc::clone(&kit.catalog_key))
+}
+
+fn note_exported(dir: &Path, key_id: Digest, catalog_key: Arc<CatalogKey>) -> Result<()> {
+    let mut catalog = Catalog::open(&dir.join(CATALOG_NAME), catalog_key)?;
+    Ok(catalog.set_note(EXPORTED, &key_id.to_string())?)
+}
+
+/// Reads keys that [`import`] is to bring from a text; `path` says where it came from.
+pub fn read_keys(text: &[u8], path: &Path, passphrase: Option<&PassphraseSource>) -> Result<BroughtKeys> {
+    key::read_keys(text, path, passphrase)
+}
+
+/// Brings keys into the store in a folder, or makes a store of them where there is none.
+///
+/// [`ErrorKind::WrongKey`] when the folder has keys or a catalog of another store. What is brought has been exported.
+pub fn import(dir: &Path, brought: BroughtKeys, passphrase: Option<&PassphraseSource>) -> Result<ImportedKeys> {
+    let _lock = match dir.join(CONFIG_NAME).symlink_metadata() {
+        Ok(_) => lock(dir)?,
+        Err(_) => init::lock(dir)?,
+    };
+    let path = dir.join(KEY_NAME);
+    let catalog_key = Arc::new(brought.keyring.catalog_key());
+    refuse_catalog_of_another(dir, &catalog_key)?;
+    let (keyring, known_count, passphrase) = match path.symlink_metadata() {
+        Err(_) => (brought.keyring, 0, None),
+        Ok(_) => {
+            let OpenedKey { keyring, passphrase } = key::open(&path, passphrase)?;
+            let known_count = keyring.keys().len();
+            let merged = keyring.merged(brought.keyring).map_err(|error| {
+                let doing = format!("{} keeps its own key", dir.display());
+                Error::new(ErrorKind::WrongKey, doing).with_source(error).with_hint("name another folder with --store")
+            })?;
+            (merged, known_count, passphrase)
+        }
+    };
+    let new_key_count = keyring.keys().len() - known_count;
+    let has_config = dir.join(CONFIG_NAME).symlink_metadata().is_ok();
+    // Settings that make no sense are found before anything is written.
+    let config = match (has_config, &brought.settings) {
+        (true, _) => None,
+        (false, Some(settings)) => Some(Config::from_text(settings, &dir.join(CONFIG_NAME))?),
+        (false, None) => Some(Config::default()),
+    };
+    if new_key_count > 0 {
+        key::save(&path, &keyring, passphrase.as_ref())?;
+    }
+    let keys = KeyFacts::of(&keyring, passphrase.as_ref());
+    let made_with_backends =
+        config.as_ref().map(|config| config.backends.iter().map(|spec| spec.name.clone()).collect());
+    if let Some(config) = config {
+        init::make_catalog(dir, Arc::clone(&catalog_key))?;
+        Config::create(&dir.join(CONFIG_NAME), &config)?;
+        init::made(dir);
+    }
+    match note_exported(dir, keys.key_id, catalog_key) {
+        // A catalog that is missing or damaged is made anew, and the reminder with it.
+        Err(error) if error.kind == ErrorKind::Damaged => {}
+        noted => noted?,
+    }
+    Ok(ImportedKeys { keys, new_key_count, made_with_backends })
+}
+
+fn refuse_catalog_of_another(dir: &Path, key: &Arc<CatalogKey>) -> Result<()> {
+    match open_catalog(dir, Arc::clone(key), super::MissingCatalog::Refuse) {
+        Err(error) if error.kind == ErrorKind::WrongKey => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Makes a new key for what is put from now on; what was put before stays readable, with the keys that sealed it.
+pub fn rotate(dir: &Path, passphrase: Option<&PassphraseSource>) -> Result<KeyFacts> {
+    super::load_config(dir)?;
+    let _lock = lock(dir)?;
+    let path = dir.join(KEY_NAME);
+    let OpenedKey { keyring, passphrase } = key::open(&path, passphrase)?;
+    let longer = keyring.with_key(MasterKey::from_bytes(random_bytes()?));
+    let keyring = longer.map_err(|error| Error::new(ErrorKind::Refused, "no new key is made").with_source(error))?;
+    key::save(&path, &keyring, passphrase.as_ref())?;
+    Ok(KeyFacts::of(&keyring, passphrase.as_ref()))
+}
+
+/// Puts the keys under another passphrase, or under none. `wanted` is asked for once the old one has opened them.
+pub fn set_passphrase<F>(dir: &Path, passphrase: Option<&PassphraseSource>, wanted: F) -> Result<KeyFacts>
+where
+    F: FnOnce(&KeyFacts) -> Result<Option<Passphrase>>,
+{
+    super::load_config(dir)?;
+    let _lock = lock(dir)?;
+    let path = dir.join(KEY_NAME);
+    let OpenedKey { keyring, passphrase } = key::open(&path, passphrase)?;
+    let wanted = wanted(&KeyFacts::of(&keyring, passphrase.as_ref()))?;
+    key::save(&path, &keyring, wanted.as_ref())?;
+    Ok(KeyFacts::of(&keyring, wanted.as_ref()))
+}
+
+fn lock(dir: &Path) -> Result<File> {
+    let path: PathBuf = dir.join(KEY_NAME);
+    config::lock(&path).map_err(|error| {
+        let kind = if matches!(error, config::Error::Busy { .. }) { ErrorKind::Busy } else { ErrorKind::Local };
+        Error::new(kind, format!("cannot change the key {}", path.display())).with_source(error)
+    })
+}
+
+impl Store {
+    /// Whether a recovery kit was made since the key in use is in use.
+    pub async fn key_is_exported(&self) -> Result<bool> {
+        let key_id = self.key_id().to_string();
+        self.catalog(move |catalog| Ok(catalog.note(EXPORTED)?.as_deref() == Some(&key_id))).await
+    }
+
+    /// Whether a person is to be told now that the key should be exported: once for each key that was not.
+    pub async fn take_export_advice(&self) -> Result<bool> {
+        let key_id = self.key_id().to_string();
+        self.catalog(move |catalog| take_advice(catalog, &key_id)).await
+    }
+}
+
+fn take_advice(catalog: &mut Catalog, key_id: &str) -> catalog::Result<bool> {
+    let is_noted = |note: Option<String>| note.as_deref() == Some(key_id);
+    if is_noted(catalog.note(EXPORTED)?) || is_noted(catalog.note(ADVISED)?) {
+        return Ok(false);
+    }
+    catalog.set_note(ADVISED, key_id)?;
+    Ok(true)
+}
