@@ -43,7 +43,7 @@ fn take_in(tx: &Transaction<'_>, commit: &Commit) -> Result<(), Fault> {
         removal::apply(tx, object, removal, &mut touched)?;
     }
     heads::settle(tx, &touched)?;
-    place::settle_unchecked_state(tx, object)?;
+    place::settle_state(tx, object)?;
     run(tx, "DELETE FROM journal WHERE object = ?1 AND purpose = ?2", params![object, Purpose::Put])?;
     Ok(())
 }
