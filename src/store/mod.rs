@@ -26,11 +26,12 @@ pub use key::load as load_key;
 pub use lease::Lease;
 
 use crate::backend::{self, Backend, BackendRegistry, BackendSpec, Environment, RegisteredBackend};
-use crate::catalog::{self, Catalog, ProcessLock};
+use crate::catalog::{self, Catalog, JournalEntry, ProcessLock};
 use crate::crypto::{AccessKeys, Keyring, MasterKey, Signer};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{Digest, ProcessId, StoreId};
 use config::Config;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -116,6 +117,10 @@ impl Store {
         let run_dir = dir.join(RUN_NAME);
         let process = ProcessLock::acquire(&run_dir, process)
             .map_err(|error| Error::local(format!("cannot lock a file in {}", run_dir.display()), error))?;
+        let journals = catalog.journals()?;
+        let named: BTreeSet<ProcessId> = journals.iter().map(|entry| entry.process).collect();
+        // What cannot be cleared now is in nobody's way.
+        let _ = catalog::clear_dead(&run_dir, &named);
         let mut store = Self::assemble(dir, keyring, config, catalog, process);
         store.registry = registry;
         store.environment = options.environment;
@@ -203,6 +208,12 @@ impl Store {
         process == self.process() || catalog::is_alive(&self.dir.join(RUN_NAME), process)
     }
 
+    /// Whether a process that a journal names ran here and is no more. Where this cannot be proved, the journal may be
+    /// in a catalog that was brought here, or back, from elsewhere: what it says may be long over.
+    pub fn process_died_here(&self, process: ProcessId) -> bool {
+        process != self.process() && catalog::died_here(&self.dir.join(RUN_NAME), process)
+    }
+
     /// Does something with the catalog, off the reactor.
     pub async fn catalog<T, F>(&self, work: F) -> Result<T>
     where
@@ -242,6 +253,17 @@ impl Store {
         })?;
         self.registry.set_draining(name, drains);
         Ok(found)
+    }
+}
+
+impl Drop for Store {
+    /// The process's lock file goes unless the journal names it still: then whoever clears up needs it.
+    fn drop(&mut self) {
+        let catalog = self.catalog.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_named = |entry: &JournalEntry| entry.process == self.process.id();
+        if catalog.journals().is_ok_and(|journals| !journals.iter().any(is_named)) {
+            self.process.retire();
+        }
     }
 }
 
