@@ -21,7 +21,7 @@ use crate::catalog::{self, Catalog, CheckRecord, Commit, ObjectState, ShardRecor
 use crate::crypto::AccessKeys;
 use crate::error::{ErrorKind, Result};
 use crate::format::{Index, Manifest, ShardFileLayout};
-use crate::id::{BackendId, ObjectId};
+use crate::id::{BackendId, Digest, ObjectId, VersionId};
 use crate::store::Store;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -160,9 +160,19 @@ pub enum Ingested {
 ///
 /// An error when no copy of its manifest can be trusted; nothing is recorded then.
 pub async fn ingest(store: &Store, found: &FoundObject) -> Result<Ingested> {
+    ingest_with(store, found, Vec::new()).await
+}
+
+/// The same, with the hashes of pieces, as the put that stored them would have given them: it can be gone on with.
+pub(in crate::ops) async fn ingest_with(
+    store: &Store,
+    found: &FoundObject,
+    piece_hashes: Vec<(VersionId, u32, Digest)>,
+) -> Result<Ingested> {
     let read = read_object(&Sources::of(store), store.access(), found).await?;
     let taken = Taken::new(read, found, store.now_ns());
-    let record = taken.record.clone();
+    let mut record = taken.record.clone();
+    record.commit.piece_hashes = piece_hashes;
     store.catalog(move |catalog| record.write(catalog)).await?;
     Ok(taken.outcome)
 }

@@ -1,7 +1,7 @@
 //! Giving back space.
 
 use super::*;
-use shard::catalog::{JournalEntry, Purpose};
+use shard::catalog::{JournalEntry, ProcessLock, Purpose};
 use shard::format::{Index, ObjectKind, Piece};
 use shard::id::{Digest, ProcessId};
 use shard::ops::Controls;
@@ -182,6 +182,7 @@ async fn what_a_dead_process_left_half_written_is_cleared() {
         version: None,
         shards: (0..5).map(|index| (index, world.id(usize::from(index)))).collect(),
     };
+    drop(ProcessLock::acquire(&store.dir().join("run"), entry.process).expect("a lock"));
     store.catalog(move |catalog| catalog.begin(&entry)).await.expect("journaled");
     run_gc(&store).await;
     assert!(!planted.exists() && world.folder(0).join(path).exists());
