@@ -228,10 +228,21 @@ impl TakenRecord {
         self.check.is_some()
     }
 
-    /// Shards may be on a backend that could not be looked at: what cannot be read now is not lost.
-    pub(in crate::ops) fn more_may_be_elsewhere(&mut self) {
-        if let Some(check) = &mut self.check {
+    /// What was not found may be on these backends, which could not be listed: it is recorded there, unreachable. An
+    /// object of which too little can be read is not lost then.
+    pub(in crate::ops) fn rest_may_be_on(&mut self, silent: &[BackendId]) {
+        let geometry = self.commit.object.geometry;
+        let found: BTreeSet<u8> = self.commit.shards.iter().map(|shard| shard.index).collect();
+        let absent = geometry.shard_indexes().filter(|index| !found.contains(index));
+        let places = absent.flat_map(|index| silent.iter().map(move |backend| (index, *backend)));
+        let (state, bad_blocks, verified_ns) = (ShardState::Unreachable, 0, None);
+        // Where nobody looked no space is taken as far as is known.
+        let expected =
+            places.map(|(index, backend)| ShardRecord { index, backend, bytes: 0, state, bad_blocks, verified_ns });
+        self.commit.shards.extend(expected);
+        if let Some(check) = self.check.as_mut().filter(|_| !silent.is_empty()) {
             check.state = ObjectState::Unavailable;
+            check.shards.clone_from(&self.commit.shards);
         }
     }
 
