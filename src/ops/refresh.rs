@@ -11,7 +11,9 @@ use super::ingest::{
 use super::rebuild::{MAINTENANCE, UntrustedObject};
 use super::show::backend_name;
 use crate::backend::ErrorKind as BackendErrorKind;
-use crate::catalog::{self, Catalog, JournalEntry, PendingDelete, Purpose, ShardRecord, ShardState};
+use crate::catalog::{
+    self, Catalog, CheckRecord, JournalEntry, ObjectKind, ObjectState, PendingDelete, Purpose, ShardRecord, ShardState,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Manifest, ManifestBytes};
 use crate::id::{BackendId, ObjectId, ShardId};
@@ -50,6 +52,8 @@ pub struct RefreshReport {
     /// Objects that the catalog has and no backend does, though every backend was listed to its end: lost, or removed by a
     /// machine that finished before this one looked. They stay in the catalog until someone removes their files.
     pub vanished: Vec<ObjectId>,
+    /// Those of them that held files: they are recorded as lost.
+    pub lost: Vec<ObjectId>,
     /// Backends that could not be listed to their end.
     pub unlisted: Vec<String>,
     /// How many bytes of shards were read.
@@ -111,6 +115,7 @@ pub(in crate::ops) async fn refresh_known(
     let absent = std::mem::take(&mut refresh.absent);
     if refresh.report.unlisted.is_empty() {
         refresh.report.vanished = refresh.still_absent(absent, controls).await?;
+        refresh.report.lost = refresh.record_lost().await?;
     }
     let mut report = refresh.report;
     let after = store.catalog(|catalog| catalog.stats()).await?;
@@ -226,6 +231,23 @@ impl Refresh<'_> {
         Ok(vanished)
     }
 
+    /// Records that nothing is left of what vanished; a removal said what it had to say.
+    async fn record_lost(&self) -> Result<Vec<ObjectId>> {
+        let (vanished, when_ns) = (self.report.vanished.clone(), self.store.now_ns());
+        self.store
+            .catalog(move |catalog| {
+                let mut lost = Vec::new();
+                for object in vanished {
+                    let is_data = catalog.object(object)?.is_some_and(|record| record.kind == ObjectKind::Data);
+                    if is_data && catalog.record_check(&nothing_left(catalog, object, when_ns)?)? {
+                        lost.push(object);
+                    }
+                }
+                Ok(lost)
+            })
+            .await
+    }
+
     async fn take_in(
         &mut self,
         found: FoundObject,
@@ -327,6 +349,15 @@ pub(in crate::ops) fn being_put(store: &Store, journals: &[JournalEntry]) -> BTr
 pub(in crate::ops) fn silent_places(store: &Store, listed: &BTreeSet<BackendId>) -> Vec<BackendId> {
     let silent = store.registry().iter().filter(|backend| !backend.volatile && !listed.contains(&backend.id));
     silent.map(|backend| backend.id).collect()
+}
+
+/// What is known of an object whose shards are not there.
+fn nothing_left(catalog: &Catalog, object: ObjectId, when_ns: i64) -> catalog::Result<CheckRecord> {
+    let state = ShardState::Missing;
+    let gone = |shard: ShardRecord| ShardRecord { bytes: 0, state, bad_blocks: 0, verified_ns: None, ..shard };
+    let shards = catalog.shards(object)?.into_iter().map(gone).collect();
+    let (state, margin, backend_margin, full) = (ObjectState::Lost, None, None, false);
+    Ok(CheckRecord { object, state, margin, backend_margin, shards, when_ns, full })
 }
 
 fn look_up(

@@ -79,8 +79,16 @@ pub(super) async fn refresh(context: &mut Context) -> Result<ExitCode, Failure> 
     for backend in &report.unlisted {
         context.notices.warning(&format!("backend {backend} could not be listed to its end"));
     }
+    for object in &report.lost {
+        let message = format!(
+            "object {object} is recorded as lost: no backend has a shard of it any more, by damage or by another machine's \
+             removal; `shard show {object}` says which files it held"
+        );
+        context.notices.warning(&message);
+    }
     let whole = report.unlisted.is_empty() && report.untrusted.is_empty();
-    Ok(if whole { ExitCode::Done } else { ExitCode::Degraded })
+    let partly = if whole { ExitCode::Done } else { ExitCode::Degraded };
+    Ok(if report.lost.is_empty() { partly } else { ExitCode::Lost })
 }
 
 fn refreshed(report: &RefreshReport) -> String {
