@@ -12,7 +12,7 @@ use super::ingest::{FoundObject, FoundShard, Ingested, Inventory, ListedPlace, S
 use super::refresh::{being_put, refresh_known, silent_places};
 use super::show::backend_name;
 use super::{Controls, leftovers};
-use crate::backend::{self, Backend, BackendSpec, Mark};
+use crate::backend::{self, Backend, BackendSpec, Mark, Reach};
 use crate::catalog::{Catalog, CatalogStats, ObjectState, ShardState};
 use crate::crypto::AccessKeys;
 use crate::error::{Error, ErrorKind, Result};
@@ -31,6 +31,8 @@ const OBJECTS_IN_FLIGHT: usize = 4;
 const CATCH_UPS: usize = 64;
 /// The lease that keeps everything away that would change what is where.
 pub(in crate::ops) const MAINTENANCE: &str = "maintenance";
+/// What to think of a place that was made with another key.
+const WRONG_KEY_HINT: &str = "the key in this store is not the one it was made with";
 /// The new catalog's file name, until it takes the old one's place.
 const NEW_CATALOG_NAME: &str = "catalog.rebuild.db";
 
@@ -110,11 +112,15 @@ pub struct UntrustedObject {
 /// Makes the catalog anew from the backends.
 ///
 /// [`ErrorKind::Unavailable`] when not one backend can be read: an empty catalog would be no truth.
+/// [`ErrorKind::WrongKey`] when those that answer belong to another store.
 pub async fn rebuild(store: &Store, options: RebuildOptions) -> Result<RebuildReport> {
     let begun = Instant::now();
     options.controls.check_cancelled()?;
     let sources = all_sources(store, &options.from).await?;
     if sources.is_empty() {
+        if let Some(other) = other_store(store) {
+            return Err(other);
+        }
         let doing = "no backend can be read: there is nothing to make the catalog from";
         return Err(Error::new(ErrorKind::Unavailable, doing).with_hint("`shard backend check` says why"));
     }
@@ -142,6 +148,17 @@ async fn all_sources(store: &Store, from: &[String]) -> Result<Sources> {
     Ok(all.into_iter().collect())
 }
 
+/// What is wrong where a backend answers, and its mark names another store.
+fn other_store(store: &Store) -> Option<Error> {
+    let foreign = store.registry().iter().find_map(|backend| match &backend.reach {
+        Reach::WrongPlace(mark) if mark.store != store.id() => Some((&backend.name, mark.store)),
+        _ => None,
+    });
+    let (name, owner) = foreign?;
+    let doing = format!("backend {name} belongs to another store ({owner})");
+    Some(Error::new(ErrorKind::WrongKey, doing).with_hint(WRONG_KEY_HINT))
+}
+
 async fn open_place(store: &Store, url: &str) -> Result<(BackendId, Arc<dyn Backend>)> {
     let spec = BackendSpec::new("from", BackendId([0; BackendId::BYTES]), url);
     let place = backend::open(&spec, store.environment(), store.dir())?;
@@ -149,7 +166,7 @@ async fn open_place(store: &Store, url: &str) -> Result<(BackendId, Arc<dyn Back
         Some(Mark { store: owner, backend }) if owner == store.id() => Ok((backend, place)),
         Some(Mark { store: owner, .. }) => {
             let doing = format!("{url} belongs to another store ({owner})");
-            Err(Error::new(ErrorKind::WrongKey, doing).with_hint("the key in this store is not the one it was made with"))
+            Err(Error::new(ErrorKind::WrongKey, doing).with_hint(WRONG_KEY_HINT))
         }
         None => {
             let doing = format!("{url} has no mark: it is not mounted, or not a place of a store");

@@ -16,6 +16,7 @@
 //! backends/     the five default folders of a store that was not told where to put things
 //! ```
 
+mod catalog_file;
 pub mod config;
 mod init;
 mod key;
@@ -64,7 +65,8 @@ pub enum MissingCatalog {
     /// Opening fails, and says how to make it again.
     #[default]
     Refuse,
-    /// An empty one is made; whoever asks for this fills it from the backends.
+    /// An empty one is made, also in the place of one that is damaged, which is kept under another name; whoever asks
+    /// for this fills it from the backends.
     Create,
 }
 
@@ -100,6 +102,7 @@ pub struct Store {
     registry: BackendRegistry,
     catalog: Arc<Mutex<Catalog>>,
     process: ProcessLock,
+    set_aside: Option<PathBuf>,
     own_leases: lease::OwnLeases,
 }
 
@@ -111,7 +114,10 @@ impl Store {
     pub async fn open(dir: &Path, options: OpenOptions) -> Result<Self> {
         let config = load_config(dir)?;
         let keyring = key::load(&dir.join(KEY_NAME))?;
-        let catalog = open_catalog(dir, keyring.store_id(), options.missing_catalog)?;
+        let (catalog, set_aside) = match options.missing_catalog {
+            MissingCatalog::Refuse => (catalog_file::open(dir, keyring.store_id())?, None),
+            MissingCatalog::Create => catalog_file::open_or_make(dir, keyring.store_id())?,
+        };
         let registry = open_registry(dir, &config, &options)?;
         let process = ProcessId(random_bytes()?);
         let run_dir = dir.join(RUN_NAME);
@@ -122,6 +128,7 @@ impl Store {
         // What cannot be cleared now is in nobody's way.
         let _ = catalog::clear_dead(&run_dir, &named);
         let mut store = Self::assemble(dir, keyring, config, catalog, process);
+        store.set_aside = set_aside;
         store.registry = registry;
         store.environment = options.environment;
         if options.contact == Contact::Backends {
@@ -142,6 +149,7 @@ impl Store {
             registry: BackendRegistry::default(),
             catalog: Arc::new(Mutex::new(catalog)),
             process,
+            set_aside: None,
             own_leases: lease::OwnLeases::default(),
         }
     }
@@ -191,6 +199,11 @@ impl Store {
     /// Variables and home folder that credentials are looked up in.
     pub fn environment(&self) -> &Environment {
         &self.environment
+    }
+
+    /// Where the catalog is kept that was damaged when the store was opened, and made anew.
+    pub fn set_aside(&self) -> Option<&Path> {
+        self.set_aside.as_deref()
     }
 
     /// Its backends.
@@ -305,30 +318,6 @@ fn load_config(dir: &Path) -> Result<Config> {
         Err(error) => Err(error.into()),
     }
 }
-
-fn open_catalog(dir: &Path, store: StoreId, missing: MissingCatalog) -> Result<Catalog> {
-    let path = dir.join(CATALOG_NAME);
-    match Catalog::open(&path, store) {
-        Ok(catalog) => Ok(catalog),
-        Err(catalog::Error::Absent { .. }) if missing == MissingCatalog::Create => Ok(Catalog::create(&path, store)?),
-        Err(error @ catalog::Error::Absent { .. }) => {
-            let doing = format!("the catalog of the store in {} is missing", dir.display());
-            Err(Error::new(ErrorKind::Damaged, doing).with_source(error).with_hint(REBUILD_HINT))
-        }
-        Err(error @ catalog::Error::OtherStore { .. }) => {
-            let doing = format!("key and catalog in {} are not of the same store", dir.display());
-            Err(Error::new(ErrorKind::WrongKey, doing).with_source(error))
-        }
-        Err(error @ catalog::Error::Damaged { .. }) => {
-            let doing = format!("the catalog of the store in {} is damaged", dir.display());
-            Err(Error::new(ErrorKind::Damaged, doing).with_source(error).with_hint(REBUILD_HINT))
-        }
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// What to do about a catalog that is missing or damaged.
-const REBUILD_HINT: &str = "move what is left of it aside and run `shard catalog rebuild`";
 
 fn open_registry(dir: &Path, config: &Config, options: &OpenOptions) -> Result<BackendRegistry> {
     let mut registry = BackendRegistry::default();

@@ -20,6 +20,10 @@ use std::time::Duration;
 
 pub(super) async fn rebuild(options: RebuildCatalog, context: &mut Context) -> Result<ExitCode, Failure> {
     let store = context.open_without_catalog().await?;
+    if let Some(aside) = store.set_aside() {
+        let aside = aside.display().to_string();
+        context.notices.warning(&format!("the catalog was damaged: it is kept as {}", Printable(&aside)));
+    }
     let from = options.from.iter().map(|url| absolute_url(url)).collect::<Result<_, _>>()?;
     let outcome = rebuild::rebuild(&store, RebuildOptions { from, controls: context.controls() }).await;
     let report = context.settle(outcome)?;
