@@ -326,11 +326,17 @@ impl Scan {
         sources: &Sources,
         (object, file): (ObjectId, &NewCatalog),
     ) -> Result<()> {
-        let shards = store.catalog(move |catalog| catalog.shards(object)).await?;
+        let look = move |catalog: &mut Catalog| Ok((catalog.object_is_live(object)?, catalog.shards(object)?));
+        let (is_live, shards) = store.catalog(look).await?;
         let there = shards.iter().filter(|shard| !matches!(shard.state, ShardState::Missing | ShardState::Unreachable));
         let found = there.map(|shard| FoundShard { index: shard.index, backend: shard.backend, bytes: shard.bytes });
         let found = FoundObject { object, shards: found.collect() };
-        let mut taken = Taken::new(read_object(sources, store.access(), &found).await?, &found, store.now_ns());
+        let mut taken = match read_object(sources, store.access(), &found).await {
+            Ok(read) => Taken::new(read, &found, store.now_ns()),
+            // It was removed in the meantime, and its removal is among what comes next.
+            Err(_) if !is_live || !store.catalog(move |catalog| catalog.object_is_live(object)).await? => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
         self.bytes_read += taken.bytes_read;
         taken.record.rest_may_be_on(&self.silent);
         if taken.record.is_unread() {

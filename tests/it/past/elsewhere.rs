@@ -84,6 +84,8 @@ async fn what_is_put_and_removed_beside_a_rebuild_is_there_at_every_moment() {
             let seen = heads(&two, "file").await;
             assert_eq!(seen.len(), 1, "after {number}: no version is beside another");
             assert!(heads(&two, &format!("old-{number}")).await.is_empty(), "{number} stays removed");
+            put_at(&two, "brief", bytes(number, 10), RedundancyLevel::Minimal).await;
+            remove_file(&two, "brief", RemoveVersions::All).await;
         }
     };
     let rebuilding = async {
