@@ -50,7 +50,7 @@ fn take_in(tx: &Transaction<'_>, key: &CatalogKey, commit: &Commit) -> Result<()
         removal::apply(tx, key, (object, removal), &mut touched)?;
     }
     heads::settle(tx, key, &touched)?;
-    place::settle_unchecked_state(tx, object)?;
+    place::settle_state(tx, object)?;
     run(tx, "DELETE FROM journal WHERE object = ?1 AND purpose = ?2", params![object, Purpose::Put])?;
     Ok(())
 }

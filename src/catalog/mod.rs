@@ -56,11 +56,12 @@ mod statistics;
 mod tests;
 
 pub use error::{Error, Result};
-pub use process::{ProcessLock, is_alive};
+pub use process::{ProcessLock, clear_dead, died_here, is_alive};
 pub use record::{
     CheckRecord, Commit, JournalEntry, ListedFile, ObjectAge, ObjectHealth, ObjectKind, ObjectRecord, ObjectState,
     PendingDelete, PieceRecord, Purpose, ShardRecord, ShardState, SparseObject, VersionRecord,
 };
+pub use schema::is_blank;
 pub use statistics::{CatalogStats, GeometryStats};
 
 use crate::crypto::CatalogKey;

@@ -38,29 +38,22 @@ impl Catalog {
     ///
     /// The shard of a dead object is to be deleted instead. [`Error::UnknownObject`] if it was never committed.
     pub fn put_shard(&mut self, object: ObjectId, shard: &ShardRecord) -> Result<()> {
-        self.write(|tx| {
-            place(tx, object, shard)?;
-            settle_unchecked_state(tx, object)
-        })
+        self.write(|tx| change(tx, object, || place(tx, object, shard)))
     }
 
     /// Records that a shard is now at `to` and that its copy on `from` is to be deleted.
     pub fn move_shard(&mut self, object: ObjectId, index: u8, from: BackendId, to: &ShardRecord) -> Result<()> {
         self.write(|tx| {
-            place(tx, object, to)?;
-            if from != to.backend || index != to.index {
-                give_up(tx, object, index, from)?;
-            }
-            settle_unchecked_state(tx, object)
+            change(tx, object, || {
+                place(tx, object, to)?;
+                if from != to.backend || index != to.index { give_up(tx, object, index, from) } else { Ok(()) }
+            })
         })
     }
 
     /// Forgets a place of a shard, and leaves alone what may be there.
     pub fn drop_shard(&mut self, object: ObjectId, index: u8, backend: BackendId) -> Result<()> {
-        self.write(|tx| {
-            remove_row(tx, object, index, backend)?;
-            settle_unchecked_state(tx, object)
-        })
+        self.write(|tx| change(tx, object, || remove_row(tx, object, index, backend)))
     }
 
     /// Records that a copy of a shard is to be deleted: one too many, or one that is of no use.
@@ -72,8 +65,7 @@ impl Catalog {
             if first(tx, sql, params![object, index, backend], |_| Ok(()))?.is_none() {
                 return Err(Error::UnknownShard { object, index, backend }.into());
             }
-            give_up(tx, object, index, backend)?;
-            settle_unchecked_state(tx, object)
+            change(tx, object, || give_up(tx, object, index, backend))
         })
     }
 }
@@ -132,33 +124,65 @@ pub(super) fn observe(tx: &Transaction<'_>, object: ObjectId, shard: &ShardRecor
     insert(tx, sql, object, shard, params![i64::MIN])
 }
 
-/// Gives an object that no check has looked at yet the state that its shards' records say.
-pub(super) fn settle_unchecked_state(tx: &Transaction<'_>, object: ObjectId) -> Result<(), Fault> {
-    let sql = "SELECT data_shards, total_shards FROM object WHERE id = ?1 AND checked_ns IS NULL";
-    let Some(geometry) = first(tx, sql, [object], |row| super::column::geometry(row, 0, 1))? else {
+/// Changes where an object's shards are. Where other shards are good afterwards than before, what the last check said of
+/// the object does not hold any more: its state follows from the records, and its margins nobody knows.
+fn change(tx: &Transaction<'_>, object: ObjectId, work: impl FnOnce() -> Result<(), Fault>) -> Result<(), Fault> {
+    let before = good_indexes(&shards_of(tx, object)?);
+    work()?;
+    if good_indexes(&shards_of(tx, object)?) != before {
+        let sql = "UPDATE object SET margin = NULL, backend_margin = NULL WHERE id = ?1";
+        run(tx, sql, [object])?;
+    }
+    settle_state(tx, object)
+}
+
+/// Gives an object the state that its shards' records say, as far as they can: damage has its stripes, and a check knew
+/// which.
+pub(super) fn settle_state(tx: &Transaction<'_>, object: ObjectId) -> Result<(), Fault> {
+    let sql = "SELECT data_shards, total_shards, state, checked_ns IS NOT NULL FROM object WHERE id = ?1";
+    let read = |row: &Row<'_>| Ok((super::column::geometry(row, 0, 1)?, row.get(2)?, row.get(3)?));
+    let Some((geometry, known, is_checked)): Option<(_, _, bool)> = first(tx, sql, [object], read)? else {
         return Ok(());
     };
-    let state = state_by_records(geometry, &shards_of(tx, object)?);
+    let state = state_by_records(geometry, &shards_of(tx, object)?, is_checked.then_some(known));
     run(tx, "UPDATE object SET state = ?2 WHERE id = ?1 AND state <> ?2", params![object, state]).map(drop)
 }
 
-/// What can be said without looking: each index counts as its best copy.
-fn state_by_records(geometry: Geometry, shards: &[ShardRecord]) -> ObjectState {
+fn is_good(state: ShardState) -> bool {
+    matches!(state, ShardState::Ok | ShardState::Surplus | ShardState::Misplaced)
+}
+
+fn good_indexes(shards: &[ShardRecord]) -> BTreeSet<u8> {
+    shards.iter().filter(|shard| is_good(shard.state)).map(|shard| shard.index).collect()
+}
+
+/// What can be said without looking: each index counts as its best copy. Damaged copies may hold what is needed: of an
+/// object that needs them stands what a check said.
+fn state_by_records(geometry: Geometry, shards: &[ShardRecord], checked: Option<ObjectState>) -> ObjectState {
     let mut best: BTreeMap<u8, ShardState> = BTreeMap::new();
     for shard in shards {
         let state = best.entry(shard.index).or_insert(shard.state);
         *state = (*state).min(shard.state);
     }
     let count = |wanted: &[ShardState]| best.values().filter(|state| wanted.contains(state)).count();
-    let good = count(&[ShardState::Ok, ShardState::Surplus, ShardState::Misplaced]);
+    // Not good, but there is such a copy.
+    let with = |wanted: &[ShardState]| {
+        let has = |index: &u8| shards.iter().any(|shard| shard.index == *index && wanted.contains(&shard.state));
+        best.iter().filter(|(index, best)| !is_good(**best) && has(index)).count()
+    };
+    let good = best.values().filter(|state| is_good(**state)).count();
     if count(&[ShardState::Ok, ShardState::Surplus]) >= geometry.total_shards() {
         ObjectState::Healthy
     } else if good >= geometry.data_shards() {
         ObjectState::Degraded
-    } else if good + count(&[ShardState::Unreachable]) >= geometry.data_shards() {
+    } else if let Some(checked) = checked.filter(|_| good + with(&[ShardState::Corrupt]) >= geometry.data_shards()) {
+        checked.max(ObjectState::Degraded)
+    } else if good + with(&[ShardState::Unreachable]) >= geometry.data_shards() {
         ObjectState::Unavailable
     } else {
-        ObjectState::Lost
+        let possible = good + with(&[ShardState::Corrupt, ShardState::Unreachable]);
+        let checked = checked.filter(|_| possible >= geometry.data_shards());
+        checked.map_or(ObjectState::Lost, |checked| checked.max(ObjectState::Unavailable))
     }
 }
 

@@ -1,8 +1,12 @@
 //! Which process is alive: each holds an operating-system lock on a file of its own.
+//!
+//! The file of a process that died stays until nothing names the process any more. It says which file it is, so that a
+//! copy of it, in a folder that was restored or taken to another machine, is no proof that the process died here.
 
 use crate::id::ProcessId;
+use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -25,14 +29,13 @@ pub struct ProcessLock {
 }
 
 impl ProcessLock {
-    /// Makes `<run_dir>/<id>.lock` and locks it; makes the folder too, and clears away what dead processes left there.
+    /// Makes `<run_dir>/<id>.lock` and locks it; makes the folder too.
     ///
     /// The file is locked before it gets its name: under that name it is never seen without its lock while the process
     /// lives.
     pub fn acquire(run_dir: &Path, id: ProcessId) -> io::Result<Self> {
         let about = |error: io::Error| about_path(run_dir, &error);
         fs::create_dir_all(run_dir).map_err(about)?;
-        clear_dead(run_dir).map_err(about)?;
         let path = lock_path(run_dir, id);
         let fresh = path.with_extension(NEW_ENDING);
         for _ in 0..ATTEMPTS {
@@ -48,20 +51,40 @@ impl ProcessLock {
     pub fn id(&self) -> ProcessId {
         self.id
     }
-}
 
-impl Drop for ProcessLock {
-    /// Takes the file away while it is still locked; what cannot be taken away is cleared by the next to look.
-    fn drop(&mut self) {
+    /// Takes the file away while it is still locked: nothing names this process. What cannot be taken away is cleared
+    /// by the next to look.
+    pub fn retire(&self) {
         let _ = fs::remove_file(&self.path);
     }
 }
 
-/// Whether the process holds its lock. A process without a lock file is dead; the file of a dead one is removed. Where
-/// the file cannot be looked at, the process counts as alive: nothing of it is cleared away on a guess.
+/// Whether the process holds its lock. A process without a lock file is dead. Where the file cannot be looked at, the
+/// process counts as alive: nothing of it is cleared away on a guess.
 pub fn is_alive(run_dir: &Path, id: ProcessId) -> bool {
-    let path = lock_path(run_dir, id);
-    !clear_if_dead(&path).unwrap_or(false)
+    !dead_file(&lock_path(run_dir, id)).is_ok_and(|file| file.is_none_or(|file| file.is_dead))
+}
+
+/// Whether the process ran here and is no more: the file that it locked is there, and nobody holds it. Without that
+/// proof it may be alive on another machine, or have ended long ago: what names it is from somewhere else.
+///
+/// Where the system went down with the process, the file may be gone or empty: then there is no proof.
+pub fn died_here(run_dir: &Path, id: ProcessId) -> bool {
+    matches!(dead_file(&lock_path(run_dir, id)), Ok(Some(LockFile { is_dead: true, is_the_same: true })))
+}
+
+/// Clears away the files of dead processes but those that are named still.
+pub fn clear_dead(run_dir: &Path, named: &BTreeSet<ProcessId>) -> io::Result<()> {
+    let kept: BTreeSet<PathBuf> = named.iter().map(|id| lock_path(run_dir, *id)).collect();
+    for entry in fs::read_dir(run_dir).map_err(|error| about_path(run_dir, &error))? {
+        let path = entry?.path();
+        let is_lock = path.extension().is_some_and(|ending| ending == LOCK_ENDING || ending == NEW_ENDING);
+        if is_lock && !kept.contains(&path) {
+            // What cannot be cleared now is in nobody's way.
+            let _ = clear_if_dead(&path);
+        }
+    }
+    Ok(())
 }
 
 fn lock_path(run_dir: &Path, id: ProcessId) -> PathBuf {
@@ -73,12 +96,13 @@ fn lock_fresh(fresh: &Path, path: &Path) -> io::Result<Option<File>> {
     if path.try_exists()? {
         return Err(ErrorKind::AlreadyExists.into());
     }
-    let file = File::options().create(true).truncate(false).write(true).open(fresh)?;
+    let mut file = File::options().create(true).truncate(false).write(true).open(fresh)?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => return Ok(None),
         Err(TryLockError::Error(error)) => return Err(error),
     }
+    file.write_all(identity(&file)?.as_bytes())?;
     match fs::rename(fresh, path) {
         Ok(()) => Ok(Some(file)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -86,35 +110,46 @@ fn lock_fresh(fresh: &Path, path: &Path) -> io::Result<Option<File>> {
     }
 }
 
-/// Removes the lock file if nobody holds it; says whether the process is dead.
-///
-/// The lock is tried as a shared one: two that look at once do not take each other for the owner.
-fn clear_if_dead(path: &Path) -> io::Result<bool> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(true),
-        Err(error) => return Err(error),
-    };
-    match file.try_lock_shared() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Ok(false),
-        Err(TryLockError::Error(error)) => return Err(error),
-    }
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-        _ => Ok(true),
-    }
+/// What a lock file says.
+struct LockFile {
+    is_dead: bool,
+    /// It is the file that was locked, and not a copy.
+    is_the_same: bool,
 }
 
-fn clear_dead(run_dir: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(run_dir)? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|ending| ending == LOCK_ENDING || ending == NEW_ENDING) {
-            // What cannot be cleared now is in nobody's way.
-            let _ = clear_if_dead(&path);
-        }
-    }
-    Ok(())
+/// Looks at a lock file, if there is one.
+///
+/// The lock is tried as a shared one: two that look at once do not take each other for the owner.
+fn dead_file(path: &Path) -> io::Result<Option<LockFile>> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let is_dead = match file.try_lock_shared() {
+        Ok(()) => true,
+        Err(TryLockError::WouldBlock) => false,
+        Err(TryLockError::Error(error)) => return Err(error),
+    };
+    let is_the_same = is_dead && fs::read(path)? == identity(&file)?.as_bytes();
+    Ok(Some(LockFile { is_dead, is_the_same }))
+}
+
+/// Removes the lock file if nobody holds it.
+fn clear_if_dead(path: &Path) -> io::Result<()> {
+    if dead_file(path)?.is_some_and(|file| file.is_dead) { fs::remove_file(path) } else { Ok(()) }
+}
+
+/// What tells a file from a copy of it.
+#[cfg(unix)]
+fn identity(file: &File) -> io::Result<String> {
+    Ok(std::os::unix::fs::MetadataExt::ino(&file.metadata()?).to_string())
+}
+
+/// Where files have no numbers, a copy cannot be told.
+#[cfg(not(unix))]
+fn identity(_: &File) -> io::Result<String> {
+    Ok(String::from("a process"))
 }
 
 fn about_path(path: &Path, error: &io::Error) -> io::Error {
@@ -138,23 +173,38 @@ mod tests {
         assert!(!is_alive(&run, RUNNING));
         let lock = ProcessLock::acquire(&run, RUNNING).expect("a lock");
         assert!(is_alive(&run, RUNNING) && is_alive(&run, RUNNING));
-        assert!(!is_alive(&run, ProcessId([2; 16])));
+        assert!(!is_alive(&run, ProcessId([2; 16])) && !died_here(&run, RUNNING));
+        lock.retire();
         drop(lock);
         assert!(!is_alive(&run, RUNNING));
         assert_eq!(files(&run), 0);
     }
 
     #[test]
-    fn the_file_of_a_dead_process_is_removed_by_whoever_proves_it_dead() {
+    fn the_file_of_a_dead_process_stays_as_long_as_something_names_it() {
         let folder = tempfile::tempdir().expect("a folder");
-        let left = lock_path(folder.path(), RUNNING);
-        fs::write(&left, "").expect("a file");
-        assert!(!is_alive(folder.path(), RUNNING));
-        assert!(!left.exists());
-        fs::write(&left, "").expect("a file");
-        fs::write(left.with_extension(NEW_ENDING), "").expect("a file");
-        let _lock = ProcessLock::acquire(folder.path(), ProcessId([2; 16])).expect("a lock");
-        assert_eq!(files(folder.path()), 1);
+        let run = folder.path();
+        drop(ProcessLock::acquire(run, RUNNING).expect("a lock"));
+        fs::write(lock_path(run, ProcessId([3; 16])).with_extension(NEW_ENDING), "").expect("a file");
+        let _lock = ProcessLock::acquire(run, ProcessId([2; 16])).expect("a lock");
+        clear_dead(run, &BTreeSet::from([RUNNING])).expect("cleared");
+        assert!(died_here(run, RUNNING) && !is_alive(run, RUNNING));
+        assert_eq!(files(run), 2);
+        clear_dead(run, &BTreeSet::new()).expect("cleared");
+        assert!(!died_here(run, RUNNING) && !is_alive(run, RUNNING));
+        assert_eq!(files(run), 1);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_copied_lock_file_does_not_prove_that_its_process_died_here() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (here, there) = (folder.path().join("here"), folder.path().join("there"));
+        drop(ProcessLock::acquire(&here, RUNNING).expect("a lock"));
+        fs::create_dir(&there).expect("a folder");
+        fs::copy(lock_path(&here, RUNNING), lock_path(&there, RUNNING)).expect("copied");
+        assert!(died_here(&here, RUNNING) && !died_here(&there, RUNNING));
+        assert!(!is_alive(&there, RUNNING));
     }
 
     #[test]
@@ -177,7 +227,9 @@ mod tests {
                         let mut id = [thread; 16];
                         id[0] = round;
                         let lock = ProcessLock::acquire(run, ProcessId(id)).expect("a lock");
+                        clear_dead(run, &BTreeSet::new()).expect("cleared");
                         assert!(is_alive(run, lock.id()), "{thread} {round}");
+                        lock.retire();
                     }
                 });
             }

@@ -1,7 +1,9 @@
 //! The content of the catalog, replaced as a whole by what was read anew from the backends.
 
+use super::column::all;
 use super::error::{Fault, Result};
 use super::{Catalog, schema};
+use crate::id::ObjectId;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ToSql, TransactionBehavior};
 use std::path::Path;
@@ -22,12 +24,23 @@ const CONTENT: [&str; 11] = [
 ];
 
 impl Catalog {
+    /// Remembers which objects are known before the backends are read.
+    pub fn begin_rebuild(&mut self) -> Result<()> {
+        self.write(|tx| {
+            tx.execute_batch("DROP TABLE IF EXISTS temp.known_before")?;
+            Ok(tx.execute_batch(KNOWN_BEFORE)?)
+        })
+    }
+
     /// Replaces all content by that of another catalog file of the same store, in one transaction.
     ///
     /// Journal, leases and notes stay; so does what this machine alone can know of content that is in both: hashes of
-    /// pieces, and when shards and objects were last read in full. What was committed here after the other file was
-    /// begun is not in it: the caller lets nothing be put meanwhile, or brings it in again.
-    pub fn rebuild_into(&mut self, newer: &Path) -> Result<()> {
+    /// pieces, and when shards and objects were last read in full.
+    ///
+    /// Living objects that were committed here since [`Catalog::begin_rebuild`] may not be in the other file, nor what
+    /// they remove be applied there: where there are any, nothing is replaced, and they are the answer. Each is named
+    /// once: the caller takes it into the other file and tries again. The answer of a replacement is empty.
+    pub fn rebuild_into(&mut self, newer: &Path) -> Result<Vec<ObjectId>> {
         let newer = schema::absolute(newer)?;
         // Opened once by itself: this checks it, and brings an older schema to the present one.
         drop(schema::open(&newer, &self.key)?);
@@ -35,12 +48,22 @@ impl Catalog {
         attach.map_err(|source| Fault::from(source).at(&newer))?;
         let replaced = replace(&mut self.connection);
         let detached = self.connection.execute_batch("DETACH DATABASE newer");
-        replaced.and_then(|()| Ok(detached?)).map_err(|fault| fault.at(&self.path))
+        let overtaking = replaced.map_err(|fault| fault.at(&self.path))?;
+        detached.map_err(|source| Fault::from(source).at(&self.path))?;
+        Ok(overtaking)
     }
 }
 
-fn replace(connection: &mut Connection) -> Result<(), Fault> {
+fn replace(connection: &mut Connection) -> Result<Vec<ObjectId>, Fault> {
     let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    tx.execute_batch(KNOWN_BEFORE)?;
+    let since = "INSERT INTO temp.known_before SELECT id FROM main.object o
+        WHERE o.dead = 0 AND NOT EXISTS (SELECT 1 FROM temp.known_before k WHERE k.id = o.id) RETURNING id";
+    let overtaking: Vec<ObjectId> = all(&tx, since, [], |row| row.get(0))?;
+    if !overtaking.is_empty() {
+        tx.commit()?;
+        return Ok(overtaking);
+    }
     tx.execute_batch(REMEMBER)?;
     for table in CONTENT.iter().rev() {
         tx.execute_batch(&format!("DELETE FROM main.{table}"))?;
@@ -49,9 +72,16 @@ fn replace(connection: &mut Connection) -> Result<(), Fault> {
         tx.execute_batch(&format!("INSERT INTO main.{table} SELECT * FROM newer.{table}"))?;
     }
     tx.execute_batch(RECALL)?;
+    tx.execute_batch("DROP TABLE temp.known_before")?;
     tx.commit()?;
-    Ok(())
+    Ok(Vec::new())
 }
+
+/// The objects that were known before the backends were read; without a beginning, all that there are.
+const KNOWN_BEFORE: &str = "
+    CREATE TEMP TABLE IF NOT EXISTS known_before AS SELECT id FROM main.object;
+    CREATE UNIQUE INDEX IF NOT EXISTS temp.known_before_by_id ON known_before (id);
+";
 
 /// What only this machine knows, set aside.
 const REMEMBER: &str = "

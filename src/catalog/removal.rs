@@ -1,6 +1,6 @@
 //! Removals: what they name is dead, its shards wait for deletion, and one of which everything is gone may go itself.
 
-use super::column::{Count, all, row_limit, run, value};
+use super::column::{Count, all, first, row_limit, run, value};
 use super::commit::{know_version, versions_in};
 use super::error::{Error, Fault, Result};
 use super::record::PendingDelete;
@@ -68,6 +68,26 @@ impl Catalog {
         self.read(|tx| all(tx, &sql, [], |row| row.get(0)))
     }
 
+    /// Those of them that were finished in this many rounds before.
+    pub fn finished_for(&self, rounds: u32) -> Result<Vec<ObjectId>> {
+        self.read(|tx| {
+            let counted = finished_rounds(tx)?;
+            Ok(counted.into_iter().filter(|(_, counted)| *counted >= rounds).map(|(removal, _)| removal).collect())
+        })
+    }
+
+    /// Counts one more round for every finished removal.
+    pub fn count_finished_round(&mut self) -> Result<()> {
+        self.write(|tx| {
+            for (removal, counted) in finished_rounds(tx)? {
+                let sql = "INSERT INTO note (key, value) VALUES (?1, ?2)
+                    ON CONFLICT DO UPDATE SET value = excluded.value";
+                run(tx, sql, params![rounds_key(removal), counted.saturating_add(1).to_string()])?;
+            }
+            Ok(())
+        })
+    }
+
     /// Marks a finished removal as dead; its own shards are to be deleted. What it removed stays removed.
     ///
     /// [`Error::NotFinished`] if something it names may still be there.
@@ -77,6 +97,7 @@ impl Catalog {
             if run(tx, &sql, [removal])? == 0 {
                 return Err(Error::NotFinished { object: removal }.into());
             }
+            run(tx, "DELETE FROM note WHERE key = ?1", [rounds_key(removal)])?;
             place::give_up_all(tx, removal)
         })
     }
@@ -95,6 +116,22 @@ impl Catalog {
             heads::settle(tx, &key, &touched)
         })
     }
+}
+
+fn rounds_key(removal: ObjectId) -> String {
+    format!("finished-removal/{removal}")
+}
+
+/// The finished removals, and in how many rounds they were so before.
+fn finished_rounds(connection: &Connection) -> Result<Vec<(ObjectId, u32)>, Fault> {
+    let sql = format!("SELECT o.id FROM object o WHERE {IS_FINISHED} ORDER BY o.id");
+    let mut counted = Vec::new();
+    for removal in all(connection, &sql, [], |row| row.get::<_, ObjectId>(0))? {
+        let sql = "SELECT value FROM note WHERE key = ?1";
+        let noted = first(connection, sql, [rounds_key(removal)], |row| row.get::<_, String>(0))?;
+        counted.push((removal, noted.and_then(|rounds| rounds.parse().ok()).unwrap_or(0)));
+    }
+    Ok(counted)
 }
 
 /// Makes true what a removal says, for what is known already; the rest is remembered.

@@ -69,6 +69,16 @@ pub(super) fn open(path: &Path, key: &CatalogKey) -> Result<Connection> {
     patiently(|| look().map_err(|fault: Fault| fault.at(path)))
 }
 
+/// Whether there is a catalog in which nothing was ever recorded, whosever it is.
+pub fn is_blank(path: &Path) -> Result<bool> {
+    let look = || {
+        let connection = connect(path)?;
+        let sql = "SELECT NOT EXISTS (SELECT 1 FROM object) AND NOT EXISTS (SELECT 1 FROM journal)";
+        Ok(connection.query_row(sql, [], |row| row.get(0))?)
+    };
+    look().map_err(|fault: Fault| fault.at(path))
+}
+
 /// Tries again for a while when the file is busy: SQLite does not wait by itself while another connection changes the
 /// journal's mode or is the first to read it.
 fn patiently(mut attempt: impl FnMut() -> Result<Connection>) -> Result<Connection> {

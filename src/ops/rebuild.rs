@@ -2,14 +2,18 @@
 //!
 //! A new catalog file is filled beside the old one and takes its place in one transaction: interrupted, nothing has
 //! changed. What is found counts, in whatever order it is found: removals are applied, chains of pieces that are not
-//! complete stay invisible, and what cannot be read now is recorded without names and never deleted.
+//! complete stay invisible, and what cannot be read now is recorded without names and never deleted. A shard that was not
+//! found may be on a backend that could not be listed: that is recorded as its place, unreachable.
+//!
+//! Others go on putting and removing meanwhile. What they commit is taken into the new file too before it takes the old
+//! one's place, so that at no moment the catalog is without it.
 
-use super::Controls;
-use super::ingest::{FoundObject, Ingested, Inventory, ListedPlace, Sources, Taken, read_object};
-use super::refresh::refresh_known;
+use super::ingest::{FoundObject, FoundShard, Ingested, Inventory, ListedPlace, Sources, Taken, read_object};
+use super::refresh::{being_put, refresh_known, silent_places};
 use super::show::backend_name;
-use crate::backend::{self, Backend, BackendSpec, Mark};
-use crate::catalog::{Catalog, CatalogStats, ObjectState};
+use super::{Controls, leftovers};
+use crate::backend::{self, Backend, BackendSpec, Mark, Reach};
+use crate::catalog::{Catalog, CatalogStats, ObjectState, ShardState};
 use crate::crypto::AccessKeys;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{BackendId, ObjectId};
@@ -23,8 +27,12 @@ use std::time::Instant;
 
 /// How many objects are read at once: their indexes are at most 16 MiB each, and most are far less.
 const OBJECTS_IN_FLIGHT: usize = 4;
+/// How often what was committed meanwhile is taken in before the catalog counts as too busy.
+const CATCH_UPS: usize = 64;
 /// The lease that keeps everything away that would change what is where.
 pub(in crate::ops) const MAINTENANCE: &str = "maintenance";
+/// What to think of a place that was made with another key.
+const WRONG_KEY_HINT: &str = "the key in this store is not the one it was made with";
 /// The new catalog's file name, until it takes the old one's place.
 const NEW_CATALOG_NAME: &str = "catalog.rebuild.db";
 
@@ -56,7 +64,7 @@ pub struct RebuildReport {
     pub unreadable: Vec<UnreadableObject>,
     /// Objects of which no copy of the manifest can be trusted: they are left alone.
     pub untrusted: Vec<UntrustedObject>,
-    /// Objects that a process is writing, or that one left half-written.
+    /// Objects that a process is writing.
     pub in_progress: u64,
     /// How many bytes of shards were read.
     pub bytes_read: u64,
@@ -106,19 +114,25 @@ pub struct UntrustedObject {
 /// Makes the catalog anew from the backends.
 ///
 /// [`ErrorKind::Unavailable`] when not one backend can be read: an empty catalog would be no truth.
+/// [`ErrorKind::WrongKey`] when those that answer belong to another store.
 pub async fn rebuild(store: &Store, options: RebuildOptions) -> Result<RebuildReport> {
     let begun = Instant::now();
     options.controls.check_cancelled()?;
     let sources = all_sources(store, &options.from).await?;
     if sources.is_empty() {
+        if let Some(other) = other_store(store) {
+            return Err(other);
+        }
         let doing = "no backend can be read: there is nothing to make the catalog from";
         return Err(Error::new(ErrorKind::Unavailable, doing).with_hint("`shard backend check` says why"));
     }
+    leftovers::clear(store, &options.controls).await?;
     let _lease = store.lease(MAINTENANCE).await?;
     let file = NewCatalog::create(store).await?;
-    let scan = Scan::run(store, &sources, &file, &options.controls).await?;
-    file.take_place(store, scan.unread.clone()).await?;
-    // What was put while the backends were read.
+    store.catalog(|catalog| catalog.begin_rebuild()).await?;
+    let mut scan = Scan::run(store, &sources, &file, &options.controls).await?;
+    scan.take_place(store, &sources, file).await?;
+    // What other machines put while the backends were read.
     refresh_known(store, &sources, &options.controls).await?;
     let (stats, dead) = count(store, &scan).await?;
     Ok(scan.report(store, (stats, dead), begun))
@@ -136,6 +150,17 @@ async fn all_sources(store: &Store, from: &[String]) -> Result<Sources> {
     Ok(all.into_iter().collect())
 }
 
+/// What is wrong where a backend answers, and its mark names another store.
+fn other_store(store: &Store) -> Option<Error> {
+    let foreign = store.registry().iter().find_map(|backend| match &backend.reach {
+        Reach::WrongPlace(mark) if mark.store != store.id() => Some((&backend.name, mark.store)),
+        _ => None,
+    });
+    let (name, owner) = foreign?;
+    let doing = format!("backend {name} belongs to another store ({owner})");
+    Some(Error::new(ErrorKind::WrongKey, doing).with_hint(WRONG_KEY_HINT))
+}
+
 async fn open_place(store: &Store, url: &str) -> Result<(BackendId, Arc<dyn Backend>)> {
     let spec = BackendSpec::new("from", BackendId([0; BackendId::BYTES]), url);
     let place = backend::open(&spec, store.environment(), store.dir())?;
@@ -143,8 +168,7 @@ async fn open_place(store: &Store, url: &str) -> Result<(BackendId, Arc<dyn Back
         Some(Mark { store: owner, backend }) if owner == store.id() => Ok((backend, place)),
         Some(Mark { store: owner, .. }) => {
             let doing = format!("{url} belongs to another store ({owner})");
-            Err(Error::new(ErrorKind::WrongKey, doing)
-                .with_hint("the key in this store is not the one it was made with"))
+            Err(Error::new(ErrorKind::WrongKey, doing).with_hint(WRONG_KEY_HINT))
         }
         None => {
             let doing = format!("{url} has no mark: it is not mounted, or not a place of a store");
@@ -174,13 +198,17 @@ impl NewCatalog {
         off_reactor(move || Ok(record.write(&mut catalog.lock().unwrap_or_else(PoisonError::into_inner))?)).await
     }
 
-    /// The new content takes the place of the old; what is local stays, and what is still to be read is noted.
-    async fn take_place(self, store: &Store, unread: BTreeSet<ObjectId>) -> Result<()> {
+    /// The new content takes the place of the old; what is local stays, and what is still to be read is noted. Where
+    /// objects were committed meanwhile that are to be taken in first, these are the answer.
+    async fn take_place(&self, store: &Store, unread: BTreeSet<ObjectId>) -> Result<Vec<ObjectId>> {
         let path = self.path.clone();
         store
             .catalog(move |catalog| {
-                catalog.rebuild_into(&path)?;
-                unread.iter().try_for_each(|object| super::ingest::note_unread(catalog, *object))
+                let overtaking = catalog.rebuild_into(&path)?;
+                if overtaking.is_empty() {
+                    unread.iter().try_for_each(|object| super::ingest::note_unread(catalog, *object))?;
+                }
+                Ok(overtaking)
             })
             .await
     }
@@ -211,6 +239,8 @@ async fn off_reactor<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send 
 struct Scan {
     places: Vec<ListedPlace>,
     unreachable: Vec<(BackendId, String)>,
+    /// Places that could not be listed: what was not found may be there.
+    silent: Vec<BackendId>,
     unread: BTreeSet<ObjectId>,
     unreadable: Vec<UnreadableObject>,
     untrusted: Vec<UntrustedObject>,
@@ -223,15 +253,14 @@ type Read = (FoundObject, std::result::Result<Taken, super::reader::ReadError>);
 impl Scan {
     async fn run(store: &Store, sources: &Sources, file: &NewCatalog, controls: &Controls) -> Result<Self> {
         let mut scan = Self { unreachable: unreachable(store, sources), ..Self::default() };
-        let journals = store.catalog(|catalog| catalog.journals()).await?;
-        let busy: BTreeSet<ObjectId> = journals.iter().map(|entry| entry.object).collect();
         controls.begin("reading what is on the backends", None, None);
         let mut inventory = Inventory::new(sources);
         let mut reading = FuturesUnordered::new();
         let (keys, now_ns) = (store.access(), store.now_ns());
         while let Some(found) = inventory.next_object().await {
             controls.check_cancelled()?;
-            if busy.contains(&found.object) {
+            // Asked once it was found: an object is journaled before anything of it is written.
+            if is_being_put(store, found.object).await? {
                 scan.in_progress += 1;
                 continue;
             }
@@ -240,6 +269,7 @@ impl Scan {
             {
                 scan.take(read, file, controls).await?;
             }
+            scan.silent = silent_places(store, &inventory.listed());
             reading.push(read(sources, keys, found, now_ns));
         }
         while let Some(read) = reading.next().await {
@@ -259,15 +289,13 @@ impl Scan {
             Ok(mut taken) => {
                 self.bytes_read += taken.bytes_read;
                 controls.bytes(taken.bytes_read);
+                taken.record.rest_may_be_on(&self.silent);
                 if let Ingested::Unreadable(error) = &taken.outcome {
                     let locked = error.kind() == ErrorKind::WrongKey;
                     let problem = match locked {
                         true => "it opens only with a key that this machine lacks".to_owned(),
                         false => error.to_string(),
                     };
-                    if !self.unreachable.is_empty() {
-                        taken.record.more_may_be_elsewhere();
-                    }
                     let state = taken.record.state();
                     self.unread.insert(found.object);
                     let (id, found) = (found.object, found.index_count());
@@ -281,6 +309,47 @@ impl Scan {
                 Ok(())
             }
         }
+    }
+
+    /// Takes in what was committed meanwhile, until nothing is, and then lets the new catalog take the old one's place.
+    async fn take_place(&mut self, store: &Store, sources: &Sources, file: NewCatalog) -> Result<()> {
+        for _ in 0..CATCH_UPS {
+            let overtaking = file.take_place(store, self.unread.clone()).await?;
+            if overtaking.is_empty() {
+                return Ok(());
+            }
+            for object in overtaking {
+                self.catch_up(store, sources, (object, &file)).await?;
+            }
+        }
+        let doing = "others put and remove files faster than the catalog can be made anew";
+        Err(Error::new(ErrorKind::Busy, doing).with_hint("try again when they are done: nothing was changed"))
+    }
+
+    /// Takes in an object that was committed meanwhile, from where the commit says its shards are.
+    async fn catch_up(
+        &mut self,
+        store: &Store,
+        sources: &Sources,
+        (object, file): (ObjectId, &NewCatalog),
+    ) -> Result<()> {
+        let look = move |catalog: &mut Catalog| Ok((catalog.object_is_live(object)?, catalog.shards(object)?));
+        let (is_live, shards) = store.catalog(look).await?;
+        let there = shards.iter().filter(|shard| !matches!(shard.state, ShardState::Missing | ShardState::Unreachable));
+        let found = there.map(|shard| FoundShard { index: shard.index, backend: shard.backend, bytes: shard.bytes });
+        let found = FoundObject { object, shards: found.collect() };
+        let mut taken = match read_object(sources, store.access(), &found).await {
+            Ok(read) => Taken::new(read, &found, store.now_ns()),
+            // It was removed in the meantime, and its removal is among what comes next.
+            Err(_) if !is_live || !store.catalog(move |catalog| catalog.object_is_live(object)).await? => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        self.bytes_read += taken.bytes_read;
+        taken.record.rest_may_be_on(&self.silent);
+        if taken.record.is_unread() {
+            self.unread.insert(object);
+        }
+        file.write(&taken).await
     }
 
     fn report(self, store: &Store, (stats, dead): (CatalogStats, BTreeSet<ObjectId>), begun: Instant) -> RebuildReport {
@@ -317,6 +386,11 @@ async fn read(sources: &Sources, keys: &Arc<AccessKeys>, found: FoundObject, now
     let read = read_object(sources, keys, &found).await;
     let taken = read.map(|read| Taken::new(read, &found, now_ns));
     (found, taken)
+}
+
+async fn is_being_put(store: &Store, object: ObjectId) -> Result<bool> {
+    let journals = store.catalog(|catalog| catalog.journals()).await?;
+    Ok(being_put(store, &journals).contains(&object))
 }
 
 /// The store's backends that do not answer.

@@ -11,7 +11,9 @@ use super::ingest::{
 use super::rebuild::{MAINTENANCE, UntrustedObject};
 use super::show::backend_name;
 use crate::backend::ErrorKind as BackendErrorKind;
-use crate::catalog::{self, Catalog, PendingDelete, ShardRecord, ShardState};
+use crate::catalog::{
+    self, Catalog, CheckRecord, JournalEntry, ObjectKind, ObjectState, PendingDelete, Purpose, ShardRecord, ShardState,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Manifest, ManifestBytes};
 use crate::id::{BackendId, ObjectId, ShardId};
@@ -52,6 +54,8 @@ pub struct RefreshReport {
     /// Objects that the catalog has and no backend does, though every backend was listed to its end: lost, or removed by a
     /// machine that finished before this one looked. They stay in the catalog until someone removes their files.
     pub vanished: Vec<ObjectId>,
+    /// Those of them that held files: they are recorded as lost.
+    pub lost: Vec<ObjectId>,
     /// Backends that could not be listed to their end.
     pub unlisted: Vec<String>,
     /// How many bytes of shards were read.
@@ -113,6 +117,7 @@ pub(in crate::ops) async fn refresh_known(
     let absent = std::mem::take(&mut refresh.absent);
     if refresh.report.unlisted.is_empty() {
         refresh.report.vanished = refresh.still_absent(absent, controls).await?;
+        refresh.report.lost = refresh.record_lost().await?;
     }
     let mut report = refresh.report;
     let after = store.catalog(|catalog| catalog.stats()).await?;
@@ -143,7 +148,7 @@ struct Refresh<'a> {
 
 /// What the catalog says of an object that was found.
 enum Known {
-    /// A journal names it: whoever writes it, or clears up after whoever did, records it.
+    /// A living process is putting it: it records it, or takes it away.
     Busy,
     /// Nothing.
     Unknown,
@@ -162,10 +167,11 @@ impl Refresh<'_> {
             self.note_absent(&shown, Some(last)).await?;
         }
         let (objects, trusted) = (batch.iter().map(|found| found.object).collect::<Vec<_>>(), self.store.id());
+        let journals = self.store.catalog(|catalog| catalog.journals()).await?;
+        let busy = being_put(self.store, &journals);
         let known = self
             .store
             .catalog(move |catalog| {
-                let busy: BTreeSet<ObjectId> = catalog.journals()?.iter().map(|entry| entry.object).collect();
                 objects.iter().map(|object| look_up(catalog, *object, &busy, &trusted)).collect::<Result<Vec<_>, _>>()
             })
             .await?;
@@ -227,6 +233,23 @@ impl Refresh<'_> {
         Ok(vanished)
     }
 
+    /// Records that nothing is left of what vanished; a removal said what it had to say.
+    async fn record_lost(&self) -> Result<Vec<ObjectId>> {
+        let (vanished, when_ns) = (self.report.vanished.clone(), self.store.now_ns());
+        self.store
+            .catalog(move |catalog| {
+                let mut lost = Vec::new();
+                for object in vanished {
+                    let is_data = catalog.object(object)?.is_some_and(|record| record.kind == ObjectKind::Data);
+                    if is_data && catalog.record_check(&nothing_left(catalog, object, when_ns)?)? {
+                        lost.push(object);
+                    }
+                }
+                Ok(lost)
+            })
+            .await
+    }
+
     async fn take_in(
         &mut self,
         found: FoundObject,
@@ -253,7 +276,8 @@ impl Refresh<'_> {
             self.report.incomplete.push(IncompleteObject { id: found.object, found: count, needed });
             return Ok(());
         }
-        let record = Taken::new(read, &found, self.store.now_ns()).record;
+        let mut record = Taken::new(read, &found, self.store.now_ns()).record;
+        record.rest_may_be_on(&silent_places(self.store, &self.listed));
         self.store.catalog(move |catalog| record.write(catalog)).await?;
         self.report.objects += 1;
         Ok(())
@@ -299,14 +323,17 @@ impl Refresh<'_> {
             }
             news.push(shard);
         }
-        if news.is_empty() {
-            return Ok(());
-        }
         self.report.shards_found += news.len() as u64;
-        let stands_in =
-            |old: &ShardRecord| news.iter().any(|new| new.index == old.index && new.state == ShardState::Ok);
+        let is_expected = |old: &ShardRecord| old.state == ShardState::Unreachable;
+        let stands_in = |old: &ShardRecord| {
+            let found_now = news.iter().any(|new| new.index == old.index && new.state == ShardState::Ok);
+            found_now || is_expected(old) && recorded.iter().any(|other| other.index == old.index && standing(other))
+        };
         let is_gone = |old: &&ShardRecord| self.listed.contains(&old.backend) && !is_found(old) && stands_in(old);
         let gone: Vec<ShardRecord> = recorded.iter().filter(is_gone).copied().collect();
+        if news.is_empty() && gone.is_empty() {
+            return Ok(());
+        }
         let object = found.object;
         self.store
             .catalog(move |catalog| {
@@ -315,6 +342,28 @@ impl Refresh<'_> {
             })
             .await
     }
+}
+
+/// The objects that living processes are putting. What a repair or a drain is at is there already, and what the dead left
+/// is what it is.
+pub(in crate::ops) fn being_put(store: &Store, journals: &[JournalEntry]) -> BTreeSet<ObjectId> {
+    let is_put = |entry: &&JournalEntry| entry.purpose == Purpose::Put && store.process_is_alive(entry.process);
+    journals.iter().filter(is_put).map(|entry| entry.object).collect()
+}
+
+/// The backends that last and were not listed: what was not found may be there.
+pub(in crate::ops) fn silent_places(store: &Store, listed: &BTreeSet<BackendId>) -> Vec<BackendId> {
+    let silent = store.registry().iter().filter(|backend| !backend.volatile && !listed.contains(&backend.id));
+    silent.map(|backend| backend.id).collect()
+}
+
+/// What is known of an object whose shards are not there.
+fn nothing_left(catalog: &Catalog, object: ObjectId, when_ns: i64) -> catalog::Result<CheckRecord> {
+    let state = ShardState::Missing;
+    let gone = |shard: ShardRecord| ShardRecord { bytes: 0, state, bad_blocks: 0, verified_ns: None, ..shard };
+    let shards = catalog.shards(object)?.into_iter().map(gone).collect();
+    let (state, margin, backend_margin, full) = (ObjectState::Lost, None, None, false);
+    Ok(CheckRecord { object, state, margin, backend_margin, shards, when_ns, full })
 }
 
 fn look_up(

@@ -5,7 +5,7 @@
 
 use super::config::{self, Config};
 use super::key::{self, BroughtKeys, OpenedKey, PassphraseSource};
-use super::{CATALOG_NAME, CONFIG_NAME, KEY_NAME, Store, init, open_catalog, random_bytes};
+use super::{CATALOG_NAME, CONFIG_NAME, KEY_NAME, Store, catalog_file, init, random_bytes};
 use crate::backend::BackendUrl;
 use crate::catalog::{self, Catalog};
 use crate::crypto::{CatalogKey, Keyring, MasterKey, Passphrase, write_kit};
@@ -153,7 +153,7 @@ pub fn import(dir: &Path, brought: BroughtKeys, passphrase: Option<&PassphraseSo
 }
 
 fn refuse_catalog_of_another(dir: &Path, key: &Arc<CatalogKey>) -> Result<()> {
-    match open_catalog(dir, Arc::clone(key), super::MissingCatalog::Refuse) {
+    match catalog_file::open(dir, Arc::clone(key)) {
         Err(error) if error.kind == ErrorKind::WrongKey => Err(error),
         _ => Ok(()),
     }

@@ -16,6 +16,7 @@
 //! backends/     the five default folders of a store that was not told where to put things
 //! ```
 
+mod catalog_file;
 pub mod config;
 mod init;
 mod key;
@@ -29,11 +30,12 @@ pub use lease::Lease;
 pub use recipient::load_recipient;
 
 use crate::backend::{self, Backend, BackendRegistry, BackendSpec, Environment, RegisteredBackend};
-use crate::catalog::{self, Catalog, ProcessLock};
-use crate::crypto::{AccessKeys, CatalogKey, Keyring, MasterKey, Signer};
+use crate::catalog::{self, Catalog, JournalEntry, ProcessLock};
+use crate::crypto::{AccessKeys, Keyring, MasterKey, Signer};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{Digest, ProcessId, StoreId};
 use config::Config;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -66,7 +68,8 @@ pub enum MissingCatalog {
     /// Opening fails, and says how to make it again.
     #[default]
     Refuse,
-    /// An empty one is made; whoever asks for this fills it from the backends.
+    /// An empty one is made, also in the place of one that is damaged, which is kept under another name; whoever asks
+    /// for this fills it from the backends.
     Create,
 }
 
@@ -105,6 +108,7 @@ pub struct Store {
     registry: BackendRegistry,
     catalog: Arc<Mutex<Catalog>>,
     process: ProcessLock,
+    set_aside: Option<PathBuf>,
     own_leases: lease::OwnLeases,
 }
 
@@ -116,14 +120,23 @@ impl Store {
     pub async fn open(dir: &Path, options: OpenOptions) -> Result<Self> {
         let config = load_config(dir)?;
         let key::OpenedKey { keyring, passphrase } = open_key(dir, options.passphrase.clone()).await?;
-        let catalog = open_catalog(dir, Arc::new(keyring.catalog_key()), options.missing_catalog)?;
+        let catalog_key = Arc::new(keyring.catalog_key());
+        let (catalog, set_aside) = match options.missing_catalog {
+            MissingCatalog::Refuse => (catalog_file::open(dir, catalog_key)?, None),
+            MissingCatalog::Create => catalog_file::open_or_make(dir, &catalog_key)?,
+        };
         let registry = open_registry(dir, &config, &options)?;
         let process = ProcessId(random_bytes()?);
         let run_dir = dir.join(RUN_NAME);
         let process = ProcessLock::acquire(&run_dir, process)
             .map_err(|error| Error::local(format!("cannot lock a file in {}", run_dir.display()), error))?;
+        let journals = catalog.journals()?;
+        let named: BTreeSet<ProcessId> = journals.iter().map(|entry| entry.process).collect();
+        // What cannot be cleared now is in nobody's way.
+        let _ = catalog::clear_dead(&run_dir, &named);
         let mut store = Self::assemble(dir, keyring, config, catalog, process);
         store.key_has_passphrase = passphrase.is_some();
+        store.set_aside = set_aside;
         store.registry = registry;
         store.environment = options.environment;
         if options.contact == Contact::Backends {
@@ -145,6 +158,7 @@ impl Store {
             registry: BackendRegistry::default(),
             catalog: Arc::new(Mutex::new(catalog)),
             process,
+            set_aside: None,
             own_leases: lease::OwnLeases::default(),
         }
     }
@@ -201,6 +215,11 @@ impl Store {
         &self.environment
     }
 
+    /// Where the catalog is kept that was damaged when the store was opened, and made anew.
+    pub fn set_aside(&self) -> Option<&Path> {
+        self.set_aside.as_deref()
+    }
+
     /// Its backends.
     pub fn registry(&self) -> &BackendRegistry {
         &self.registry
@@ -214,6 +233,12 @@ impl Store {
     /// Whether another process that a journal or lease names is at work still.
     pub fn process_is_alive(&self, process: ProcessId) -> bool {
         process == self.process() || catalog::is_alive(&self.dir.join(RUN_NAME), process)
+    }
+
+    /// Whether a process that a journal names ran here and is no more. Where this cannot be proved, the journal may be
+    /// in a catalog that was brought here, or back, from elsewhere: what it says may be long over.
+    pub fn process_died_here(&self, process: ProcessId) -> bool {
+        process != self.process() && catalog::died_here(&self.dir.join(RUN_NAME), process)
     }
 
     /// Does something with the catalog, off the reactor.
@@ -255,6 +280,17 @@ impl Store {
         })?;
         self.registry.set_draining(name, drains);
         Ok(found)
+    }
+}
+
+impl Drop for Store {
+    /// The process's lock file goes unless the journal names it still: then whoever clears up needs it.
+    fn drop(&mut self) {
+        let catalog = self.catalog.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_named = |entry: &JournalEntry| entry.process == self.process.id();
+        if catalog.journals().is_ok_and(|journals| !journals.iter().any(is_named)) {
+            self.process.retire();
+        }
     }
 }
 
@@ -307,34 +343,6 @@ fn load_config(dir: &Path) -> Result<Config> {
         Err(error) => Err(error.into()),
     }
 }
-
-fn open_catalog(dir: &Path, key: Arc<CatalogKey>, missing: MissingCatalog) -> Result<Catalog> {
-    let path = dir.join(CATALOG_NAME);
-    match Catalog::open(&path, Arc::clone(&key)) {
-        Ok(catalog) => Ok(catalog),
-        Err(catalog::Error::Absent { .. }) if missing == MissingCatalog::Create => Ok(Catalog::create(&path, key)?),
-        Err(error @ catalog::Error::Absent { .. }) => {
-            let doing = format!("the catalog of the store in {} is missing", dir.display());
-            Err(Error::new(ErrorKind::Damaged, doing).with_source(error).with_hint(REBUILD_HINT))
-        }
-        Err(error @ catalog::Error::OtherStore { .. }) => {
-            let doing = format!("key and catalog in {} are not of the same store", dir.display());
-            Err(Error::new(ErrorKind::WrongKey, doing).with_source(error))
-        }
-        Err(error @ catalog::Error::OtherKey { .. }) => {
-            let doing = format!("the key in {} does not open the catalog", dir.display());
-            Err(Error::new(ErrorKind::WrongKey, doing).with_source(error).with_hint(REBUILD_HINT))
-        }
-        Err(error @ catalog::Error::Damaged { .. }) => {
-            let doing = format!("the catalog of the store in {} is damaged", dir.display());
-            Err(Error::new(ErrorKind::Damaged, doing).with_source(error).with_hint(REBUILD_HINT))
-        }
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// What to do about a catalog that is missing or damaged.
-const REBUILD_HINT: &str = "move what is left of it aside and run `shard catalog rebuild`";
 
 fn open_registry(dir: &Path, config: &Config, options: &OpenOptions) -> Result<BackendRegistry> {
     let mut registry = BackendRegistry::default();

@@ -1,7 +1,7 @@
 //! What dead processes leave: taken in where it counts, taken back where it does not, and left alone where nobody knows.
 
-use crate::world::{Kept, TestWorld, geometry, name, newest, put_bytes, random_bytes, read_file};
-use shard::catalog::{Catalog, JournalEntry, Purpose, ShardRecord, ShardState};
+use crate::world::{TestWorld, geometry, name, newest, put_bytes, random_bytes, read_file};
+use shard::catalog::{Catalog, JournalEntry, ProcessLock, Purpose, ShardRecord, ShardState};
 use shard::format::{Index, ObjectKind, Piece, Whole};
 use shard::id::{BackendId, Digest, ObjectId, ProcessId, ShardId, VersionId};
 use shard::ops::Controls;
@@ -12,7 +12,7 @@ use shard::stripe::{Check, Seal};
 use std::fs;
 use std::path::PathBuf;
 
-/// A process that never was.
+/// A process that died.
 const DEAD: ProcessId = ProcessId([0xDE; 16]);
 
 fn object_options() -> ObjectOptions {
@@ -40,16 +40,28 @@ async fn shards(store: &Store, object: ObjectId) -> Vec<ShardRecord> {
     store.catalog(move |catalog| catalog.shards(object)).await.expect("shards")
 }
 
+/// Writes down what the dead process was about to write, and leaves the file that it locked.
+async fn journal(store: &Store, entry: JournalEntry) {
+    drop(ProcessLock::acquire(&store.dir().join("run"), DEAD).expect("a lock"));
+    store.catalog(move |catalog| catalog.begin(&entry)).await.expect("journaled");
+}
+
+/// Makes the catalog forget an object as if its process had died just before the commit.
+async fn forget(store: &Store, object: ObjectId) {
+    let places = places_of(store, object).await;
+    store.catalog(move |catalog| catalog.forget_object(object)).await.expect("forgotten");
+    journal(store, entry(object, Purpose::Put, places)).await;
+}
+
+async fn places_of(store: &Store, object: ObjectId) -> Vec<(u8, BackendId)> {
+    shards(store, object).await.iter().map(|shard| (shard.index, shard.backend)).collect()
+}
+
 /// Stores a file, then makes the catalog forget it as if its process had died just before the commit.
 async fn die_before_commit(store: &Store, bytes: &[u8]) -> ObjectId {
     let report = put_bytes(store, "a", bytes, geometry(2, 3)).await;
     let object = report.objects[0].id;
-    let places = shards(store, object).await.iter().map(|shard| (shard.index, shard.backend)).collect();
-    let forget = move |catalog: &mut Catalog| {
-        catalog.forget_object(object)?;
-        catalog.begin(&entry(object, Purpose::Put, places))
-    };
-    store.catalog(forget).await.expect("forgotten");
+    forget(store, object).await;
     assert!(newest(store, "a").await.is_none());
     object
 }
@@ -126,12 +138,7 @@ async fn what_was_not_finished_of_it_is_made_where_it_was_meant_to_be() {
     let bytes = random_bytes(8, 2_000_000);
     let personal = geometry(3, 5);
     let object = put_bytes(&store, "a", &bytes, personal).await.objects[0].id;
-    let places = shards(&store, object).await.iter().map(|shard| (shard.index, shard.backend)).collect();
-    let forget = move |catalog: &mut Catalog| {
-        catalog.forget_object(object)?;
-        catalog.begin(&entry(object, Purpose::Put, places))
-    };
-    store.catalog(forget).await.expect("forgotten");
+    forget(&store, object).await;
     let lost = world.files_on_backends()[1].clone();
     let was = fs::read(&lost).expect("a shard");
     fs::remove_file(&lost).expect("removed");
@@ -143,17 +150,113 @@ async fn what_was_not_finished_of_it_is_made_where_it_was_meant_to_be() {
 }
 
 #[tokio::test]
-async fn below_the_quorum_it_is_taken_back() {
+async fn what_is_too_little_to_be_read_is_taken_back() {
     let world = TestWorld::new(3).await;
     let store = world.open().await;
     let object = die_before_commit(&store, &random_bytes(4, 2_000_000)).await;
-    for path in world.files_on_backends().iter().take(1) {
+    for path in world.files_on_backends().iter().take(2) {
         fs::remove_file(path).expect("removed");
     }
-    // The quorum of 2/3 is all three.
     assert_eq!(clear_up(&store).await.taken_back, [object]);
     assert_eq!(world.files_on_backends(), Vec::<PathBuf>::new());
     assert!(newest(&store, "a").await.is_none());
+}
+
+#[tokio::test]
+async fn what_can_be_read_below_its_quorum_is_made_whole_and_taken_in() {
+    let world = TestWorld::new(3).await;
+    let store = world.open().await;
+    let bytes = random_bytes(4, 2_000_000);
+    let object = die_before_commit(&store, &bytes).await;
+    // The quorum of 2/3 is all three.
+    fs::remove_file(&world.files_on_backends()[0]).expect("removed");
+    assert_eq!(clear_up(&store).await.taken_in, [object]);
+    assert_eq!(world.files_on_backends().len(), 3);
+    assert!(read_file(&store, "a").await.expect("it appears") == bytes);
+}
+
+#[tokio::test]
+async fn shards_that_were_moved_since_count_as_well() {
+    let world = TestWorld::new(6).await;
+    let store = world.open().await;
+    let bytes = random_bytes(9, 2_000_000);
+    let object = put_bytes(&store, "a", &bytes, geometry(2, 3)).await.objects[0].id;
+    let recorded = shards(&store, object).await;
+    let taken: Vec<u8> = recorded.iter().map(|shard| shard.backend.0[0]).collect();
+    let free: Vec<usize> = (1..=6).filter(|number| !taken.contains(&(*number as u8))).collect();
+    forget(&store, object).await;
+    // All but one are elsewhere now: what the journal names is too little to be read.
+    for (shard, to) in recorded.iter().zip(free).take(2) {
+        copy_shard(&world, shard, to, object);
+        let from = world.shard_path(usize::from(shard.backend.0[0]), ShardId { object, index: shard.index });
+        fs::remove_file(from).expect("moved");
+    }
+    assert_eq!(clear_up(&store).await.taken_in, [object]);
+    assert!(read_file(&store, "a").await.expect("it appears") == bytes);
+}
+
+#[tokio::test]
+async fn nothing_is_deleted_for_a_journal_whose_process_did_not_die_here() {
+    for purpose in [Purpose::Put, Purpose::Repair, Purpose::Move] {
+        let world = TestWorld::new(3).await;
+        let store = world.open().await;
+        let object = die_before_commit(&store, &random_bytes(4, 2_000_000)).await;
+        for path in world.files_on_backends().iter().take(2) {
+            fs::remove_file(path).expect("removed");
+        }
+        let journaled = journals(&store).await.remove(0);
+        let change = move |catalog: &mut Catalog| {
+            catalog.end_journal(object)?;
+            catalog.begin(&JournalEntry { process: ProcessId([0xE1; 16]), purpose, ..journaled })
+        };
+        store.catalog(change).await.expect("journaled");
+        assert_eq!(clear_up(&store).await.left, [object], "{purpose:?}");
+        assert_eq!(world.files_on_backends().len(), 1);
+        assert!(journals(&store).await.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn what_is_durable_is_taken_in_wherever_its_journal_comes_from() {
+    let world = TestWorld::new(3).await;
+    let store = world.open().await;
+    let bytes = random_bytes(4, 2_000_000);
+    let object = die_before_commit(&store, &bytes).await;
+    fs::remove_file(store.dir().join(format!("run/{DEAD}.lock"))).expect("the lock");
+    assert_eq!(clear_up(&store).await.taken_in, [object]);
+    assert!(read_file(&store, "a").await.expect("it appears") == bytes);
+}
+
+#[tokio::test]
+async fn a_place_that_is_away_when_its_object_is_taken_in_is_cleared_later() {
+    let world = TestWorld::new(5).await;
+    let store = world.open().await;
+    let bytes = random_bytes(4, 2_000_000);
+    let object = put_bytes(&store, "a", &bytes, geometry(3, 5)).await.objects[0].id;
+    forget(&store, object).await;
+    drop(store);
+    world.unmount(3);
+    let store = world.open().await;
+    assert_eq!(clear_up(&store).await.taken_in, [object]);
+    let waiting = store.catalog(|catalog| catalog.pending_deletes(None, 10)).await.expect("deletes");
+    assert_eq!(waiting.iter().map(|delete| delete.backend).collect::<Vec<_>>(), [BackendId([3; 16])]);
+}
+
+#[tokio::test]
+async fn copies_of_an_object_that_the_catalog_does_not_know_are_never_deleted() {
+    for purpose in [Purpose::Repair, Purpose::Move] {
+        let world = TestWorld::new(3).await;
+        let store = world.open().await;
+        let object = die_before_commit(&store, &random_bytes(4, 2_000_000)).await;
+        let journaled = journals(&store).await.remove(0);
+        let change = move |catalog: &mut Catalog| {
+            catalog.end_journal(object)?;
+            catalog.begin(&JournalEntry { purpose, ..journaled })
+        };
+        store.catalog(change).await.expect("journaled");
+        assert_eq!(clear_up(&store).await.waiting, [object]);
+        assert_eq!(world.files_on_backends().len(), 3);
+    }
 }
 
 #[tokio::test]
@@ -180,7 +283,9 @@ async fn what_cannot_be_deleted_now_waits_for_its_deletion() {
     let store = world.open().await;
     let object = die_before_commit(&store, &random_bytes(6, 1_000_000)).await;
     drop(store);
-    fs::remove_file(&world.files_on_backends()[0]).expect("removed");
+    for path in world.files_on_backends().iter().take(2) {
+        fs::remove_file(path).expect("removed");
+    }
     world.unmount(3);
     let store = world.open().await;
     assert_eq!(clear_up(&store).await.taken_back, [object]);
@@ -216,13 +321,11 @@ async fn a_copy_that_was_finished_but_not_recorded_is_kept() {
         let first = shards(&store, object).await[0];
         copy_shard(&world, &first, free, object);
         let place = BackendId([free as u8; 16]);
-        let journal = move |catalog: &mut Catalog| {
-            if is_lost {
-                catalog.drop_shard(object, first.index, first.backend)?;
-            }
-            catalog.begin(&entry(object, Purpose::Repair, vec![(first.index, place)]))
-        };
-        store.catalog(journal).await.expect("journaled");
+        if is_lost {
+            let drop_it = move |catalog: &mut Catalog| catalog.drop_shard(object, first.index, first.backend);
+            store.catalog(drop_it).await.expect("dropped");
+        }
+        journal(&store, entry(object, Purpose::Repair, vec![(first.index, place)])).await;
         clear_up(&store).await;
         let kept = shards(&store, object).await.into_iter().find(|shard| shard.backend == place).expect("recorded");
         assert_eq!((kept.index, kept.state, kept.bytes), (first.index, expected, first.bytes));
@@ -245,7 +348,7 @@ async fn a_copy_that_is_damaged_goes_and_a_recorded_one_never_does() {
         fs::write(&path, bytes).expect("written");
     }
     let places = vec![(first.index, BackendId([free as u8; 16])), (first.index, first.backend)];
-    store.catalog(move |catalog| catalog.begin(&entry(object, Purpose::Move, places))).await.expect("journaled");
+    journal(&store, entry(object, Purpose::Move, places)).await;
     clear_up(&store).await;
     assert!(!world.shard_path(free, shard).exists());
     assert!(world.shard_path(usize::from(first.backend.0[0]), shard).exists());
@@ -254,20 +357,20 @@ async fn a_copy_that_is_damaged_goes_and_a_recorded_one_never_does() {
 }
 
 #[tokio::test]
-async fn a_piece_without_an_end_is_taken_back_for_its_put_to_begin_again() {
-    let world = TestWorld::with(3, Kept::InMemory).await;
+async fn a_piece_without_an_end_is_taken_in_and_stays_invisible() {
+    let world = TestWorld::new(3).await;
     let store = world.open().await;
     let mut writer = ObjectWriter::begin(&store, object_options()).await.expect("begun");
     writer.append(b"the first piece of several").await.expect("written");
     let piece = Piece { version: VersionId([1; 16]), name: name("a"), ordinal: 0, offset: 0, bytes: 26, last: None };
     let index = Index { pieces: vec![piece], removal: None };
     let object = writer.finish(Contents { index, piece_hashes: Vec::new() }).await.expect("stored").id;
-    let places = shards(&store, object).await.iter().map(|shard| (shard.index, shard.backend)).collect();
-    let forget = move |catalog: &mut Catalog| {
-        catalog.forget_object(object)?;
-        catalog.begin(&entry(object, Purpose::Put, places))
-    };
-    store.catalog(forget).await.expect("forgotten");
-    assert_eq!(clear_up(&store).await.taken_back, [object]);
-    assert!(store.catalog(|catalog| catalog.unfinished()).await.expect("versions").is_empty());
+    forget(&store, object).await;
+    assert_eq!(clear_up(&store).await.taken_in, [object]);
+    assert_eq!(world.files_on_backends().len(), 3);
+    assert_eq!(store.catalog(|catalog| catalog.unfinished()).await.expect("versions").len(), 1);
+    assert!(newest(&store, "a").await.is_none());
+    let pieces = store.catalog(|catalog| catalog.pieces(VersionId([1; 16]))).await.expect("pieces");
+    let hash = Digest(*blake3::hash(b"the first piece of several").as_bytes());
+    assert_eq!(pieces[0].blake3, Some(hash), "so that its put can go on after it");
 }

@@ -277,3 +277,45 @@ fn notes_are_kept_by_key_and_the_rotation_moves_by_one() {
     assert_eq!(world.catalog.note("key exported").expect("read"), None);
     assert_eq!([(); 3].map(|()| world.catalog.next_rotation().expect("a number")), [0, 1, 2]);
 }
+
+#[test]
+fn a_checked_object_has_the_state_that_its_records_say_once_other_shards_are_good() {
+    let mut world = World::new();
+    world.commit(&file(1, "a", 1, &[]));
+    let checked =
+        CheckRecord { shards: world.catalog.shards(object(1)).expect("shards"), ..check(1, ObjectState::Healthy, 5) };
+    assert!(world.catalog.record_check(&checked).expect("recorded"));
+    let total = checked.shards.len();
+    for (number, shard) in checked.shards.iter().enumerate() {
+        world.catalog.drop_shard(object(1), shard.index, shard.backend).expect("dropped");
+        let health = world.catalog.health(object(1)).expect("read").expect("known");
+        let left = total - number - 1;
+        let data_shards = world.catalog.object(object(1)).expect("read").expect("known").geometry.data_shards();
+        let expected = if left >= data_shards { ObjectState::Degraded } else { ObjectState::Lost };
+        assert_eq!((health.state, health.margin, health.backend_margin), (expected, None, None), "{left}");
+    }
+    let away = ShardRecord { state: ShardState::Unreachable, ..checked.shards[0] };
+    checked.shards.iter().for_each(|shard| {
+        world
+            .catalog
+            .put_shard(object(1), &ShardRecord { backend: shard.backend, index: shard.index, ..away })
+            .expect("put");
+    });
+    assert_eq!(state(&world, 1), ObjectState::Unavailable);
+    checked.shards.iter().for_each(|shard| world.catalog.put_shard(object(1), shard).expect("put"));
+    assert_eq!(state(&world, 1), ObjectState::Healthy);
+}
+
+#[test]
+fn what_a_check_said_of_damage_stands_as_long_as_the_damaged_copies_are_needed() {
+    let mut world = World::new();
+    world.commit(&file(1, "a", 1, &[]));
+    let damaged = |shard: &ShardRecord| ShardRecord { state: ShardState::Corrupt, bad_blocks: 1, ..*shard };
+    let shards: Vec<ShardRecord> = world.catalog.shards(object(1)).expect("shards").iter().map(damaged).collect();
+    let last = shards[shards.len() - 1];
+    let checked = CheckRecord { shards, ..check(1, ObjectState::Degraded, 5) };
+    assert!(world.catalog.record_check(&checked).expect("recorded"));
+    let elsewhere = ShardRecord { backend: backend(77), state: ShardState::Missing, ..last };
+    world.catalog.put_shard(object(1), &elsewhere).expect("put");
+    assert_eq!(state(&world, 1), ObjectState::Degraded, "each has its bad block in another stripe");
+}

@@ -209,7 +209,7 @@ fn a_rebuild_replaces_the_content_and_keeps_what_this_machine_alone_knows() {
     let expected = rebuilt.list("", None, 10).expect("listed");
     drop(rebuilt);
     for _ in 0..2 {
-        catalog.rebuild_into(&newer).expect("rebuilt");
+        assert!(catalog.rebuild_into(&newer).expect("rebuilt").is_empty());
         assert_eq!(catalog.list("", None, 10).expect("listed"), expected);
         assert_eq!(catalog.pieces(version(1)).expect("pieces")[0].blake3, Some(Digest([3; 32])));
         assert_eq!(catalog.shards(object(1)).expect("shards")[0].verified_ns, Some(70));
@@ -221,6 +221,31 @@ fn a_rebuild_replaces_the_content_and_keeps_what_this_machine_alone_knows() {
         assert_eq!(catalog.lease_holder("gc").expect("read"), Some(process(1)));
     }
     catalog.check().expect("whole");
+}
+
+#[test]
+fn a_rebuild_replaces_nothing_until_what_was_committed_since_it_began_is_taken_in_too() {
+    let mut world = World::new();
+    world.commit(&file(1, "old", 1, &[]));
+    world.catalog.begin_rebuild().expect("begun");
+    let newer = world.folder.path().join("newer.db");
+    let mut rebuilt = Catalog::create(&newer, key()).expect("created");
+    rebuilt.commit(&file(1, "old", 1, &[])).expect("committed");
+    let since = [file(2, "new", 1, &[]), removal(8, &[(1, "old", 1)], &[1])];
+    for commit in &since {
+        world.catalog.commit(commit).expect("committed");
+    }
+    assert_eq!(world.catalog.rebuild_into(&newer).expect("asked"), [object(2), object(8)]);
+    assert_eq!(world.head_numbers("new"), [2], "nothing was replaced");
+    for commit in &since {
+        rebuilt.commit(commit).expect("committed");
+    }
+    drop(rebuilt);
+    world.catalog.commit(&file(3, "newest", 1, &[])).expect("committed");
+    assert_eq!(world.catalog.rebuild_into(&newer).expect("asked"), [object(3)], "each is named once");
+    assert!(world.catalog.rebuild_into(&newer).expect("rebuilt").is_empty());
+    assert_eq!(world.head_numbers("new"), [2]);
+    assert!(world.head_numbers("old").is_empty(), "it stays removed");
 }
 
 #[test]

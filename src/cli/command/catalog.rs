@@ -20,6 +20,10 @@ use std::time::Duration;
 
 pub(super) async fn rebuild(options: RebuildCatalog, context: &mut Context) -> Result<ExitCode, Failure> {
     let store = context.open_without_catalog().await?;
+    if let Some(aside) = store.set_aside() {
+        let aside = aside.display().to_string();
+        context.notices.warning(&format!("the catalog was damaged: it is kept as {}", Printable(&aside)));
+    }
     let from = options.from.iter().map(|url| absolute_url(url)).collect::<Result<_, _>>()?;
     let outcome = rebuild::rebuild(&store, RebuildOptions { from, controls: context.controls() }).await;
     let report = context.settle(outcome)?;
@@ -95,10 +99,18 @@ pub(super) async fn refresh(context: &mut Context) -> Result<ExitCode, Failure> 
     for backend in &report.unlisted {
         context.notices.warning(&format!("backend {backend} could not be listed to its end"));
     }
+    for object in &report.lost {
+        let message = format!(
+            "object {object} is recorded as lost: no backend has a shard of it any more, by damage or by another machine's \
+             removal; `shard show {object}` says which files it held"
+        );
+        context.notices.warning(&message);
+    }
     let whole = report.unlisted.is_empty() && report.untrusted.is_empty();
     let partly = if whole { ExitCode::Done } else { ExitCode::Degraded };
     let locked = if report.locked.is_empty() { ExitCode::Done } else { ExitCode::WrongKey };
-    Ok(partly.worst(locked))
+    let lost = if report.lost.is_empty() { ExitCode::Done } else { ExitCode::Lost };
+    Ok(partly.worst(lost).worst(locked))
 }
 
 fn refreshed(report: &RefreshReport) -> String {

@@ -9,7 +9,8 @@
 //!
 //! *Invariants.* Copy → commit → removal → delete: what lives is durable in its new object before the old one is named in a
 //! removal. Nothing goes because it seems unknown or absent: an object is emptied only by what its own index says, read
-//! again. A version that a living process is putting, or another machine began, stays.
+//! again. A version that a living process is putting, or another machine began, stays. A finished removal stays for
+//! [`REMOVAL_ROUNDS`] more, so that there are never more of them than these rounds finished.
 
 mod repack;
 mod surplus;
@@ -35,6 +36,10 @@ use std::time::Instant;
 
 /// How many dead objects are asked of the catalog at a time.
 const PAGE_OBJECTS: usize = 1000;
+
+/// In how many rounds a removal of which everything is gone stays, so that machines which were not there hear of it: to one
+/// that knew its files and never sees it, they are lost. Rounds are counted, for no clock decides what is deleted.
+pub const REMOVAL_ROUNDS: u32 = 16;
 
 /// Whether anything is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -166,16 +171,17 @@ async fn plan(store: &Store, controls: &Controls) -> Result<GcReport> {
         .await?;
     report.shards_deleted += shards;
     report.bytes_freed = bytes;
-    report.removals_finished = store.catalog(|catalog| catalog.finished_removals()).await?.len() as u64;
+    report.removals_finished = store.catalog(|catalog| catalog.finished_for(REMOVAL_ROUNDS)).await?.len() as u64;
     Ok(report)
 }
 
-/// Removals that have nothing left to say.
+/// Removals that have nothing left to say, and said it long enough for other machines to hear.
 async fn drop_finished(store: &Store, report: &mut GcReport, controls: &Controls) -> Result<Deletes> {
     let finished = store
         .catalog(|catalog| {
-            let finished = catalog.finished_removals()?;
+            let finished = catalog.finished_for(REMOVAL_ROUNDS)?;
             finished.iter().try_for_each(|removal| catalog.remove_finished(*removal))?;
+            catalog.count_finished_round()?;
             Ok(finished)
         })
         .await?;

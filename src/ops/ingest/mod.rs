@@ -21,7 +21,7 @@ use crate::catalog::{self, Catalog, CheckRecord, Commit, ObjectState, ShardRecor
 use crate::crypto::AccessKeys;
 use crate::error::{ErrorKind, Result};
 use crate::format::{Index, Manifest, ShardFileLayout};
-use crate::id::{BackendId, ObjectId};
+use crate::id::{BackendId, Digest, ObjectId, VersionId};
 use crate::store::Store;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -167,9 +167,19 @@ pub enum Ingested {
 ///
 /// An error when no copy of its manifest can be trusted; nothing is recorded then.
 pub async fn ingest(store: &Store, found: &FoundObject) -> Result<Ingested> {
+    ingest_with(store, found, Vec::new()).await
+}
+
+/// The same, with the hashes of pieces, as the put that stored them would have given them: it can be gone on with.
+pub(in crate::ops) async fn ingest_with(
+    store: &Store,
+    found: &FoundObject,
+    piece_hashes: Vec<(VersionId, u32, Digest)>,
+) -> Result<Ingested> {
     let read = read_object(&Sources::of(store), store.access(), found).await?;
     let taken = Taken::new(read, found, store.now_ns());
-    let record = taken.record.clone();
+    let mut record = taken.record.clone();
+    record.commit.piece_hashes = piece_hashes;
     store.catalog(move |catalog| record.write(catalog)).await?;
     Ok(taken.outcome)
 }
@@ -226,10 +236,21 @@ impl TakenRecord {
         self.check.is_some()
     }
 
-    /// Shards may be on a backend that could not be looked at: what cannot be read now is not lost.
-    pub(in crate::ops) fn more_may_be_elsewhere(&mut self) {
-        if let Some(check) = &mut self.check {
+    /// What was not found may be on these backends, which could not be listed: it is recorded there, unreachable. An
+    /// object of which too little can be read is not lost then.
+    pub(in crate::ops) fn rest_may_be_on(&mut self, silent: &[BackendId]) {
+        let geometry = self.commit.object.geometry;
+        let found: BTreeSet<u8> = self.commit.shards.iter().map(|shard| shard.index).collect();
+        let absent = geometry.shard_indexes().filter(|index| !found.contains(index));
+        let places = absent.flat_map(|index| silent.iter().map(move |backend| (index, *backend)));
+        let (state, bad_blocks, verified_ns) = (ShardState::Unreachable, 0, None);
+        // Where nobody looked no space is taken as far as is known.
+        let expected =
+            places.map(|(index, backend)| ShardRecord { index, backend, bytes: 0, state, bad_blocks, verified_ns });
+        self.commit.shards.extend(expected);
+        if let Some(check) = self.check.as_mut().filter(|_| !silent.is_empty()) {
             check.state = ObjectState::Unavailable;
+            check.shards.clone_from(&self.commit.shards);
         }
     }
 

@@ -3,7 +3,7 @@
 use super::RecoverWhat;
 use super::origin::Origin;
 use super::session::Request;
-use crate::catalog::{self, Catalog, PieceRecord, VersionRecord};
+use crate::catalog::{self, Catalog, ObjectState, PieceRecord, VersionRecord};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{FileName, Whole};
 use crate::id::VersionId;
@@ -108,7 +108,7 @@ async fn newest_of(origin: &Origin<'_>, name: &FileName) -> Result<Asked> {
     let look = move |catalog: &mut Catalog| {
         let heads = catalog.heads(&wanted)?;
         let count = heads.len() as u64;
-        heads.into_iter().next().map_or(Ok(None), |newest| plan(catalog, newest, (count, 0)))
+        best_of(catalog, heads)?.map_or(Ok(None), |best| plan(catalog, best, (count, 0)))
     };
     if let Some(file) = origin.catalog(look).await? {
         return Ok(Asked::File(Box::new(file)));
@@ -123,6 +123,27 @@ async fn newest_of(origin: &Origin<'_>, name: &FileName) -> Result<Asked> {
     let error = origin.not_found(name.as_str());
     let hint = "it was never stored to its end: put it again, and what is there already is used";
     Err(if is_unfinished { error.with_hint(hint) } else { error })
+}
+
+/// Of heads that do not know each other, the newest that is not lost; the newest, where all are.
+fn best_of(catalog: &Catalog, mut heads: Vec<VersionRecord>) -> catalog::Result<Option<VersionRecord>> {
+    let mut best = 0;
+    for (number, head) in heads.iter().enumerate().filter(|_| heads.len() > 1) {
+        if !is_lost(catalog, head.id)? {
+            best = number;
+            break;
+        }
+    }
+    Ok((best < heads.len()).then(|| heads.swap_remove(best)))
+}
+
+fn is_lost(catalog: &Catalog, version: VersionId) -> catalog::Result<bool> {
+    for object in catalog.objects_of_version(version)? {
+        if catalog.health(object)?.is_some_and(|health| health.state == ObjectState::Lost) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 async fn version_of(origin: &Origin<'_>, name: &FileName, version: VersionId) -> Result<Asked> {
@@ -161,7 +182,9 @@ pub(super) async fn page(origin: &Origin<'_>, prefix: &str, after: Option<FileNa
     let look = move |catalog: &mut Catalog| {
         let mut planned = Vec::new();
         for listed in catalog.list(&prefix, after.as_ref(), PAGE_FILES)? {
-            planned.extend(plan(catalog, listed.newest, (listed.head_count, prefix.len()))?);
+            let heads = if listed.head_count > 1 { catalog.heads(&listed.newest.name)? } else { vec![listed.newest] };
+            let Some(best) = best_of(catalog, heads)? else { continue };
+            planned.extend(plan(catalog, best, (listed.head_count, prefix.len()))?);
         }
         Ok(planned)
     };

@@ -1,7 +1,7 @@
 //! Giving back space.
 
 use super::*;
-use shard::catalog::{JournalEntry, Purpose};
+use shard::catalog::{JournalEntry, ProcessLock, Purpose};
 use shard::format::{Index, ObjectKind, Piece};
 use shard::id::{Digest, ProcessId};
 use shard::ops::Controls;
@@ -31,6 +31,7 @@ async fn packing_anew_keeps_what_lives_and_frees_the_rest() {
     assert_eq!((packed.from.as_slice(), packed.pieces, packed.live_bytes), (&[old][..], 3, 150_000));
     assert!(packed.replaced && packed.to.is_some_and(|new| new < old));
     assert!(world.shard_bytes() * 2 < full, "{} of {full}", world.shard_bytes());
+    run_gc_to_the_end(&store).await;
     assert_eq!(world.all_shards().len(), 5, "the removals are finished and gone too");
     let after = list_all(&store, ListedVersions::All).await;
     for file in 7..10 {
@@ -63,6 +64,7 @@ async fn several_thin_objects_become_one() {
     }
     let report = run_gc(&store).await;
     assert_eq!((report.repacked.len(), report.repacked[0].from.len()), (1, 3));
+    run_gc_to_the_end(&store).await;
     assert_eq!(world.all_shards().len(), 5);
     for round in 0..3 {
         assert!(read_file(&store, &format!("folder/keep{round}")).await == Some(bytes(round, 1000)));
@@ -146,10 +148,11 @@ async fn a_file_that_was_begun_here_and_not_ended_goes_and_one_begun_elsewhere_s
     let report = run_gc(&store).await;
     assert_eq!(report.unfinished.iter().map(|file| file.version).collect::<Vec<_>>(), [own]);
     assert_eq!(report.unfinished_kept.iter().map(|file| file.version).collect::<Vec<_>>(), [foreign]);
+    run_gc_to_the_end(&store).await;
     assert_eq!(world.all_shards().len(), 5);
     assert!(run_gc(&store).await.is_nothing());
     remove_file(&store, "foreign", RemoveVersions::One(foreign)).await;
-    run_gc(&store).await;
+    run_gc_to_the_end(&store).await;
     assert!(world.all_shards().is_empty());
 }
 
@@ -186,6 +189,7 @@ async fn what_a_dead_process_left_half_written_is_cleared() {
         version: None,
         shards: (0..5).map(|index| (index, world.id(usize::from(index)))).collect(),
     };
+    drop(ProcessLock::acquire(&store.dir().join("run"), entry.process).expect("a lock"));
     store.catalog(move |catalog| catalog.begin(&entry)).await.expect("journaled");
     let unfinished = world.folder(1).join(format!("tmp/{object}.1.0123456789abcdef.part"));
     fs::create_dir_all(unfinished.parent().expect("a folder")).expect("a folder");

@@ -1,5 +1,6 @@
 //! What happens after files were put: listing, removal, lost catalogs, second machines, packing anew.
 
+mod elsewhere;
 mod gc;
 mod listing;
 mod rebuild;
@@ -12,7 +13,7 @@ use shard::backend::BackendSpec;
 use shard::catalog::{PieceRecord, VersionRecord};
 use shard::format::{FileName, Manifest, ManifestBytes};
 use shard::id::{BackendId, ObjectId, RedundancyLevel, VersionId};
-use shard::ops::gc::{GcOptions, GcReport, gc};
+use shard::ops::gc::{GcOptions, GcReport, REMOVAL_ROUNDS, gc};
 use shard::ops::ingest::Sources;
 use shard::ops::list::{ListOptions, ListReport, ListedVersions, list};
 use shard::ops::put::{PutOptions, PutReport, PutSource, put};
@@ -172,6 +173,14 @@ pub(crate) async fn remove_file(store: &Store, text: &str, versions: RemoveVersi
 
 pub(crate) async fn run_gc(store: &Store) -> GcReport {
     gc(store, GcOptions::default()).await.expect("gc")
+}
+
+/// Gives back space so often that every removal was told long enough.
+pub(crate) async fn run_gc_to_the_end(store: &Store) -> GcReport {
+    for _ in 0..REMOVAL_ROUNDS {
+        run_gc(store).await;
+    }
+    run_gc(store).await
 }
 
 pub(crate) async fn run_refresh(store: &Store) -> RefreshReport {

@@ -101,10 +101,24 @@ async fn two_machines_that_remove_and_pack_anew_in_turn_lose_nothing() {
     }
     run_refresh(&one).await;
     assert_eq!(names(&one).await, ["folder/f6", "folder/f7"]);
-    // The removals were finished and gone before the second machine ever saw them: it is told what vanished, and
-    // decides nothing by absence.
-    let vanished = run_refresh(&two).await.vanished;
-    assert!(vanished.contains(&old), "{vanished:?}");
+    let report = run_refresh(&two).await;
+    assert!(report.vanished.is_empty(), "the removals are told still: {:?}", report.vanished);
+    assert_eq!(names(&two).await, ["folder/f6", "folder/f7"]);
+    assert!(two.catalog(move |catalog| catalog.object_is_live(old)).await.is_ok_and(|is_live| !is_live));
+}
+
+#[tokio::test]
+async fn a_machine_that_comes_after_a_removal_is_gone_is_told_that_its_files_are_lost() {
+    let (_world, one, two) = two_machines().await;
+    let object = put_bytes(&one, "file", bytes(1, 1000)).await.objects[0].id;
+    put_bytes(&one, "kept", bytes(2, 1000)).await;
+    run_refresh(&two).await;
+    remove_file(&one, "file", RemoveVersions::All).await;
+    run_gc_to_the_end(&one).await;
+    assert_eq!(run_refresh(&two).await.lost, [object], "nothing is decided by absence");
+    assert_eq!(names(&two).await, ["file", "kept"]);
+    remove_file(&two, "file", RemoveVersions::All).await;
+    assert_eq!(names(&two).await, ["kept"]);
 }
 
 #[tokio::test]
@@ -115,12 +129,13 @@ async fn a_machine_that_looks_before_a_removal_is_finished_hears_of_it() {
     run_refresh(&two).await;
     remove_file(&one, "file", RemoveVersions::All).await;
     run_refresh(&two).await;
-    run_gc(&one).await;
+    run_gc_to_the_end(&one).await;
     let report = run_refresh(&two).await;
     assert_eq!(names(&two).await, ["kept"]);
     assert_eq!(world.all_shards().len(), 5);
+    assert!(report.lost.is_empty(), "{:?}", report.lost);
     assert!(!report.vanished.is_empty(), "the removal itself, until it is finished here too");
-    run_gc(&two).await;
+    run_gc_to_the_end(&two).await;
     assert!(run_refresh(&two).await.vanished.is_empty());
 }
 

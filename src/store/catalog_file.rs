@@ -1,0 +1,111 @@
+//! Opening the catalog's file, and making an empty one where it is missing or damaged.
+
+use super::CATALOG_NAME;
+use crate::catalog::{self, Catalog};
+use crate::crypto::CatalogKey;
+use crate::error::{Error, ErrorKind, Result};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What to do about a catalog that is missing or damaged.
+const REBUILD_HINT: &str = "run `shard catalog rebuild`";
+/// A database is its file and two beside it.
+const SUFFIXES: [&str; 3] = ["", "-wal", "-shm"];
+/// How many damaged catalogs are kept beside each other: more is no accident.
+const MOST_KEPT: u32 = 1000;
+
+/// Opens the catalog of a store.
+pub(super) fn open(dir: &Path, key: Arc<CatalogKey>) -> Result<Catalog> {
+    Catalog::open(&dir.join(CATALOG_NAME), key).map_err(|error| explain(dir, error))
+}
+
+/// Opens it, or makes an empty one where it is missing or damaged: a damaged one is kept, and where is said.
+pub(super) fn open_or_make(dir: &Path, key: &Arc<CatalogKey>) -> Result<(Catalog, Option<PathBuf>)> {
+    let path = dir.join(CATALOG_NAME);
+    match open_whole(&path, key) {
+        Ok(catalog) => Ok((catalog, None)),
+        Err(error) if is_useless(&path, &error) => {
+            let about =
+                |error| Error::local(format!("{} is damaged, and cannot be moved aside", path.display()), error);
+            // Another process may be at the same: whoever comes second finds the new one.
+            let damaged = File::open(&path).map_err(about)?;
+            damaged.lock().map_err(about)?;
+            match open_whole(&path, key) {
+                Err(error) if is_useless(&path, &error) => {
+                    let kept = move_aside(&path).map_err(about)?;
+                    Ok((Catalog::create(&path, Arc::clone(key))?, Some(kept)))
+                }
+                opened => Ok((opened.map_err(|error| explain(dir, error))?, None)),
+            }
+        }
+        Err(error) => Err(explain(dir, error)),
+    }
+}
+
+/// Whether nothing can be lost with the file: it is damaged, or was made with another key and never filled.
+fn is_useless(path: &Path, error: &catalog::Error) -> bool {
+    match error {
+        catalog::Error::Damaged { .. } | catalog::Error::Foreign { .. } => true,
+        catalog::Error::OtherStore { .. } | catalog::Error::OtherKey { .. } => catalog::is_blank(path).unwrap_or(false),
+        _ => false,
+    }
+}
+
+/// Reads all of the file: damage may be anywhere. One that is missing or empty is made.
+fn open_whole(path: &Path, key: &Arc<CatalogKey>) -> catalog::Result<Catalog> {
+    let catalog = match Catalog::open(path, Arc::clone(key)) {
+        Err(catalog::Error::Absent { .. } | catalog::Error::Foreign { .. }) => {
+            match Catalog::create(path, Arc::clone(key)) {
+                // Another process was quicker.
+                Err(catalog::Error::Exists { .. }) => Catalog::open(path, Arc::clone(key)),
+                made => made,
+            }
+        }
+        opened => opened,
+    }?;
+    catalog.check()?;
+    Ok(catalog)
+}
+
+/// Gives the files another name, one that is free.
+fn move_aside(path: &Path) -> std::io::Result<PathBuf> {
+    for number in 1..=MOST_KEPT {
+        let kept = with_suffix(path, &format!(".damaged-{number}"));
+        if kept.try_exists()? {
+            continue;
+        }
+        for suffix in SUFFIXES {
+            match fs::rename(with_suffix(path, suffix), with_suffix(&kept, suffix)) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        return Ok(kept);
+    }
+    Err(std::io::Error::other(format!("there are {MOST_KEPT} damaged ones beside it already")))
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+fn explain(dir: &Path, error: catalog::Error) -> Error {
+    let (kind, what) = match &error {
+        catalog::Error::Absent { .. } => (ErrorKind::Damaged, "is missing"),
+        catalog::Error::Damaged { .. } | catalog::Error::Foreign { .. } => (ErrorKind::Damaged, "is damaged"),
+        catalog::Error::OtherStore { .. } => {
+            let doing = format!("key and catalog in {} are not of the same store", dir.display());
+            return Error::new(ErrorKind::WrongKey, doing).with_source(error);
+        }
+        catalog::Error::OtherKey { .. } => {
+            let doing = format!("the key in {} does not open the catalog", dir.display());
+            return Error::new(ErrorKind::WrongKey, doing).with_source(error).with_hint(REBUILD_HINT);
+        }
+        _ => return error.into(),
+    };
+    let doing = format!("the catalog of the store in {} {what}", dir.display());
+    Error::new(kind, doing).with_source(error).with_hint(REBUILD_HINT)
+}
