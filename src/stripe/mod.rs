@@ -84,6 +84,15 @@ impl Seal {
         }
     }
 
+    /// How many shards one zone may have without being able to read the object, or k of what may be lost; `None` where
+    /// holding shards opens nothing.
+    pub fn zone_limit(self, geometry: Geometry) -> Option<usize> {
+        match self {
+            Self::None | Self::Key | Self::Recipient => None,
+            Self::Dispersed => Some(geometry.parity_shards().min(geometry.data_shards() - 1)),
+        }
+    }
+
     /// How many bytes sealing adds to a stripe.
     pub fn overhead_bytes(self) -> u32 {
         match self {

@@ -6,7 +6,7 @@ use shard::format::{Index, ObjectKind, Piece, Whole};
 use shard::id::{BackendId, Digest, ObjectId, ProcessId, ShardId, VersionId};
 use shard::ops::Controls;
 use shard::ops::leftovers::{LeftoversReport, clear};
-use shard::ops::writer::{Contents, ObjectOptions, ObjectWriter, WriteFailures};
+use shard::ops::writer::{Contents, ObjectOptions, ObjectWriter, ReadableZone, WriteFailures};
 use shard::store::Store;
 use shard::stripe::{Check, Seal};
 use std::fs;
@@ -21,6 +21,7 @@ fn object_options() -> ObjectOptions {
         geometry: geometry(2, 3),
         seal: Seal::Key,
         recipient: None,
+        readable_zone: ReadableZone::Refuse,
         check: Check::Parity,
         file: None,
         failures: WriteFailures::default(),

@@ -5,7 +5,7 @@ use shard::format::{Index, ObjectKind, Piece, Removal, Whole};
 use shard::id::{Digest, Geometry, ObjectId, VersionId};
 use shard::ops::Controls;
 use shard::ops::recover::{Existing, Naming, RecoverOptions, RecoverOutput, RecoverReport, RecoverWhat, recover};
-use shard::ops::writer::{Contents, ObjectOptions, ObjectWriter, WriteFailures};
+use shard::ops::writer::{Contents, ObjectOptions, ObjectWriter, ReadableZone, WriteFailures};
 use shard::store::Store;
 use shard::stripe::{Check, Seal};
 use std::collections::BTreeMap;
@@ -120,6 +120,7 @@ fn object_options(kind: ObjectKind, geometry: Geometry) -> ObjectOptions {
         geometry,
         seal: Seal::Key,
         recipient: None,
+        readable_zone: ReadableZone::Refuse,
         check: Check::Parity,
         file: None,
         failures: WriteFailures::default(),

@@ -195,3 +195,33 @@ async fn random_stores_come_back_from_random_k_backends_and_the_key() {
         assert!(files_below(&folder) == files, "store {number}");
     }
 }
+
+#[tokio::test]
+async fn what_is_dispersed_is_refused_where_one_zone_could_read_it_unless_told() {
+    let desk = crate::desk::Desk::new();
+    desk.file("a", b"for nobody alone");
+    // The five default places are on one disk: one zone.
+    let refused = desk.failure(1, &["put", "a", "--seal", "dispersed"]);
+    assert_eq!(refused["kind"], "refused");
+    assert!(refused["hint"].as_str().is_some_and(|hint| hint.contains("--allow-readable-zone")));
+    desk.run(&["put", "a", "--seal", "dispersed", "--allow-readable-zone"]);
+    desk.expect(0, &["recover", "a", "-o", "back"]);
+    assert_eq!(fs::read(desk.path("back")).expect("a file"), b"for nobody alone");
+    desk.run(&["remove", "a"]);
+    // Where one shard opens it, no place can be kept from reading.
+    assert_eq!(desk.failure(1, &["put", "a", "--seal", "dispersed", "--shards", "1/3"])["kind"], "refused");
+}
+
+#[tokio::test]
+async fn a_zone_never_gets_k_shards_of_what_is_dispersed() {
+    let world = TestWorld::new(5).await;
+    let store = world.open().await;
+    put_sealed(&store, "a", &random_bytes(3, 30_000), (geometry(2, 5), Seal::Dispersed)).await;
+    // One shard for each zone is all that 2/5 allows: a lost backend's shard has nowhere to go.
+    fs::remove_dir_all(world.backend_dir(5)).expect("gone");
+    let store = world.open().await;
+    let assume_lost = vec!["b5".to_owned()];
+    repair(&store, RepairOptions { assume_lost, ..RepairOptions::default() }).await.expect("looked at");
+    assert_eq!(world.files_on_backends().len(), 4);
+    assert_eq!(read_file(&store, "a").await.as_deref(), Some(random_bytes(3, 30_000).as_slice()));
+}

@@ -36,6 +36,9 @@ pub(crate) struct Put {
     /// How it is sealed [default: seal in config.toml, at first key]
     #[arg(long)]
     pub(crate) seal: Option<SealName>,
+    /// With --seal dispersed, store even where one zone gets enough shards to read it
+    #[arg(long)]
+    pub(crate) allow_readable_zone: bool,
     /// Seal to this public key; only the master key that it belongs to opens it
     #[arg(long, value_name = "FILE", conflicts_with = "seal")]
     pub(crate) recipient: Option<PathBuf>,

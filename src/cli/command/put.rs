@@ -12,7 +12,7 @@ use crate::cli::render::{count, facts, name_argument, shard_kind, shard_tone};
 use crate::cli::streams::BlockingInput;
 use crate::cli::table::{Table, Tone};
 use shard::ops::put::{self, PutOptions, PutReport, PutSource, StoredFile};
-use shard::ops::writer::{StoredObject, StoredShard};
+use shard::ops::writer::{ReadableZone, StoredObject, StoredShard};
 use shard::store::{Store, load_recipient};
 use shard::stripe::Check;
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,6 +39,10 @@ pub(super) async fn run(options: Put, context: &mut Context) -> Result<ExitCode,
             level,
             seal: options.seal.map(SealName::seal),
             recipient: options.recipient.as_deref().map(load_recipient).transpose()?.map(Arc::new),
+            readable_zone: match options.allow_readable_zone {
+                true => ReadableZone::Allow,
+                false => ReadableZone::Refuse,
+            },
             check,
             controls: context.controls(),
         },

@@ -174,7 +174,11 @@ fn placed(subject: &Subject, registry: &BackendRegistry, findings: &[CopyFinding
 pub(in crate::ops) fn rules(manifest: &Manifest) -> PlacementRules {
     let [first, second, ..] = *manifest.object().as_bytes();
     let rotation = usize::from(u16::from_le_bytes([first, second]));
-    PlacementRules { data_shards: manifest.geometry().data_shards(), rotation, zone_limit: None }
+    PlacementRules {
+        data_shards: manifest.geometry().data_shards(),
+        rotation,
+        zone_limit: manifest.seal().zone_limit(manifest.geometry()),
+    }
 }
 
 /// The worst that is true of any stripe.

@@ -17,7 +17,7 @@ use crate::ops::reader::ObjectReader;
 use crate::ops::remove::{most_parity, removed_object, write_removal};
 use crate::ops::verify::verify_object;
 use crate::ops::writer::{
-    Contents, ObjectOptions, ObjectWriter, StoredObject, WriteFailures, index_allowance, new_object_shape,
+    Contents, ObjectOptions, ObjectWriter, ReadableZone, StoredObject, WriteFailures, index_allowance, new_object_shape,
 };
 use crate::store::Store;
 use crate::stripe::Check;
@@ -293,12 +293,16 @@ impl Batch {
             geometry: manifest.map_or_else(|| store.config().default_level.geometry(), Manifest::geometry),
             seal: manifest.map_or(store.config().seal, seal_anew),
             recipient: None,
+            readable_zone: ReadableZone::Refuse,
             check: Check::Parity,
             file: None,
             failures: WriteFailures::default(),
             controls: controls.clone(),
         };
-        let mut writer = ObjectWriter::begin_as(store, options, id).await?;
+        let mut writer = match ObjectWriter::begin_as(store, options, id).await {
+            Err(error) if error.kind == ErrorKind::Refused => return Ok(Written::LeftOut(0, error)),
+            begun => begun?,
+        };
         let mut pieces = Vec::new();
         for (position, thin) in self.thin.iter().enumerate() {
             match copy(thin, &mut writer).await {

@@ -26,6 +26,7 @@ use crate::crypto::RecipientKey;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::FileName;
 use crate::id::{Digest, ObjectId, RedundancyLevel, VersionId};
+use crate::ops::writer::ReadableZone;
 use crate::store::Store;
 use crate::stripe::Check;
 use crate::stripe::Seal;
@@ -95,6 +96,8 @@ pub struct PutOptions {
     pub seal: Option<Seal>,
     /// To whom it is sealed; then no seal is to be given.
     pub recipient: Option<Arc<RecipientKey>>,
+    /// What happens where the places would let one zone read what is dispersed.
+    pub readable_zone: ReadableZone,
     /// What is checked of each stripe; the parity where it is not given, everything at the level paranoid.
     pub check: Option<Check>,
     /// Where progress is told, and how it is cancelled.

@@ -8,6 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::{FileName, ObjectKind};
 use crate::id::{Geometry, ObjectId, RedundancyLevel, VersionId};
 use crate::ops::Controls;
+use crate::ops::writer::ReadableZone;
 use crate::ops::writer::{
     ObjectOptions, ObjectWriter, StoredObject, WriteFailures, content_limit, new_object_shape, unused_backends,
 };
@@ -36,6 +37,7 @@ pub(super) struct Session<'a> {
     pub(super) report: PutReport,
     seal: Seal,
     recipient: Option<Arc<RecipientKey>>,
+    readable_zone: ReadableZone,
     check: Check,
     failures: WriteFailures,
     is_single_file: bool,
@@ -56,6 +58,7 @@ impl<'a> Session<'a> {
             shape: new_object_shape(level.geometry(), seal)?,
             seal,
             recipient: options.recipient.clone(),
+            readable_zone: options.readable_zone,
             asked: options.level.map(RedundancyLevel::geometry),
             pack: None,
             report: PutReport::default(),
@@ -144,6 +147,7 @@ impl<'a> Session<'a> {
             geometry: self.shape.geometry(),
             seal: self.seal,
             recipient: self.recipient.clone(),
+            readable_zone: self.readable_zone,
             check: self.check,
             file,
             failures: self.failures.clone(),

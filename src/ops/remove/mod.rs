@@ -20,7 +20,7 @@ pub(in crate::ops) use deletes::{Deletes, Which, delete_pending};
 pub use lost::remove_lost;
 
 use super::writer::{
-    Contents, ObjectOptions, ObjectWriter, StoredObject, WriteFailures, index_allowance, new_object_shape,
+    Contents, ObjectOptions, ObjectWriter, ReadableZone, StoredObject, WriteFailures, index_allowance, new_object_shape,
 };
 use super::{Controls, leftovers};
 use crate::catalog::{Catalog, PendingDelete, VersionRecord};
@@ -283,6 +283,8 @@ pub(in crate::ops) async fn write_removal(
             geometry,
             seal: store.config().seal,
             recipient: None,
+            // What was put somewhere can be removed there.
+            readable_zone: ReadableZone::Allow,
             check: Check::Parity,
             file: None,
             failures: failures.clone(),

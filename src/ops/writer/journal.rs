@@ -1,6 +1,6 @@
 //! Where an object's shards go, written down before anything is created there, and cleared when it comes to nothing.
 
-use super::{ObjectOptions, WriteFailures};
+use super::{ObjectOptions, ReadableZone, WriteFailures};
 use crate::backend::placement::{PlacementRules, place};
 use crate::backend::{self, Backend};
 use crate::catalog::{JournalEntry, Purpose};
@@ -19,6 +19,7 @@ pub(super) struct Places {
     object: ObjectId,
     data_shards: usize,
     rotation: usize,
+    zone_limit: Option<usize>,
     /// By shard index.
     of: Vec<Option<BackendId>>,
     /// Everything the journal names: in each of these places something may be.
@@ -32,9 +33,18 @@ impl Places {
         let nowhere = vec![None; options.geometry.total_shards()];
         let rotation = usize::try_from(rotation % (1 << 31)).unwrap_or(0);
         let data_shards = options.geometry.data_shards();
-        let mut places = Self { object, data_shards, rotation, of: nowhere, journaled: Vec::new() };
+        let zone_limit = zone_limit(options)?;
+        let mut places = Self { object, data_shards, rotation, zone_limit, of: nowhere, journaled: Vec::new() };
         places.journaled = places.fill(store, &options.failures);
         let lasting = places.of.iter().flatten().filter(|place| is_lasting(store, **place)).count();
+        if lasting < options.geometry.write_quorum() && zone_limit.is_some_and(|limit| limit > 0) {
+            let mut unlimited =
+                Self { zone_limit: None, of: vec![None; places.of.len()], journaled: Vec::new(), ..places };
+            unlimited.fill(store, &options.failures);
+            if unlimited.planned().filter(|(_, place)| is_lasting(store, *place)).count() > lasting {
+                return Err(readable_zone(options));
+            }
+        }
         if lasting < options.geometry.write_quorum() {
             return Err(options.failures.explain(too_few_places(store, options, lasting)));
         }
@@ -112,7 +122,8 @@ impl Places {
         let registry = store.registry();
         let placed: Vec<Option<usize>> =
             self.of.iter().map(|place| place.and_then(|place| registry.position(place))).collect();
-        let rules = PlacementRules { data_shards: self.data_shards, rotation: self.rotation, zone_limit: None };
+        let rules =
+            PlacementRules { data_shards: self.data_shards, rotation: self.rotation, zone_limit: self.zone_limit };
         let places = place(&registry.candidates(&failures.backends()), &placed, rules);
         let mut given = Vec::new();
         for (index, (slot, position)) in (0_u8..).zip(self.of.iter_mut().zip(places)) {
@@ -142,6 +153,32 @@ pub async fn clear_place(backend: &dyn Backend, shard: ShardId) -> backend::Resu
         Err(backend::Error::with_source(backend::ErrorKind::Unreachable, doing, "no answer in time"))
     };
     tokio::time::timeout(CLEAR_TIMEOUT, clear).await.unwrap_or_else(too_slow)
+}
+
+/// How many shards a zone may have. Of an object that one shard alone opens, none can be kept from reading it.
+fn zone_limit(options: &ObjectOptions) -> Result<Option<usize>> {
+    let limit = match options.readable_zone {
+        ReadableZone::Allow => None,
+        ReadableZone::Refuse => options.seal.zone_limit(options.geometry),
+    };
+    match limit {
+        Some(0) => Err(readable_zone(options)),
+        limit => Ok(limit),
+    }
+}
+
+fn readable_zone(options: &ObjectOptions) -> Error {
+    let (geometry, limit) = (options.geometry, options.seal.zone_limit(options.geometry).unwrap_or(0));
+    let doing = match limit {
+        0 => format!("at {geometry} each shard alone opens what is sealed with {}", options.seal),
+        _ => format!(
+            "what is sealed with {} opens to whoever has {} shards, and with no more than {limit} in a zone too few find a place",
+            options.seal,
+            geometry.data_shards()
+        ),
+    };
+    Error::new(ErrorKind::Refused, doing)
+        .with_hint("add places in other zones, choose another seal, or accept it with --allow-readable-zone")
 }
 
 fn too_few_places(store: &Store, options: &ObjectOptions, lasting: usize) -> Error {

@@ -47,6 +47,16 @@ use sealing::Sealing;
 use std::ops::Range;
 use std::sync::Arc;
 
+/// What happens where the places would let one zone have k shards of an object whose seal any k shards open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ReadableZone {
+    /// The object is not written.
+    #[default]
+    Refuse,
+    /// It is written all the same.
+    Allow,
+}
+
 /// What a new object is.
 #[derive(Debug, Clone)]
 pub struct ObjectOptions {
@@ -58,6 +68,8 @@ pub struct ObjectOptions {
     pub seal: Seal,
     /// To whom, with the seal `recipient`.
     pub recipient: Option<Arc<RecipientKey>>,
+    /// What happens where the places would let one zone read what is dispersed.
+    pub readable_zone: ReadableZone,
     /// How thoroughly each stripe is checked before it is written.
     pub check: Check,
     /// The file, where the object holds a piece of one file alone.

@@ -7,7 +7,7 @@ use shard::id::{Digest, ProcessId};
 use shard::ops::Controls;
 use shard::ops::gc::GcMode;
 use shard::ops::recover::{Existing, RecoverOptions, RecoverOutput, RecoverWhat, recover};
-use shard::ops::writer::{Contents, ObjectOptions, ObjectWriter, WriteFailures};
+use shard::ops::writer::{Contents, ObjectOptions, ObjectWriter, ReadableZone, WriteFailures};
 use shard::stripe::{Check, Seal};
 
 #[tokio::test]
@@ -124,6 +124,7 @@ async fn begin_file(store: &Store, text: &str, hash: Option<Digest>) -> VersionI
         geometry: RedundancyLevel::Personal.geometry(),
         seal: Seal::Key,
         recipient: None,
+        readable_zone: ReadableZone::Refuse,
         check: Check::Parity,
         file: Some((name(text), version)),
         failures: WriteFailures::default(),
@@ -212,6 +213,7 @@ async fn pack_and_die(store: &Store, old: ObjectId, kept: &str) -> ObjectId {
         geometry: RedundancyLevel::Personal.geometry(),
         seal: Seal::Key,
         recipient: None,
+        readable_zone: ReadableZone::Refuse,
         check: Check::Parity,
         file: None,
         failures: WriteFailures::default(),
