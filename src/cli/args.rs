@@ -10,7 +10,7 @@ mod values;
 pub(crate) use backend::{AddBackend, BackendCommand, CheckBackends, DrainBackend, Init, RemoveBackend};
 pub(crate) use files::{List, Prune, Put, PutCheck, Recover, RecoverTo, Remove, Show};
 pub(crate) use health::{CheckProof, CreateProof, Depth, ProofCommand, Repair, Status, Verify};
-pub(crate) use key::{ExportKey, ImportKey, KeyCommand, KeyPassphrase};
+pub(crate) use key::{ExportKey, ImportKey, KeyCommand, KeyPassphrase, NewRecipient, RecipientCommand};
 pub(crate) use upkeep::{Bench, CatalogCommand, Completions, Gc, Man, RebuildCatalog};
 pub(crate) use values::{Budget, SealName};
 

@@ -23,6 +23,7 @@ mod passphrase;
 mod recipient;
 mod shares;
 mod signer;
+mod verify_key;
 
 pub use access::AccessKeys;
 pub use aead::{DataKey, SealContext, StripeCipher, TAG_BYTES};
@@ -35,6 +36,7 @@ pub use passphrase::{CostError, MAX_PASSPHRASE_BYTES, Passphrase, PassphraseCost
 pub use recipient::{MAX_RECIPIENT_FILE_BYTES, RECIPIENT_RANDOM_BYTES, RECIPIENT_SCHEMA, RecipientError, RecipientKey};
 pub use shares::{KeyShare, SHARE_BYTES, ShareError, SharedSecret, combine_shares, share_of, split_secret};
 pub use signer::{PublicKey, Signature, Signer};
+pub use verify_key::{VERIFY_KEY_SCHEMA, VerifyKey, VerifyKeyError};
 
 use crate::id::{Digest, ObjectId, StoreId};
 use std::fmt;
@@ -63,6 +65,7 @@ mod context {
     pub(super) const KIT_KEY_LINE: &str = "shard v1 2026-11-21 recovery kit key line";
     pub(super) const KIT_SETTINGS_LINE: &str = "shard v1 2026-11-21 recovery kit settings line";
     pub(super) const KIT_SHORT_FORM: &str = "shard v1 2026-11-21 recovery kit short form";
+    pub(super) const VERIFY_CHECK: &str = "shard v1 2026-11-21 verify-only key check";
     pub(super) const STORE_ID: &str = "shard v1 2026-11-21 store id";
 }
 

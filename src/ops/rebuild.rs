@@ -237,6 +237,7 @@ async fn off_reactor<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send 
 /// What reading all backends came to.
 #[derive(Debug, Default)]
 struct Scan {
+    is_verify_only: bool,
     places: Vec<ListedPlace>,
     unreachable: Vec<(BackendId, String)>,
     /// Places that could not be listed: what was not found may be there.
@@ -252,7 +253,8 @@ type Read = (FoundObject, std::result::Result<Taken, super::reader::ReadError>);
 
 impl Scan {
     async fn run(store: &Store, sources: &Sources, file: &NewCatalog, controls: &Controls) -> Result<Self> {
-        let mut scan = Self { unreachable: unreachable(store, sources), ..Self::default() };
+        let (is_verify_only, unreachable) = (store.is_verify_only(), unreachable(store, sources));
+        let mut scan = Self { is_verify_only, unreachable, ..Self::default() };
         controls.begin("reading what is on the backends", None, None);
         let mut inventory = Inventory::new(sources);
         let mut reading = FuturesUnordered::new();
@@ -290,7 +292,10 @@ impl Scan {
                 self.bytes_read += taken.bytes_read;
                 controls.bytes(taken.bytes_read);
                 taken.record.rest_may_be_on(&self.silent);
-                if let Ingested::Unreadable(error) = &taken.outcome {
+                if let Ingested::Unreadable(error) = &taken.outcome
+                    // Names are not for a machine that only checks.
+                    && !(self.is_verify_only && error.kind() == ErrorKind::WrongKey)
+                {
                     let locked = error.kind() == ErrorKind::WrongKey;
                     let problem = match locked {
                         true => "it opens only with a key that this machine lacks".to_owned(),

@@ -267,12 +267,13 @@ impl Refresh<'_> {
         self.report.bytes_read += read.bytes_read;
         controls.bytes(read.bytes_read);
         let ReadObject { manifest, index, .. } = &read;
-        if index.as_ref().is_err_and(|error| error.kind() == ErrorKind::WrongKey) {
+        let is_closed = index.as_ref().is_err_and(|error| error.kind() == ErrorKind::WrongKey);
+        if is_closed && !self.store.is_verify_only() {
             self.report.locked.push(found.object);
             return Ok(());
         }
         let (count, needed) = (found.index_count(), needed(manifest));
-        if count < needed || index.is_err() {
+        if count < needed || index.is_err() && !is_closed {
             self.report.incomplete.push(IncompleteObject { id: found.object, found: count, needed });
             return Ok(());
         }

@@ -2,8 +2,8 @@
 
 use super::random_bytes;
 use crate::crypto::{
-    KeyFile, KeyFileError, Keyring, MAX_KEY_FILE_BYTES, MAX_KIT_BYTES, MasterKey, Passphrase, PassphraseCost,
-    RecoveryKit, SALT_BYTES,
+    CatalogKey, KeyFile, KeyFileError, Keyring, MAX_KEY_FILE_BYTES, MAX_KIT_BYTES, MasterKey, Passphrase,
+    PassphraseCost, RecoveryKit, SALT_BYTES, VerifyKey,
 };
 use crate::error::{Error, ErrorKind, Result};
 use std::fs::{self, File};
@@ -21,6 +21,25 @@ pub type PassphraseSource = Arc<dyn Fn() -> Result<Passphrase> + Send + Sync>;
 pub(super) struct OpenedKey {
     pub(super) keyring: Keyring,
     pub(super) passphrase: Option<Passphrase>,
+}
+
+/// What a machine has of a store's keys.
+#[derive(Debug)]
+pub(super) enum HeldKey {
+    /// All of them.
+    Owner(OpenedKey),
+    /// None: it checks and repairs.
+    Verifier(VerifyKey),
+}
+
+impl HeldKey {
+    /// What seals this machine's catalog.
+    pub(super) fn catalog_key(&self) -> CatalogKey {
+        match self {
+            Self::Owner(opened) => opened.keyring.catalog_key(),
+            Self::Verifier(key) => key.catalog_key(),
+        }
+    }
 }
 
 /// Keys brought from elsewhere, with the settings that came with them.
@@ -66,6 +85,25 @@ pub(super) fn open(path: &Path, passphrase: Option<&PassphraseSource>) -> Result
     let (text, mode) = read(path, MAX_KEY_FILE_BYTES)?;
     refuse_readable_by_others(path, mode)?;
     open_text(&text, path, passphrase)
+}
+
+/// Opens what the key file of a store holds.
+pub(super) fn open_held(path: &Path, passphrase: Option<&PassphraseSource>) -> Result<HeldKey> {
+    let (text, mode) = read(path, MAX_KIT_BYTES)?;
+    refuse_readable_by_others(path, mode)?;
+    if VerifyKey::is_such_a_file(&text) {
+        return Ok(HeldKey::Verifier(VerifyKey::from_file(&text).map_err(|error| unusable(path, error))?));
+    }
+    Ok(HeldKey::Owner(open_text(&text, path, passphrase)?))
+}
+
+/// The verify-only key in a file; `None` where the file is something else.
+pub(super) fn load_verifier(path: &Path) -> Result<Option<VerifyKey>> {
+    let (text, _) = read(path, MAX_KIT_BYTES)?;
+    if !VerifyKey::is_such_a_file(&text) {
+        return Ok(None);
+    }
+    VerifyKey::from_file(&text).map(Some).map_err(|error| unusable(path, error))
 }
 
 fn open_text(text: &[u8], path: &Path, passphrase: Option<&PassphraseSource>) -> Result<OpenedKey> {
@@ -158,6 +196,11 @@ pub(super) fn save(path: &Path, keyring: &Keyring, passphrase: Option<&Passphras
             })?
         }
     };
+    save_text(path, &text)
+}
+
+/// Writes what a key file is to hold, in the same way.
+pub(super) fn save_text(path: &Path, text: &str) -> Result<()> {
     let temporary = path.with_extension("key.new");
     let written = replace(path, &temporary, text.as_bytes());
     if written.is_err() {

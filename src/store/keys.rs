@@ -8,7 +8,7 @@ use super::key::{self, BroughtKeys, OpenedKey, PassphraseSource};
 use super::{CATALOG_NAME, CONFIG_NAME, KEY_NAME, Store, catalog_file, init, random_bytes};
 use crate::backend::BackendUrl;
 use crate::catalog::{self, Catalog};
-use crate::crypto::{CatalogKey, Keyring, MasterKey, Passphrase, write_kit};
+use crate::crypto::{CatalogKey, Keyring, MasterKey, Passphrase, RecipientKey, VerifyKey, write_kit};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{Digest, StoreId};
 use std::fs::File;
@@ -70,14 +70,8 @@ pub struct ImportedKeys {
 
 /// Makes a recovery kit of the store in a folder: its keys, and its settings without comments. `date` is for people.
 pub fn export(dir: &Path, passphrase: Option<&PassphraseSource>, date: &str) -> Result<ExportedKit> {
-    let mut config = super::load_config(dir)?;
+    let config = elsewhere(super::load_config(dir)?, dir);
     let opened = key::open(&dir.join(KEY_NAME), passphrase)?;
-    // Elsewhere nothing is relative to this folder.
-    for spec in &mut config.backends {
-        if let Ok(BackendUrl::Folder(path)) = BackendUrl::parse(&spec.url, dir) {
-            spec.url = path.to_string_lossy().into_owned();
-        }
-    }
     let settings = config.to_text()?;
     Ok(ExportedKit {
         keys: KeyFacts::of(&opened.keyring, opened.passphrase.as_ref()),
@@ -95,6 +89,56 @@ pub fn note_export(dir: &Path, kit: &ExportedKit) -> Result<()> {
 fn note_exported(dir: &Path, key_id: Digest, catalog_key: Arc<CatalogKey>) -> Result<()> {
     let mut catalog = Catalog::open(&dir.join(CATALOG_NAME), catalog_key)?;
     Ok(catalog.set_note(EXPORTED, &key_id.to_string())?)
+}
+
+/// Makes a key for a machine that is to check and repair without being able to read.
+pub fn export_verifier(dir: &Path, passphrase: Option<&PassphraseSource>) -> Result<VerifyKey> {
+    let config = super::load_config(dir)?;
+    let opened = key::open(&dir.join(KEY_NAME), passphrase)?;
+    Ok(VerifyKey::of(&opened.keyring, random_bytes()?, Some(elsewhere(config, dir).to_text()?)))
+}
+
+/// The public half of the key in use, to be sealed to.
+pub fn recipient(dir: &Path, passphrase: Option<&PassphraseSource>) -> Result<RecipientKey> {
+    super::load_config(dir)?;
+    let opened = key::open(&dir.join(KEY_NAME), passphrase)?;
+    Ok(opened.keyring.current().recipient(opened.keyring.store_id()))
+}
+
+/// The verify-only key in a file; `None` where the file is something else.
+pub fn load_verifier(path: &Path) -> Result<Option<VerifyKey>> {
+    key::load_verifier(path)
+}
+
+/// Makes a store that checks and repairs, with the backends that the key brought; gives their names.
+///
+/// [`ErrorKind::Refused`] where there is a store already.
+pub fn import_verifier(dir: &Path, key: &VerifyKey) -> Result<Vec<String>> {
+    let _lock = init::lock(dir)?;
+    let (path, config_path) = (dir.join(KEY_NAME), dir.join(CONFIG_NAME));
+    if path.symlink_metadata().is_ok() || config_path.symlink_metadata().is_ok() {
+        let doing = format!("there is a store in {} already", dir.display());
+        return Err(Error::new(ErrorKind::Refused, doing).with_hint("name another folder with --store"));
+    }
+    let config = match key.settings() {
+        Some(settings) => Config::from_text(settings, &config_path)?,
+        None => Config::default(),
+    };
+    key::save_text(&path, &key.to_file())?;
+    init::make_catalog(dir, Arc::new(key.catalog_key()))?;
+    Config::create(&config_path, &config)?;
+    init::made(dir);
+    Ok(config.backends.iter().map(|spec| spec.name.clone()).collect())
+}
+
+/// The settings as they are to be elsewhere, where nothing is relative to this folder.
+fn elsewhere(mut config: Config, dir: &Path) -> Config {
+    for spec in &mut config.backends {
+        if let Ok(BackendUrl::Folder(path)) = BackendUrl::parse(&spec.url, dir) {
+            spec.url = path.to_string_lossy().into_owned();
+        }
+    }
+    config
 }
 
 /// Reads keys that [`import`] is to bring from a text; `path` says where it came from.
@@ -196,13 +240,15 @@ fn lock(dir: &Path) -> Result<File> {
 impl Store {
     /// Whether a recovery kit was made since the key in use is in use.
     pub async fn key_is_exported(&self) -> Result<bool> {
-        let key_id = self.key_id().to_string();
+        let Some(keyring) = self.access().keyring() else { return Ok(true) };
+        let key_id = keyring.current().key_id().to_string();
         self.catalog(move |catalog| Ok(catalog.note(EXPORTED)?.as_deref() == Some(&key_id))).await
     }
 
     /// Whether a person is to be told now that the key should be exported: once for each key that was not.
     pub async fn take_export_advice(&self) -> Result<bool> {
-        let key_id = self.key_id().to_string();
+        let Some(keyring) = self.access().keyring() else { return Ok(false) };
+        let key_id = keyring.current().key_id().to_string();
         self.catalog(move |catalog| take_advice(catalog, &key_id)).await
     }
 }

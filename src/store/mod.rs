@@ -33,8 +33,9 @@ use crate::backend::{self, Backend, BackendRegistry, BackendSpec, Environment, R
 use crate::catalog::{self, Catalog, JournalEntry, ProcessLock};
 use crate::crypto::{AccessKeys, Keyring, MasterKey, Signer};
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::{Digest, ProcessId, StoreId};
+use crate::id::{ProcessId, StoreId};
 use config::Config;
+use key::{HeldKey, OpenedKey};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -99,10 +100,9 @@ impl fmt::Debug for OpenOptions {
 pub struct Store {
     dir: PathBuf,
     id: StoreId,
-    key_id: Digest,
     key_has_passphrase: bool,
     access: Arc<AccessKeys>,
-    signer: Signer,
+    signer: Option<Signer>,
     config: Config,
     environment: Environment,
     registry: BackendRegistry,
@@ -119,8 +119,8 @@ impl Store {
     /// passphrase does not open the key, [`ErrorKind::Damaged`] when one of its files is damaged or missing.
     pub async fn open(dir: &Path, options: OpenOptions) -> Result<Self> {
         let config = load_config(dir)?;
-        let key::OpenedKey { keyring, passphrase } = open_key(dir, options.passphrase.clone()).await?;
-        let catalog_key = Arc::new(keyring.catalog_key());
+        let held = open_key(dir, options.passphrase.clone()).await?;
+        let catalog_key = Arc::new(held.catalog_key());
         let (catalog, set_aside) = match options.missing_catalog {
             MissingCatalog::Refuse => (catalog_file::open(dir, catalog_key)?, None),
             MissingCatalog::Create => catalog_file::open_or_make(dir, &catalog_key)?,
@@ -134,8 +134,7 @@ impl Store {
         let named: BTreeSet<ProcessId> = journals.iter().map(|entry| entry.process).collect();
         // What cannot be cleared now is in nobody's way.
         let _ = catalog::clear_dead(&run_dir, &named);
-        let mut store = Self::assemble(dir, keyring, config, catalog, process);
-        store.key_has_passphrase = passphrase.is_some();
+        let mut store = Self::assemble(dir, held, config, (catalog, process));
         store.set_aside = set_aside;
         store.registry = registry;
         store.environment = options.environment;
@@ -145,14 +144,19 @@ impl Store {
         Ok(store)
     }
 
-    fn assemble(dir: &Path, keyring: Keyring, config: Config, catalog: Catalog, process: ProcessLock) -> Self {
+    fn assemble(dir: &Path, held: HeldKey, config: Config, (catalog, process): (Catalog, ProcessLock)) -> Self {
+        let (signer, key_has_passphrase, access) = match held {
+            HeldKey::Owner(OpenedKey { keyring, passphrase }) => {
+                (Some(keyring.signer()), passphrase.is_some(), AccessKeys::to_open(keyring))
+            }
+            HeldKey::Verifier(key) => (None, false, AccessKeys::to_check(key.store_id())),
+        };
         Self {
             dir: dir.to_owned(),
-            id: keyring.store_id(),
-            signer: keyring.signer(),
-            key_id: keyring.current().key_id(),
-            key_has_passphrase: false,
-            access: Arc::new(AccessKeys::to_open(keyring)),
+            id: access.store_id(),
+            signer,
+            key_has_passphrase,
+            access: Arc::new(access),
             config,
             environment: Environment::default(),
             registry: BackendRegistry::default(),
@@ -173,31 +177,29 @@ impl Store {
         self.id
     }
 
-    /// Which master key seals and signs what is new.
-    pub fn key_id(&self) -> Digest {
-        self.key_id
-    }
-
-    /// Whether the key is under a passphrase on this machine.
-    pub fn key_has_passphrase(&self) -> bool {
-        self.key_has_passphrase
-    }
-
     /// Whose signatures are trusted, and what opens what is sealed.
     pub fn access(&self) -> &Arc<AccessKeys> {
         &self.access
     }
 
-    /// The master key that seals what is new; [`ErrorKind::WrongKey`] on a machine that has none.
-    pub fn sealing_key(&self) -> Result<&MasterKey> {
-        let keyring = self.access.keyring();
-        let missing = || Error::new(ErrorKind::WrongKey, "this machine has no key to seal with");
-        keyring.map(Keyring::current).ok_or_else(missing)
+    /// Whether this machine only checks and repairs: it has no key that opens or signs.
+    pub fn is_verify_only(&self) -> bool {
+        self.signer.is_none()
     }
 
-    /// What signs its manifests.
-    pub fn signer(&self) -> &Signer {
-        &self.signer
+    /// Whether the key file is under a passphrase.
+    pub fn key_has_passphrase(&self) -> bool {
+        self.key_has_passphrase
+    }
+
+    /// The master key that seals what is new; [`ErrorKind::WrongKey`] on a machine that has none.
+    pub fn sealing_key(&self) -> Result<&MasterKey> {
+        self.access.keyring().map(Keyring::current).ok_or_else(verify_only)
+    }
+
+    /// What signs its manifests; [`ErrorKind::WrongKey`] on a machine that may not.
+    pub fn signer(&self) -> Result<&Signer> {
+        self.signer.as_ref().ok_or_else(verify_only)
     }
 
     /// Its settings as they were when it was opened.
@@ -323,9 +325,14 @@ fn random_bytes<const N: usize>() -> Result<[u8; N]> {
 }
 
 /// Opens the key off the reactor: a person may be asked, and a passphrase takes its time.
-async fn open_key(dir: &Path, passphrase: Option<PassphraseSource>) -> Result<key::OpenedKey> {
+fn verify_only() -> Error {
+    let doing = "this machine has a verify-only key: it checks and repairs, and stores and removes nothing";
+    Error::new(ErrorKind::WrongKey, doing).with_hint("do it where the store's own key is")
+}
+
+async fn open_key(dir: &Path, passphrase: Option<PassphraseSource>) -> Result<HeldKey> {
     let path = dir.join(KEY_NAME);
-    let opened = tokio::task::spawn_blocking(move || key::open(&path, passphrase.as_ref())).await;
+    let opened = tokio::task::spawn_blocking(move || key::open_held(&path, passphrase.as_ref())).await;
     opened.map_err(|error| Error::new(ErrorKind::Local, "the key was not opened").with_source(error))?
 }
 

@@ -194,6 +194,7 @@ impl<'a> Life<'a> {
         self.files.remove("album/3.raw");
         // Little is left of the object that the album shares: it is packed anew.
         self.desk.expect(0, &["gc"]);
+        self.tells_its_removals_long_enough();
         self.desk.expect(0, &["verify"]);
         self.desk.expect(0, &["recover", "--all", "-o", "pruned"]);
         self.holds_everything("pruned");
@@ -228,14 +229,19 @@ impl<'a> Life<'a> {
         self.desk.expect(0, &["verify"]);
     }
 
+    /// Other machines are to hear of the removals, and of those that packing anew makes in the first round: they stay for a
+    /// while.
+    fn tells_its_removals_long_enough(&self) {
+        for _ in 0..shard::ops::gc::REMOVAL_ROUNDS + 2 {
+            self.desk.expect(0, &["gc"]);
+        }
+    }
+
     /// When all is removed, the marks alone are left.
     fn ends(&self) {
         let names: Vec<_> = self.files.keys().map(String::as_str).collect();
         self.desk.expect(0, &[&["remove", "--all-versions"], &names[..]].concat());
-        // Other machines are to hear of the removals: they stay for a while.
-        for _ in 0..=shard::ops::gc::REMOVAL_ROUNDS {
-            self.desk.expect(0, &["gc"]);
-        }
+        self.tells_its_removals_long_enough();
         assert_eq!(self.desk.listed(), Vec::<String>::new());
         assert_eq!(self.bucket.objects(""), [], "no object is left behind");
         assert_eq!(self.bucket.unfinished_uploads(), 0, "and no upload");

@@ -8,6 +8,7 @@ mod cli_keeping;
 mod cli_keys;
 mod cli_places;
 mod cli_usage;
+mod cli_verifier;
 mod cloud_contract;
 mod cloud_dav_server;
 mod cloud_faults;

@@ -17,6 +17,29 @@ pub(crate) enum KeyCommand {
     /// What was put before stays readable: the store keeps all its keys. A new key does not lock out whoever has an old
     /// one. Export again afterwards.
     Rotate,
+    /// Public keys that others can seal to, and only this store's key opens
+    #[command(subcommand)]
+    Recipient(RecipientCommand),
+}
+
+/// Public keys that others can seal to, and only this store's key opens
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum RecipientCommand {
+    New(NewRecipient),
+}
+
+/// Write the public half of the key in use
+///
+/// `put --recipient FILE` seals to it: hybrid, X25519 and ML-KEM-768. It opens nothing, and is no secret.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  shard key recipient new -o me.recipient
+  shard put dump.sql --recipient me.recipient")]
+pub(crate) struct NewRecipient {
+    /// Where to write it; an existing file is kept [default: standard output]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
 }
 
 /// Write a recovery kit: a page to print, with the keys and the places
@@ -31,6 +54,9 @@ pub(crate) struct ExportKey {
     /// Where to write it, readable by you alone; an existing file is kept [default: standard output]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
+    /// Write a key for a machine that is to verify and repair, and can read nothing
+    #[arg(long)]
+    pub(crate) verify_only: bool,
 }
 
 /// Bring keys back from a recovery kit or a key file

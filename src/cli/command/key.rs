@@ -1,6 +1,6 @@
 //! `shard key`.
 
-use crate::cli::args::{ExportKey, ImportKey, KeyPassphrase};
+use crate::cli::args::{ExportKey, ImportKey, KeyPassphrase, NewRecipient};
 use crate::cli::context::Context;
 use crate::cli::exit::ExitCode;
 use crate::cli::failure::{Failure, FailureKind};
@@ -47,6 +47,9 @@ pub(super) fn export(options: &ExportKey, context: &mut Context) -> Result<ExitC
     }
     let folder = context.store_folder()?;
     let passphrase = context.passphrase();
+    if options.verify_only {
+        return export_verifier(&folder, options, context);
+    }
     let date = moment::rfc3339(unix_ns());
     let date = date.split('T').next().unwrap_or(&date);
     let exported = keys::export(&folder, Some(&passphrase), date)?;
@@ -73,6 +76,102 @@ pub(super) fn export(options: &ExportKey, context: &mut Context) -> Result<ExitC
         context.notices.warning("the kit holds the key in plain: no passphrase protects it");
     }
     Ok(ExitCode::Done)
+}
+
+pub(super) fn recipient(options: &NewRecipient, context: &mut Context) -> Result<ExitCode, Failure> {
+    #[derive(Serialize)]
+    struct Made<'a> {
+        store: StoreId,
+        key_id: Digest,
+        output: Option<&'a Path>,
+        /// The public key itself, where it goes to no file.
+        recipient: Option<&'a str>,
+    }
+    let folder = context.store_folder()?;
+    let recipient = keys::recipient(&folder, Some(&context.passphrase()))?;
+    let text = recipient.to_file();
+    if let Some(path) = &options.output {
+        write_new(path, text.as_bytes())?;
+    }
+    let (store, key_id) = (recipient.store(), recipient.key_id());
+    let output = options.output.as_deref();
+    match (context.output.reader(), output) {
+        (Reader::Script, _) => {
+            let recipient = output.is_none().then_some(text.as_str());
+            context.output.document("shard.key-recipient/1", &Made { store, key_id, output, recipient })?;
+        }
+        (Reader::Person, None) => context.output.text(&text)?,
+        (Reader::Person, Some(path)) => context.output.text(&facts([
+            ("recipient", Printable(&path.to_string_lossy()).to_string()),
+            ("store", store.to_string()),
+            ("opened by", format!("the key {key_id} alone")),
+        ]))?,
+    }
+    Ok(ExitCode::Done)
+}
+
+#[derive(Serialize)]
+struct Verifier<'a> {
+    store: StoreId,
+    signers: usize,
+    verify_only: bool,
+    output: Option<&'a Path>,
+    /// The key itself, where it goes to no file.
+    key: Option<&'a str>,
+    backends: &'a [String],
+}
+
+fn export_verifier(folder: &Path, options: &ExportKey, context: &mut Context) -> Result<ExitCode, Failure> {
+    let key = keys::export_verifier(folder, Some(&context.passphrase()))?;
+    let text = key.to_file();
+    if let Some(path) = &options.output {
+        write_new(path, text.as_bytes())?;
+    }
+    match (context.output.reader(), &options.output) {
+        (Reader::Script, output) => {
+            let document = Verifier {
+                store: key.store_id(),
+                signers: key.signers().len(),
+                verify_only: true,
+                output: output.as_deref(),
+                key: output.is_none().then_some(&text),
+                backends: &[],
+            };
+            context.output.document("shard.key-export/1", &document)?;
+        }
+        (Reader::Person, None) => context.output.text(&text)?,
+        (Reader::Person, Some(path)) => context.output.text(&facts([
+            ("key", Printable(&path.to_string_lossy()).to_string()),
+            ("store", key.store_id().to_string()),
+            ("opens", "nothing that is sealed with the key: for a machine that verifies and repairs".to_owned()),
+            ("now", "`shard key import` it there, then `shard catalog rebuild`".to_owned()),
+        ]))?,
+    }
+    Ok(ExitCode::Done)
+}
+
+/// Makes a store of a verify-only key; `None` where the file is none.
+fn import_verifier(options: &ImportKey, folder: &Path, context: &mut Context) -> Result<Option<ExitCode>, Failure> {
+    let is_file = !options.is_stdin() && options.file.is_file();
+    let Some(key) = is_file.then(|| keys::load_verifier(&options.file)).transpose()?.flatten() else {
+        return Ok(None);
+    };
+    let backends = keys::import_verifier(folder, &key)?;
+    match context.output.reader() {
+        Reader::Script => {
+            let (store, signers) = (key.store_id(), key.signers().len());
+            let document = Verifier { store, signers, verify_only: true, output: None, key: None, backends: &backends };
+            context.output.document("shard.key-import/1", &document)?;
+        }
+        Reader::Person => context.output.text(&facts([
+            ("store", Printable(&folder.to_string_lossy()).to_string()),
+            ("id", key.store_id().to_string()),
+            ("opens", "nothing: this machine verifies and repairs".to_owned()),
+            ("backends", Printable(&backends.join(", ")).to_string()),
+        ]))?,
+    }
+    context.notices.note(&format!("`{}` finds what is on the places", context.to_type("catalog rebuild")));
+    Ok(Some(ExitCode::Done))
 }
 
 fn exported_page(exported: &ExportedKit, path: &Path) -> String {
@@ -118,6 +217,9 @@ pub(super) fn import(options: &ImportKey, context: &mut Context) -> Result<ExitC
     }
     let folder = context.store_folder()?;
     let passphrase = context.passphrase();
+    if let Some(done) = import_verifier(options, &folder, context)? {
+        return Ok(done);
+    }
     let brought = bring(options, context)?;
     let imported = keys::import(&folder, brought, Some(&passphrase))?;
     let made = imported.made_with_backends.as_deref();

@@ -24,7 +24,7 @@ mod status;
 mod upkeep;
 mod verify;
 
-use super::args::{BackendCommand, CatalogCommand, Command, KeyCommand, ProofCommand};
+use super::args::{BackendCommand, CatalogCommand, Command, KeyCommand, ProofCommand, RecipientCommand};
 use super::context::Context;
 use super::exit::ExitCode;
 use super::failure::Failure;
@@ -55,6 +55,7 @@ pub(crate) async fn run(command: Command, context: &mut Context) -> Result<ExitC
         Command::Key(KeyCommand::Import(options)) => key::import(&options, context),
         Command::Key(KeyCommand::Passphrase(options)) => key::passphrase(&options, context),
         Command::Key(KeyCommand::Rotate) => key::rotate(context),
+        Command::Key(KeyCommand::Recipient(RecipientCommand::New(options))) => key::recipient(&options, context),
         Command::Catalog(CatalogCommand::Rebuild(options)) => catalog::rebuild(options, context).await,
         Command::Catalog(CatalogCommand::Refresh) => catalog::refresh(context).await,
         Command::Catalog(CatalogCommand::Stats) => catalog::stats(context).await,

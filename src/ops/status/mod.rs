@@ -89,7 +89,7 @@ pub struct StatusReport {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct KeyStatus {
     /// The key in use.
-    pub id: Digest,
+    pub id: Option<Digest>,
     /// How many keys there are: one more for each change.
     pub keys: usize,
     /// A recovery kit was made since this key is in use.
@@ -209,7 +209,8 @@ pub async fn status(store: &Store, options: StatusOptions) -> Result<StatusRepor
 async fn key(store: &Store) -> Result<KeyStatus> {
     let exported = store.key_is_exported().await?;
     let keys = store.access().keyring().map_or(0, |keyring| keyring.keys().len());
-    Ok(KeyStatus { id: store.key_id(), keys, exported, passphrase: store.key_has_passphrase() })
+    let id = store.access().keyring().map(|keyring| keyring.current().key_id());
+    Ok(KeyStatus { id, keys, exported, passphrase: store.key_has_passphrase() })
 }
 
 /// Goes through all living objects: the smallest margins, the zones that are not to be lost, the worst state.

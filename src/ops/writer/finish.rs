@@ -67,13 +67,13 @@ fn sign(
     (shape, payload_bytes): (StripeShape, u64),
     (sealing, sealed, shard_roots): (&Sealing, SealedPart, Vec<Digest>),
 ) -> Result<Manifest> {
-    let sealer = sealing.part_sealer(store)?;
+    let (sealer, signer) = (sealing.part_sealer(store)?, store.signer()?);
+    let (store_id, key_id) = (store.id(), sealing.key_id(store)?);
     let signed = Layout::new(shape, payload_bytes).map_err(format::ManifestError::from).and_then(|layout| {
         let (seal, share_digests) = (sealing.seal(), sealing.share_digests(object));
-        let (store_id, key_id) = (store.id(), sealing.key_id(store));
         let draft =
             ManifestDraft { store: store_id, object, kind, layout, seal, shard_roots, share_digests, key_id, sealed };
-        Manifest::sign(draft, sealer, store.signer())
+        Manifest::sign(draft, sealer, signer)
     });
     signed.map_err(|error| Error::new(ErrorKind::Invalid, "the object's manifest cannot be made").with_source(error))
 }

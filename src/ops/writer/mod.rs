@@ -157,6 +157,8 @@ impl<'a> ObjectWriter<'a> {
     /// The same, under an id that the caller drew at random and nobody ever had.
     pub async fn begin_as(store: &'a Store, options: ObjectOptions, object: ObjectId) -> Result<Self> {
         options.controls.check_cancelled()?;
+        // Before anything is written: what cannot be signed counts for nothing.
+        store.signer()?;
         let shape = new_object_shape(options.geometry, options.seal)?;
         let sealing = Sealing::draw(store, &options)?;
         let places = Places::choose(store, object, &options).await?;

@@ -83,11 +83,11 @@ impl Sealing {
     }
 
     /// Which master key the manifest names.
-    pub(super) fn key_id(&self, store: &Store) -> Digest {
-        match &self.part {
+    pub(super) fn key_id(&self, store: &Store) -> Result<Digest> {
+        Ok(match &self.part {
             PartSecret::Recipient(recipient, _) => recipient.key_id(),
-            _ => store.key_id(),
-        }
+            _ => store.sealing_key()?.key_id(),
+        })
     }
 
     /// The digest of each shard's key share, in the order of the shards.

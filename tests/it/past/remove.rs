@@ -153,7 +153,7 @@ async fn a_lost_object_without_a_readable_index_goes_when_its_id_is_given_and_no
     assert!(names(&store).await.is_empty(), "nobody knows what was in it");
     let removed = remove_lost(&store, object, &Controls::default()).await.expect("removed");
     assert_eq!((removed.files.len(), removed.objects_emptied, removed.shards_deleted), (0, 1, 2));
-    run_gc(&store).await;
+    run_gc_to_the_end(&store).await;
     assert!(world.all_shards().is_empty());
     let gone = remove_lost(&store, object, &Controls::default()).await.expect_err("it is gone");
     assert_eq!(gone.kind, ErrorKind::NotFound);

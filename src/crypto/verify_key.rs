@@ -1,0 +1,152 @@
+//! What a machine needs that checks and repairs and cannot read: whose signatures are trusted, and a catalog key of its own.
+
+use super::{CatalogKey, Keyring, PublicKey, context};
+use crate::id::{Digest, StoreId};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+/// Says what the file is.
+pub const VERIFY_KEY_SCHEMA: &str = "shard.verify-key/1";
+
+/// Why a text is not a verify-only key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum VerifyKeyError {
+    /// Not the JSON it should be.
+    #[error("this is no file of schema {VERIFY_KEY_SCHEMA}")]
+    Malformed,
+    /// It does not have the check value beside it.
+    #[error("the verify-only key does not match its check value: the file is damaged or mistyped")]
+    Check,
+}
+
+/// A key that opens nothing of the store: it names the store and its signers, and seals this machine's own catalog.
+#[derive(Zeroize, ZeroizeOnDrop)]
+pub struct VerifyKey {
+    #[zeroize(skip)]
+    store: StoreId,
+    #[zeroize(skip)]
+    signers: Vec<PublicKey>,
+    #[zeroize(skip)]
+    settings: Option<String>,
+    catalog: [u8; 32],
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct VerifyKeyFile {
+    schema: String,
+    store: StoreId,
+    signers: Vec<PublicKey>,
+    catalog: Zeroizing<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    settings: Option<String>,
+    check: Digest,
+}
+
+impl VerifyKey {
+    /// For a machine that is to look after the store of these keys. `catalog` are 32 random bytes; `settings` the store's
+    /// settings, for a start.
+    pub fn of(keyring: &Keyring, catalog: [u8; 32], settings: Option<String>) -> Self {
+        let signers = keyring.keys().iter().map(|key| key.signer().public_key()).collect();
+        Self { store: keyring.store_id(), signers, settings, catalog }
+    }
+
+    /// The store whose signatures are trusted.
+    pub fn store_id(&self) -> StoreId {
+        self.store
+    }
+
+    /// Everything that signs for the store's owner, oldest first. A later signer is vouched for in what it signed, too.
+    pub fn signers(&self) -> &[PublicKey] {
+        &self.signers
+    }
+
+    /// The store's settings as they were when the key was made.
+    pub fn settings(&self) -> Option<&str> {
+        self.settings.as_deref()
+    }
+
+    /// What seals this machine's catalog.
+    pub fn catalog_key(&self) -> CatalogKey {
+        CatalogKey::from_secret(self.store, &self.catalog)
+    }
+
+    /// The text of its file.
+    pub fn to_file(&self) -> Zeroizing<String> {
+        let file = VerifyKeyFile {
+            schema: VERIFY_KEY_SCHEMA.to_owned(),
+            store: self.store,
+            signers: self.signers.clone(),
+            catalog: Zeroizing::new(hex::encode(self.catalog)),
+            settings: self.settings.clone(),
+            check: self.check_value(),
+        };
+        Zeroizing::new(serde_json::to_string_pretty(&file).expect("strings always serialize") + "\n")
+    }
+
+    /// The key in the text of a file.
+    pub fn from_file(text: &[u8]) -> Result<Self, VerifyKeyError> {
+        let file: VerifyKeyFile = serde_json::from_slice(text).map_err(|_| VerifyKeyError::Malformed)?;
+        if file.schema != VERIFY_KEY_SCHEMA {
+            return Err(VerifyKeyError::Malformed);
+        }
+        let mut catalog = Zeroizing::new([0; 32]);
+        hex::decode_to_slice(file.catalog.as_bytes(), catalog.as_mut_slice()).map_err(|_| VerifyKeyError::Malformed)?;
+        let key = Self { store: file.store, signers: file.signers, settings: file.settings, catalog: *catalog };
+        if key.check_value() == file.check { Ok(key) } else { Err(VerifyKeyError::Check) }
+    }
+
+    /// Whether a text says of itself that it is such a file.
+    pub fn is_such_a_file(text: &[u8]) -> bool {
+        #[derive(Deserialize)]
+        struct Schema {
+            schema: String,
+        }
+        serde_json::from_slice::<Schema>(text).is_ok_and(|file| file.schema == VERIFY_KEY_SCHEMA)
+    }
+
+    fn check_value(&self) -> Digest {
+        let mut material = Zeroizing::new(self.store.as_bytes().to_vec());
+        material.extend_from_slice(&(self.signers.len() as u64).to_le_bytes());
+        self.signers.iter().for_each(|signer| material.extend_from_slice(&signer.0));
+        material.extend_from_slice(&self.catalog);
+        material.extend_from_slice(self.settings.as_deref().unwrap_or_default().as_bytes());
+        Digest(blake3::derive_key(context::VERIFY_CHECK, &material))
+    }
+}
+
+impl fmt::Debug for VerifyKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VerifyKey").field("store", &self.store).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::MasterKey;
+    use super::*;
+
+    #[test]
+    fn a_verify_only_key_comes_back_from_its_file_and_no_flipped_bit_goes_unseen() {
+        let keyring = Keyring::from_keys(vec![MasterKey::from_bytes([1; 32]), MasterKey::from_bytes([2; 32])]);
+        let keyring = keyring.expect("two keys");
+        let key = VerifyKey::of(&keyring, [7; 32], Some("seal = \"key\"\n".to_owned()));
+        let text = key.to_file();
+        assert!(VerifyKey::is_such_a_file(text.as_bytes()));
+        let same = |other: &VerifyKey| {
+            (other.store, &other.signers, &other.settings, other.catalog)
+                == (key.store, &key.signers, &key.settings, key.catalog)
+        };
+        assert!(same(&VerifyKey::from_file(text.as_bytes()).expect("the key")));
+        for bit in 0..text.len() * 8 {
+            let mut flipped = text.as_bytes().to_vec();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            // White space and the case of hex digits carry nothing: the same key may come back, never another.
+            if let Ok(other) = VerifyKey::from_file(&flipped) {
+                assert!(same(&other), "bit {bit}");
+            }
+        }
+        assert!(keyring.keys().iter().all(|key| !text.contains(&hex::encode(key.bytes))));
+    }
+}

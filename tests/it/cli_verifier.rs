@@ -1,0 +1,133 @@
+//! A machine with a verify-only key: it finds and mends damage bit for bit, and reads nothing.
+
+use crate::desk::Desk;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const NAME: &str = "a name that only the owner knows";
+
+/// Every shard file on the places of a desk.
+fn shards(desk: &Desk) -> BTreeMap<PathBuf, Vec<u8>> {
+    let files = walkdir::WalkDir::new(desk.store().join("backends")).into_iter().filter_map(Result::ok);
+    let shard = |path: &Path| path.extension().is_some_and(|extension| extension == "shard");
+    files
+        .map(|entry| entry.into_path())
+        .filter(|path| shard(path))
+        .map(|p| (p.clone(), fs::read(p).expect("a file")))
+        .collect()
+}
+
+/// An owner with a sealed file of two keys' time, and a helper that was given a verify-only key.
+fn owner_and_helper() -> (Desk, Desk) {
+    let (owner, helper) = (Desk::new(), Desk::new());
+    owner.file(NAME, &[7; 70_000]);
+    owner.expect(0, &["put", NAME]);
+    owner.expect(0, &["key", "rotate"]);
+    owner.file("later", b"sealed under the second key");
+    owner.expect(0, &["put", "later"]);
+    let key = helper.path("helper.key");
+    let exported = owner.expect(0, &["key", "export", "--verify-only", "-o", key.to_str().expect("UTF-8")]);
+    assert!(!String::from_utf8_lossy(&exported.stdout).contains("plain"));
+    helper.expect(0, &["key", "import", "helper.key"]);
+    helper.expect(0, &["catalog", "rebuild"]);
+    (owner, helper)
+}
+
+#[test]
+fn a_verify_only_machine_repairs_bit_for_bit_and_the_owner_finds_it_so() {
+    let (owner, helper) = owner_and_helper();
+    helper.expect(0, &["verify"]);
+    let whole = shards(&owner);
+    let paths: Vec<&PathBuf> = whole.keys().collect();
+    fs::remove_file(paths[0]).expect("removed");
+    let mut flipped = whole[paths[3]].clone();
+    flipped[200] ^= 1;
+    fs::write(paths[3], flipped).expect("written");
+    assert_eq!(helper.run(&["verify"]).code, 3);
+    helper.expect(0, &["repair"]);
+    assert!(shards(&owner) == whole);
+    owner.expect(0, &["verify"]);
+    // What it moved, the owner finds again.
+    helper.expect(0, &["backend", "drain", "local-1"]);
+    assert_eq!(owner.run(&["recover", NAME, "-o", "-"]).stdout, vec![7; 70_000]);
+    owner.expect(0, &["catalog", "refresh"]);
+    assert!(matches!(owner.run(&["verify"]).code, 0 | 3));
+    owner.expect(0, &["recover", NAME, "-o", "again"]);
+}
+
+#[test]
+fn a_verify_only_machine_calls_a_garbled_sealed_part_and_a_stripped_signature_damage() {
+    let (owner, helper) = owner_and_helper();
+    let whole = shards(&owner);
+    let (path, file) = whole.iter().next().expect("a shard");
+    // From the end: trailer of 128 bytes, sealed part, signature of 64.
+    let sealed_bytes = u64::from_le_bytes(file[file.len() - 128 + 24..][..8].try_into().expect("8 bytes")) as usize;
+    let sealed_at = file.len() - 128 - sealed_bytes;
+    for at in [sealed_at, sealed_at + sealed_bytes / 2, sealed_at - 64, sealed_at - 1] {
+        let mut garbled = file.clone();
+        garbled[at] ^= 0x10;
+        fs::write(path, garbled).expect("written");
+        assert_eq!(helper.run(&["verify"]).code, 3, "byte {at}");
+        helper.expect(0, &["repair"]);
+        assert!(shards(&owner) == whole, "byte {at}");
+    }
+    let mut stripped = file.clone();
+    stripped[sealed_at - 64..sealed_at].fill(0);
+    fs::write(path, stripped).expect("written");
+    assert_eq!(helper.run(&["verify"]).code, 3);
+}
+
+#[test]
+fn a_verify_only_machine_lists_no_name_and_stores_removes_and_reads_nothing() {
+    let (owner, helper) = owner_and_helper();
+    assert_eq!(helper.json(0, &["list"])["files"].as_array().map(Vec::len), Some(0));
+    helper.file("new", b"new");
+    for command in [&["put", "new"][..], &["key", "export", "-o", "kit"], &["key", "rotate"]] {
+        assert_eq!(helper.failure(12, command)["kind"], "wrong-key", "{command:?}");
+    }
+    assert_eq!(helper.failure(13, &["recover", NAME, "-o", "-"])["kind"], "not-found");
+    assert_eq!(helper.failure(13, &["remove", NAME])["kind"], "not-found");
+    let places: Vec<String> = (1..=5).map(|number| owner.backend(number).display().to_string()).collect();
+    let key = helper.path("helper.key").display().to_string();
+    let from = ["recover", "--all", "-o", "out", "--from", &places[0], "--from", &places[1], "--from", &places[2]];
+    assert_eq!(helper.failure(12, &from)["kind"], "wrong-key");
+    assert_eq!(helper.failure(12, &[&from[..], &["--key", &key]].concat())["kind"], "wrong-key");
+    // Neither the key file nor anything in the helper's store has the name, or the owner's keys.
+    let key_text = fs::read_to_string(owner.store().join("master.key")).expect("the key file");
+    let key_file: serde_json::Value = serde_json::from_str(&key_text).expect("JSON");
+    let secrets: Vec<&str> =
+        key_file["keys"].as_array().expect("keys").iter().map(|key| key["key"].as_str().expect("hex")).collect();
+    assert_eq!(secrets.len(), 2);
+    for entry in walkdir::WalkDir::new(helper.home()).into_iter().filter_map(Result::ok) {
+        if !entry.file_type().is_file() {
+            continue;
+        }
+        let bytes = fs::read(entry.path()).expect("a file");
+        let text = String::from_utf8_lossy(&bytes);
+        assert!(!text.contains(NAME), "{}", entry.path().display());
+        assert!(secrets.iter().all(|secret| !text.contains(secret)), "{}", entry.path().display());
+    }
+}
+
+#[test]
+fn what_is_sealed_to_a_recipient_opens_under_its_key_alone() {
+    let (owner, other) = (Desk::new(), Desk::new());
+    owner.expect(0, &["init"]);
+    owner.expect(0, &["key", "recipient", "new", "-o", "me.recipient"]);
+    let recipient = owner.path("me.recipient").display().to_string();
+    owner.file("own", b"sealed to oneself");
+    owner.expect(0, &["put", "own", "--recipient", "me.recipient"]);
+    assert_eq!(owner.expect(0, &["recover", "own", "-o", "-"]).stdout, b"sealed to oneself");
+    // Another store seals to the owner, and cannot read what it put.
+    other.file("theirs", b"for the owner's eyes");
+    other.expect(0, &["put", "theirs", "--recipient", &recipient]);
+    other.expect(0, &["verify"]);
+    assert_eq!(other.failure(12, &["recover", "theirs", "-o", "-"])["kind"], "wrong-key");
+    let shards = shards(&other);
+    assert!(shards.values().all(|file| !file.windows(9).any(|window| window == b"the owner")));
+    fs::remove_file(shards.keys().next().expect("a shard")).expect("removed");
+    other.expect(0, &["repair"]);
+    other.file("not a recipient", b"{}");
+    assert_eq!(other.failure(1, &["put", "theirs", "--recipient", "not a recipient"])["kind"], "invalid");
+}
