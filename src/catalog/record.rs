@@ -1,8 +1,8 @@
 //! The plain data that goes into the catalog and comes out of it.
 
-use crate::format::FileName;
 use crate::format::index::{Index, Whole};
-use crate::id::{BackendId, Digest, Geometry, ObjectId, ProcessId, VersionId};
+use crate::format::{FileName, Manifest, ManifestBytes, ManifestError};
+use crate::id::{BackendId, Digest, Geometry, ObjectId, ProcessId, StoreId, VersionId};
 use serde::Serialize;
 use std::fmt;
 
@@ -130,6 +130,15 @@ pub struct ObjectRecord {
     pub signature: Vec<u8>,
     /// The sealed part of the stored manifest.
     pub sealed: Vec<u8>,
+}
+
+impl ObjectRecord {
+    /// The stored manifest, checked like any other: signed for this store, and of this object.
+    pub fn manifest(&self, store: &StoreId) -> Result<Manifest, ManifestError> {
+        let (public, signature, sealed) = (self.public.clone(), self.signature.clone(), self.sealed.clone());
+        let manifest = Manifest::open(ManifestBytes { public, signature, sealed }, store)?;
+        if manifest.object() == self.id { Ok(manifest) } else { Err(ManifestError::Contradiction) }
+    }
 }
 
 /// One copy of one shard in one place. An index may have several: copies too many are allowed.

@@ -48,6 +48,12 @@ impl Catalog {
         self.read(|tx| Ok(value::<Count, _>(tx, sql, [object])?.0))
     }
 
+    /// Where shards of an object are to be deleted still: which shard, and on which backend.
+    pub fn waiting_places(&self, object: ObjectId) -> Result<Vec<(u8, BackendId)>> {
+        let sql = "SELECT shard_index, backend FROM pending_delete WHERE object = ?1 ORDER BY shard_index, backend";
+        self.read(|tx| all(tx, sql, [object], |row| Ok((row.get(0)?, row.get(1)?))))
+    }
+
     /// Records that a shard is gone: its backend said so. Ticks it off in every removal that names it.
     pub fn confirm_deleted(&mut self, object: ObjectId, index: u8, backend: BackendId) -> Result<()> {
         self.write(|tx| {

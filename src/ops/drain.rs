@@ -4,7 +4,8 @@
 //! is not, the old one deleted only when the new one is durable and in the catalog. So it can be interrupted and run again.
 
 use super::examine::{self, Depth, Examination, Subject};
-use super::repair::{Carried, MAINTENANCE, Plan, Work, forgive, name_of};
+use super::rebuild::MAINTENANCE;
+use super::repair::{Carried, Plan, Work, forgive, name_of};
 use super::verify::record;
 use super::writer::{WriteFailures, clear_place};
 use super::{Controls, leftovers};

@@ -5,7 +5,7 @@ use super::ingest::Sources;
 use super::reader::ObjectReader;
 use crate::catalog::ObjectRecord;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{FileName, HEADER_BYTES, Manifest, ManifestBytes};
+use crate::format::{FileName, HEADER_BYTES};
 use crate::id::{Digest, ObjectId, VersionId};
 use crate::merkle::{self, BlockPosition, MAX_PROOF_BYTES, MerkleProof, ProofError, ShardTree};
 use crate::store::Store;
@@ -90,8 +90,7 @@ pub async fn create_proof(store: &Store, options: CreateProofOptions) -> Result<
     options.controls.check_cancelled()?;
     let object = first_object(store, &options).await?;
     let id = object.id;
-    let bytes = ManifestBytes { public: object.public, signature: object.signature, sealed: object.sealed };
-    let manifest = Manifest::open(bytes, &store.id()).map_err(|error| {
+    let manifest = object.manifest(&store.id()).map_err(|error| {
         Error::new(ErrorKind::Damaged, format!("the catalog's manifest of object {id} cannot be used"))
             .with_source(error)
     })?;

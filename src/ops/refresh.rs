@@ -12,10 +12,10 @@ use super::rebuild::{MAINTENANCE, UntrustedObject};
 use super::show::backend_name;
 use crate::backend::ErrorKind as BackendErrorKind;
 use crate::catalog::{
-    self, Catalog, CheckRecord, JournalEntry, ObjectKind, ObjectState, PendingDelete, Purpose, ShardRecord, ShardState,
+    self, Catalog, CheckRecord, JournalEntry, ObjectKind, ObjectState, Purpose, ShardRecord, ShardState,
 };
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{Manifest, ManifestBytes};
+use crate::format::Manifest;
 use crate::id::{BackendId, ObjectId, ShardId};
 use crate::store::Store;
 use serde::Serialize;
@@ -380,13 +380,9 @@ fn look_up(
     if !catalog.object_is_live(object)? {
         return Ok(Known::Dead);
     }
-    let bytes = ManifestBytes { public: record.public, signature: record.signature, sealed: record.sealed };
-    let (Ok(manifest), false) = (Manifest::open(bytes, trusted), is_unread(catalog, object)?) else {
+    let (Ok(manifest), false) = (record.manifest(trusted), is_unread(catalog, object)?) else {
         return Ok(Known::Unread);
     };
-    let first = PendingDelete { object, index: 0, backend: BackendId([0; BackendId::BYTES]) };
-    let waiting = catalog.pending_deletes(Some(&first), usize::from(u8::MAX) + 1)?;
-    let waiting = waiting.into_iter().filter(|delete| delete.object == object);
-    let pending = waiting.map(|delete| (delete.index, delete.backend)).collect();
+    let pending = catalog.waiting_places(object)?.into_iter().collect();
     Ok(Known::Live(Box::new(manifest), catalog.shards(object)?, pending))
 }

@@ -26,9 +26,9 @@ mod tests;
 use super::Controls;
 use super::reader::{ObjectReader, ShardPlace};
 use crate::backend::BackendRegistry;
-use crate::catalog::{CheckRecord, ObjectHealth, ObjectRecord, ObjectState, PendingDelete, ShardRecord, ShardState};
+use crate::catalog::{CheckRecord, ObjectHealth, ObjectRecord, ObjectState, ShardRecord, ShardState};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{Manifest, ManifestBytes, ShardFileLayout};
+use crate::format::{Manifest, ShardFileLayout};
 use crate::id::{BackendId, Geometry, ObjectId, StoreId};
 use crate::store::Store;
 pub(in crate::ops) use judge::rules;
@@ -239,19 +239,16 @@ impl Subject {
             if !catalog.object_is_live(object)? {
                 return Ok(None);
             }
-            let before = PendingDelete { object, index: 0, backend: BackendId([0; BackendId::BYTES]) };
-            let limit = usize::try_from(catalog.pending_deletes_of(object)?).unwrap_or(usize::MAX);
-            let going = catalog.pending_deletes(Some(&before), limit)?;
+            let going = catalog.waiting_places(object)?;
             let record = catalog.object(object)?;
             Ok(record.map(|record| (record, catalog.shards(object), catalog.health(object), going)))
         });
         let Some((record, recorded, health, going)) = loaded.await? else { return Ok(None) };
-        let going = going.into_iter().filter(|delete| delete.object == object);
         Ok(Some(Self {
-            manifest: open_manifest(record, &store.id())?,
+            manifest: open_manifest(&record, &store.id())?,
             recorded: recorded?,
             health: health?,
-            going: going.map(|delete| (delete.index, delete.backend)).collect(),
+            going: going.into_iter().collect(),
             failed_writers: super::writer::failed_writers(store).await?,
         }))
     }
@@ -300,10 +297,10 @@ impl locate::Copy {
 }
 
 /// The manifest as the catalog keeps it, checked like any other.
-fn open_manifest(record: ObjectRecord, store: &StoreId) -> Result<Manifest> {
-    let ObjectRecord { id, public, signature, sealed, .. } = record;
-    Manifest::open(ManifestBytes { public, signature, sealed }, store).map_err(|error| {
-        Error::new(ErrorKind::Damaged, format!("the catalog's copy of the manifest of object {id} is damaged"))
+fn open_manifest(record: &ObjectRecord, store: &StoreId) -> Result<Manifest> {
+    record.manifest(store).map_err(|error| {
+        let doing = format!("the catalog's copy of the manifest of object {} is damaged", record.id);
+        Error::new(ErrorKind::Damaged, doing)
             .with_source(error)
             .with_hint("make the catalog anew with `shard catalog rebuild`")
     })

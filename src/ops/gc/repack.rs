@@ -8,7 +8,7 @@
 use super::GcReport;
 use crate::catalog::{Catalog, ObjectState, SparseObject};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{Index, Manifest, ManifestBytes, ObjectKind, Piece, Removal};
+use crate::format::{Index, Manifest, ObjectKind, Piece, Removal};
 use crate::id::{Geometry, ObjectId};
 use crate::ops::Controls;
 use crate::ops::examine::Depth;
@@ -178,8 +178,7 @@ impl Packing<'_> {
             })
             .await?;
         let Some((record, shards)) = found else { return Ok(None) };
-        let bytes = ManifestBytes { public: record.public, signature: record.signature, sealed: record.sealed };
-        let Ok(manifest) = Manifest::open(bytes, &trusted) else { return Ok(None) };
+        let Ok(manifest) = record.manifest(&trusted) else { return Ok(None) };
         let places = self.sources.places(shards.iter().map(|shard| (shard.index, shard.backend)));
         let reader = ObjectReader::with_keys(manifest, places, Arc::clone(self.store.access()));
         match reader.index().await {

@@ -5,7 +5,7 @@ use super::{Belief, End, clear_unfinished, end_entry, take_back};
 use crate::backend::Backend;
 use crate::catalog::{Catalog, JournalEntry, ObjectRecord, ShardRecord, ShardState};
 use crate::error::Result;
-use crate::format::{HEADER_BYTES, Manifest, ManifestBytes, ShardFileLayout, header_bytes, is_end, leaves_of};
+use crate::format::{HEADER_BYTES, Manifest, ShardFileLayout, header_bytes, is_end, leaves_of};
 use crate::id::{BackendId, ShardId};
 use crate::ops::ingest::Sources;
 use crate::ops::reader::{BlockState, ObjectReader, ShardPlace, Wanted, gather_manifest};
@@ -71,8 +71,7 @@ pub(super) async fn end_copy(store: &Store, entry: JournalEntry, belief: Belief)
 
 /// The manifest from the catalog, or from the shards where the catalog's does not open.
 async fn open_manifest(store: &Store, record: &ObjectRecord, recorded: &[ShardRecord]) -> Option<Manifest> {
-    let (public, signature, sealed) = (record.public.clone(), record.signature.clone(), record.sealed.clone());
-    if let Ok(manifest) = Manifest::open(ManifestBytes { public, signature, sealed }, &store.id()) {
+    if let Ok(manifest) = record.manifest(&store.id()) {
         return Some(manifest);
     }
     let places = Sources::of(store).places(recorded.iter().map(|shard| (shard.index, shard.backend)));

@@ -6,8 +6,7 @@ use crate::backend::Backend;
 use crate::catalog::{self, Catalog, ObjectRecord, ShardRecord};
 use crate::crypto::AccessKeys;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{Manifest, ManifestBytes};
-use crate::id::{BackendId, ObjectId, ShardId, StoreId};
+use crate::id::{BackendId, ObjectId, ShardId};
 use crate::ops::ingest::Sources;
 use crate::ops::reader::{ObjectReader, ShardPlace, gather_manifest};
 use crate::store::Store;
@@ -74,7 +73,8 @@ impl Origin<'_> {
         let look = move |catalog: &mut Catalog| Ok((catalog.object(object)?, catalog.shards(object)?));
         let (record, shards) = self.catalog(look).await?;
         let places = self.recorded(&shards, record.as_ref());
-        let known = record.and_then(|record| open_manifest(record, &self.keys().store_id()));
+        // Where the catalog's is damaged, the shards' are asked.
+        let known = record.and_then(|record| record.manifest(&self.keys().store_id()).ok());
         let manifest = match known {
             Some(manifest) => manifest,
             None => gather_manifest(&places, object, &self.keys().store_id()).await?,
@@ -116,11 +116,4 @@ async fn look_for(object: ObjectId, place: ShardPlace) -> Option<ShardPlace> {
     let source: &Arc<dyn Backend> = place.source.as_ref()?;
     let found = source.head(ShardId { object, index: place.index }).await.is_ok();
     found.then_some(place)
-}
-
-/// The manifest that the catalog has; `None` when that one is damaged, and the shards' are to be asked.
-fn open_manifest(record: ObjectRecord, trusted: &StoreId) -> Option<Manifest> {
-    let object = record.id;
-    let bytes = ManifestBytes { public: record.public, signature: record.signature, sealed: record.sealed };
-    Manifest::open(bytes, trusted).ok().filter(|manifest| manifest.object() == object)
 }

@@ -23,10 +23,10 @@ use super::writer::{
     Contents, ObjectOptions, ObjectWriter, ReadableZone, StoredObject, WriteFailures, index_allowance, new_object_shape,
 };
 use super::{Controls, leftovers};
-use crate::catalog::{Catalog, PendingDelete, VersionRecord};
+use crate::catalog::{Catalog, VersionRecord};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{FileName, Index, ObjectKind, Removal, RemovedObject, RemovedShard, RemovedVersion};
-use crate::id::{BackendId, Geometry, ObjectId, VersionId};
+use crate::id::{Geometry, ObjectId, VersionId};
 use crate::store::Store;
 use crate::stripe::Check;
 use parts::removal_parts;
@@ -258,13 +258,9 @@ pub(in crate::ops) fn most_parity(one: Option<Geometry>, other: Option<Geometry>
 /// An object as a removal names it: with every place where a shard of it may be, those included where a delete waits.
 pub(in crate::ops) fn removed_object(catalog: &Catalog, object: ObjectId) -> crate::catalog::Result<RemovedObject> {
     let recorded = catalog.shards(object)?;
-    let first = PendingDelete { object, index: 0, backend: BackendId([0; BackendId::BYTES]) };
-    let waiting = usize::try_from(catalog.pending_deletes_of(object)?).unwrap_or(usize::MAX);
-    let waiting = if waiting > 0 { catalog.pending_deletes(Some(&first), waiting)? } else { Vec::new() };
-    let recorded = recorded.iter().map(|shard| RemovedShard { index: shard.index, backend: shard.backend });
-    let waiting = waiting.iter().filter(|delete| delete.object == object);
-    let waiting = waiting.map(|delete| RemovedShard { index: delete.index, backend: delete.backend });
-    Ok(RemovedObject { object, shards: recorded.chain(waiting).collect() })
+    let recorded = recorded.iter().map(|shard| (shard.index, shard.backend));
+    let places = recorded.chain(catalog.waiting_places(object)?);
+    Ok(RemovedObject { object, shards: places.map(|(index, backend)| RemovedShard { index, backend }).collect() })
 }
 
 /// Writes a removal, as several objects where one would be too long; each is durable and in the catalog before the next.

@@ -17,6 +17,7 @@ mod report;
 
 use super::Controls;
 use super::examine::{self, Depth, Examination, Subject};
+use super::rebuild::MAINTENANCE;
 use super::verify::{VerifyOptions, record, select};
 use super::writer::{WriteFailures, failed_writers};
 use super::{leftovers, verify};
@@ -33,9 +34,6 @@ pub(in crate::ops) use report::name_of;
 pub use report::{BackendPlan, LeftShard, RebuiltShard, RepairReport, RepairedObject};
 use std::collections::BTreeSet;
 use std::time::Instant;
-
-/// What keeps repair, drain, gc, rebuild and refresh from each other.
-pub(in crate::ops) const MAINTENANCE: &str = "maintenance";
 
 /// What is to be repaired.
 #[derive(Debug, Clone, Default)]
