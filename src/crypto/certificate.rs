@@ -13,7 +13,7 @@ const CERTIFICATE_PREFIX: &[u8] = b"shard signer certificate v1\n";
 pub enum Role {
     /// Everything: it signs for the owner.
     Owner,
-    /// Add files, and nothing else: it belongs to a machine that cannot read.
+    /// Add files, and nothing else: for machines that cannot read. Nothing issues it yet.
     Writer,
 }
 

@@ -3,8 +3,8 @@
 //! *What it is.* The [`Keyring`] of a store: one [`MasterKey`] of 256 random bits, or several after a change of key; from
 //! each, one subkey for each purpose by BLAKE3's derive-key mode; the Ed25519 [`Signer`] that signs every manifest; the
 //! [`StoreId`] that pins the first signer, which vouches for later ones by [`Certificate`]; AES-256-GCM for what is sealed;
-//! the [`CatalogKey`] that seals the catalog.
-//! the texts that keys are kept in: the [`KeyFile`], in plain or under a [`Passphrase`], and the [`RecoveryKit`] on paper.
+//! the [`CatalogKey`] that seals the catalog; shares of a secret, of which any k give it; the [`RecipientKey`] that others seal
+//! to; the [`VerifyKey`] and [`AccessKeys`] that say what a machine may open; the texts that keys are kept in: the [`KeyFile`], in plain or under a [`Passphrase`], and the [`RecoveryKit`] on paper.
 //!
 //! *What it knows.* Bytes and purposes.
 //!

@@ -1,4 +1,4 @@
-//! What a machine needs that checks and repairs and cannot read: whose signatures are trusted, and a catalog key of its own.
+//! What a machine needs that checks and repairs and cannot read: which store is trusted, and a catalog key of its own.
 
 use super::{CatalogKey, Keyring, PublicKey, context};
 use crate::id::{Digest, StoreId};
@@ -57,7 +57,8 @@ impl VerifyKey {
         self.store
     }
 
-    /// Everything that signs for the store's owner, oldest first. A later signer is vouched for in what it signed, too.
+    /// Everything that signs for the store's owner, oldest first, for whoever wants to know. What is trusted follows from the
+    /// store id and the certificates in what was signed.
     pub fn signers(&self) -> &[PublicKey] {
         &self.signers
     }

@@ -99,10 +99,11 @@ pub(super) fn open_held(path: &Path, passphrase: Option<&PassphraseSource>) -> R
 
 /// The verify-only key in a file; `None` where the file is something else.
 pub(super) fn load_verifier(path: &Path) -> Result<Option<VerifyKey>> {
-    let (text, _) = read(path, MAX_KIT_BYTES)?;
+    let (text, mode) = read(path, MAX_KIT_BYTES)?;
     if !VerifyKey::is_such_a_file(&text) {
         return Ok(None);
     }
+    refuse_readable_by_others(path, mode)?;
     VerifyKey::from_file(&text).map(Some).map_err(|error| unusable(path, error))
 }
 

@@ -114,12 +114,25 @@ pub fn load_verifier(path: &Path) -> Result<Option<VerifyKey>> {
 ///
 /// [`ErrorKind::Refused`] where there is a store already.
 pub fn import_verifier(dir: &Path, key: &VerifyKey) -> Result<Vec<String>> {
+    refuse_occupied(dir)?;
     let _lock = init::lock(dir)?;
-    let (path, config_path) = (dir.join(KEY_NAME), dir.join(CONFIG_NAME));
-    if path.symlink_metadata().is_ok() || config_path.symlink_metadata().is_ok() {
-        let doing = format!("there is a store in {} already", dir.display());
-        return Err(Error::new(ErrorKind::Refused, doing).with_hint("name another folder with --store"));
+    let made = import_locked(dir, key);
+    // Whatever came of it, nobody is making a store here any more.
+    init::made(dir);
+    made
+}
+
+fn refuse_occupied(dir: &Path) -> Result<()> {
+    if [KEY_NAME, CONFIG_NAME].iter().all(|name| dir.join(name).symlink_metadata().is_err()) {
+        return Ok(());
     }
+    let doing = format!("there is a store in {} already", dir.display());
+    Err(Error::new(ErrorKind::Refused, doing).with_hint("name another folder with --store"))
+}
+
+fn import_locked(dir: &Path, key: &VerifyKey) -> Result<Vec<String>> {
+    refuse_occupied(dir)?;
+    let (path, config_path) = (dir.join(KEY_NAME), dir.join(CONFIG_NAME));
     let config = match key.settings() {
         Some(settings) => Config::from_text(settings, &config_path)?,
         None => Config::default(),
@@ -127,7 +140,6 @@ pub fn import_verifier(dir: &Path, key: &VerifyKey) -> Result<Vec<String>> {
     key::save_text(&path, &key.to_file())?;
     init::make_catalog(dir, Arc::new(key.catalog_key()))?;
     Config::create(&config_path, &config)?;
-    init::made(dir);
     Ok(config.backends.iter().map(|spec| spec.name.clone()).collect())
 }
 
@@ -150,10 +162,18 @@ pub fn read_keys(text: &[u8], path: &Path, passphrase: Option<&PassphraseSource>
 ///
 /// [`ErrorKind::WrongKey`] when the folder has keys or a catalog of another store. What is brought has been exported.
 pub fn import(dir: &Path, brought: BroughtKeys, passphrase: Option<&PassphraseSource>) -> Result<ImportedKeys> {
-    let _lock = match dir.join(CONFIG_NAME).symlink_metadata() {
-        Ok(_) => lock(dir)?,
-        Err(_) => init::lock(dir)?,
-    };
+    if dir.join(CONFIG_NAME).symlink_metadata().is_ok() {
+        let _lock = lock(dir)?;
+        return bring(dir, brought, passphrase);
+    }
+    let _lock = init::lock(dir)?;
+    let imported = bring(dir, brought, passphrase);
+    // Whatever came of it, nobody is making a store here any more.
+    init::made(dir);
+    imported
+}
+
+fn bring(dir: &Path, brought: BroughtKeys, passphrase: Option<&PassphraseSource>) -> Result<ImportedKeys> {
     let path = dir.join(KEY_NAME);
     let catalog_key = Arc::new(brought.keyring.catalog_key());
     refuse_catalog_of_another(dir, &catalog_key)?;
@@ -186,7 +206,6 @@ pub fn import(dir: &Path, brought: BroughtKeys, passphrase: Option<&PassphraseSo
     if let Some(config) = config {
         init::make_catalog(dir, Arc::clone(&catalog_key))?;
         Config::create(&dir.join(CONFIG_NAME), &config)?;
-        init::made(dir);
     }
     match note_exported(dir, keys.key_id, catalog_key) {
         // A catalog that is missing or damaged is made anew, and the reminder with it.

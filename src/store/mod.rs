@@ -1,6 +1,6 @@
 //! A store: what one machine needs to use its backends.
 //!
-//! *What it is.* [`Store`] holds the settings, the master key, the catalog and the registry of backends, and a lock that
+//! *What it is.* [`Store`] holds the settings, the master keys (or a verify-only key), the catalog and the registry of backends, and a lock that
 //! says this process is alive. Making one ([`Store::init`]) and opening one ([`Store::open`]) are here; operations are not.
 //!
 //! *What it knows.* Which files a store has and in which order they are made.
@@ -324,12 +324,12 @@ fn random_bytes<const N: usize>() -> Result<[u8; N]> {
     Ok(bytes)
 }
 
-/// Opens the key off the reactor: a person may be asked, and a passphrase takes its time.
 fn verify_only() -> Error {
     let doing = "this machine has a verify-only key: it checks and repairs, and stores and removes nothing";
     Error::new(ErrorKind::WrongKey, doing).with_hint("do it where the store's own key is")
 }
 
+/// Opens the key off the reactor: a person may be asked, and a passphrase takes its time.
 async fn open_key(dir: &Path, passphrase: Option<PassphraseSource>) -> Result<HeldKey> {
     let path = dir.join(KEY_NAME);
     let opened = tokio::task::spawn_blocking(move || key::open_held(&path, passphrase.as_ref())).await;

@@ -134,8 +134,9 @@ async fn run(store: &Store, controls: &Controls) -> Result<GcReport> {
     surplus::clear(store, &mut report, controls).await?;
     repack::run(store, &sources, &mut report, controls).await?;
     deletes.add_made(delete_pending(store, Which::All, controls).await?);
-    // An object that holds a removed version may be where nobody could look: then the removal stays.
-    if refreshed.unlisted.is_empty() {
+    // An object that holds a removed version may be where nobody could look, or be closed to this machine: then the removal
+    // stays.
+    if refreshed.unlisted.is_empty() && refreshed.locked.is_empty() {
         deletes.add_made(drop_finished(store, &mut report, controls).await?);
     }
     forget_gone(store).await?;

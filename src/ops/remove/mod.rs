@@ -28,12 +28,14 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::{FileName, Index, ObjectKind, Removal, RemovedObject, RemovedShard, RemovedVersion};
 use crate::id::{Geometry, ObjectId, VersionId};
 use crate::store::Store;
-use crate::stripe::Check;
+use crate::stripe::{Check, Seal};
 use parts::removal_parts;
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::time::Instant;
 
+/// How removals are sealed, whatever the seal of what they remove: the names in them are not to be told by removing.
+const REMOVAL_SEAL: Seal = Seal::Key;
 /// How many files of a folder are asked of the catalog at a time.
 const PAGE_FILES: usize = 1000;
 
@@ -270,17 +272,16 @@ pub(in crate::ops) async fn write_removal(
     geometry: Geometry,
     controls: &Controls,
 ) -> Result<Vec<StoredObject>> {
-    let limit = index_allowance(new_object_shape(geometry, store.config().seal)?);
+    let limit = index_allowance(new_object_shape(geometry, REMOVAL_SEAL)?);
     let failures = WriteFailures::default();
     let mut stored = Vec::new();
     for part in removal_parts(removal, limit) {
         let options = ObjectOptions {
             kind: ObjectKind::Removal,
             geometry,
-            seal: store.config().seal,
+            seal: REMOVAL_SEAL,
             recipient: None,
-            // What was put somewhere can be removed there.
-            readable_zone: ReadableZone::Allow,
+            readable_zone: ReadableZone::Refuse,
             check: Check::Parity,
             file: None,
             failures: failures.clone(),

@@ -10,6 +10,7 @@ use crate::id::{Digest, Geometry, ObjectId};
 use crate::store::Store;
 use crate::stripe::{Check, Seal, StripeEncoder, StripeShape};
 use std::sync::Arc;
+use zeroize::Zeroizing;
 
 /// What seals one object.
 #[derive(Debug)]
@@ -25,7 +26,7 @@ enum PartSecret {
     Nothing,
     MasterKey,
     Shared(SharedSecret, Vec<KeyShare>),
-    Recipient(Arc<RecipientKey>, Box<[u8; RECIPIENT_RANDOM_BYTES]>),
+    Recipient(Arc<RecipientKey>, Box<Zeroizing<[u8; RECIPIENT_RANDOM_BYTES]>>),
 }
 
 impl Sealing {
@@ -44,7 +45,8 @@ impl Sealing {
                     Error::new(ErrorKind::Invalid, "sealing to a public key takes one")
                         .with_hint("name its file with --recipient FILE")
                 })?;
-                PartSecret::Recipient(recipient, Box::new(store.random_bytes()?))
+                refuse_foreign(store, &recipient)?;
+                PartSecret::Recipient(recipient, Box::new(Zeroizing::new(store.random_bytes()?)))
             }
         };
         Ok(Self { seal: options.seal, data_key, part })
@@ -104,8 +106,20 @@ impl Sealing {
     }
 }
 
+/// What another store's key opens would be signed by this one, and so trusted by nobody who could open it.
+fn refuse_foreign(store: &Store, recipient: &RecipientKey) -> Result<()> {
+    let is_own = recipient.store() == store.id() && store.access().key(&recipient.key_id()).is_some();
+    if is_own {
+        return Ok(());
+    }
+    let doing =
+        format!("the recipient is of store {}, and this store has no key {}", recipient.store(), recipient.key_id());
+    Err(Error::new(ErrorKind::Invalid, doing).with_hint("`shard key recipient new` makes one of this store"))
+}
+
 fn draw_shares(store: &Store, geometry: Geometry) -> Result<PartSecret> {
-    let random: Vec<_> = (1..geometry.data_shards()).map(|_| store.random_bytes()).collect::<Result<_>>()?;
+    let random: Zeroizing<Vec<_>> =
+        Zeroizing::new((1..geometry.data_shards()).map(|_| store.random_bytes()).collect::<Result<_>>()?);
     let refused = || Error::new(ErrorKind::Invalid, "the secret of an object cannot be shared");
     let (secret, shares) = split_secret(geometry, store.random_bytes()?, &random).ok_or_else(refused)?;
     Ok(PartSecret::Shared(secret, shares))

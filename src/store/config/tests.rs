@@ -229,3 +229,11 @@ fn a_link_and_the_permissions_of_what_it_leads_to_are_kept() {
     assert_eq!(fs::metadata(&path).expect("settings").permissions().mode() & 0o777, 0o640);
     assert_eq!(Config::load(&path).expect("settings").default_level, RedundancyLevel::Minimal);
 }
+
+#[test]
+fn a_seal_to_a_recipient_is_no_setting() {
+    let text = format!("{}\n", text::BEGINNING.replace("seal = \"key\"", "seal = \"recipient\""));
+    let refused = text::parse(&text).expect_err("whom to seal to is not said");
+    assert!(matches!(&refused, Problem::Line { key, .. } if key.as_deref() == Some("seal")), "{refused}");
+    assert!(text::parse(text::BEGINNING).is_ok_and(|config| config.seal == Seal::Key));
+}

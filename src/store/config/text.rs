@@ -44,7 +44,7 @@ const QUOTA_UNITS: [(&str, u64); 8] = [
 struct Written {
     #[serde(default = "default_level", deserialize_with = "level")]
     default_level: RedundancyLevel,
-    #[serde(default = "default_seal")]
+    #[serde(default = "default_seal", deserialize_with = "seal")]
     seal: Seal,
     #[serde(default)]
     backend: Vec<BackendSpec>,
@@ -52,6 +52,14 @@ struct Written {
 
 fn default_level() -> RedundancyLevel {
     Config::default().default_level
+}
+
+/// Whom to seal to is said with each put.
+fn seal<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Seal, D::Error> {
+    match Seal::deserialize(deserializer)? {
+        Seal::Recipient => Err(serde::de::Error::custom("the seal is key, dispersed or none")),
+        seal => Ok(seal),
+    }
 }
 
 fn default_seal() -> Seal {
