@@ -1,6 +1,6 @@
 //! Forward: payload bytes are sealed and become the n blocks of a stripe, with their leaves, checked.
 
-use super::buffer::Buffer;
+use super::buffer::{Buffer, BufferPool};
 use super::layout::StripeShape;
 use crate::codec::{self, ErasureCodec};
 use crate::crypto::{StripeCipher, TAG_BYTES};
@@ -8,7 +8,6 @@ use crate::id::{Digest, ObjectId};
 use crate::merkle::{self, BlockPosition};
 use bytes::Bytes;
 use std::sync::Arc;
-use zeroize::Zeroizing;
 
 /// How thoroughly a stripe is checked before it is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,6 +107,8 @@ pub struct StripeEncoder {
     object: ObjectId,
     check: Check,
     cipher: Option<Arc<StripeCipher>>,
+    /// Where sealed stripes are opened again: memory of their own for each would add up over many threads.
+    opened: BufferPool,
 }
 
 impl StripeEncoder {
@@ -118,7 +119,8 @@ impl StripeEncoder {
 
     /// With a codec that was made already, of the same geometry.
     pub(super) fn with_codec(codec: ErasureCodec, shape: StripeShape, object: ObjectId, check: Check) -> Self {
-        Self { codec, shape, object, check, cipher: None }
+        let opened = BufferPool::new(shape.block_bytes() as usize * shape.geometry().data_shards());
+        Self { codec, shape, object, check, cipher: None, opened }
     }
 
     /// Seals each stripe first. The shape's overhead has to be that of a sealed stripe.
@@ -172,8 +174,10 @@ impl StripeEncoder {
         let Some(cipher) = &self.cipher else {
             return stripe.digest.is_none_or(|read| read.0 == *blake3::hash(sealed).as_bytes());
         };
-        let mut opened = Zeroizing::new(sealed.to_vec());
-        let opens = cipher.open_in_place(stripe.stripe_index, stripe.is_last, &mut opened).is_ok();
+        let mut buffer = self.opened.take();
+        let opened = &mut buffer.as_mut_slice()[..sealed_bytes];
+        opened.copy_from_slice(sealed);
+        let opens = cipher.open_in_place(stripe.stripe_index, stripe.is_last, opened).is_ok();
         let payload = &opened[..sealed_bytes - TAG_BYTES];
         opens && stripe.digest.is_none_or(|read| read.0 == *blake3::hash(payload).as_bytes())
     }

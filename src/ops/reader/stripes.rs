@@ -14,7 +14,7 @@ use std::sync::Arc;
 /// One ranged read takes at most this many bytes of a shard, but at least one block.
 const CHUNK_SHARD_BYTES: u64 = 512 * 1024;
 /// The blocks of one chunk of stripes together are at most this many bytes, but at least one stripe.
-const CHUNK_BYTES: u64 = 4 * 1024 * 1024;
+const CHUNK_BYTES: u64 = 2 * 1024 * 1024;
 
 /// Which blocks of a stripe are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
