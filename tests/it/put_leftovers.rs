@@ -6,9 +6,9 @@ use shard::format::{Index, ObjectKind, Piece, Whole};
 use shard::id::{BackendId, Digest, ObjectId, ProcessId, ShardId, VersionId};
 use shard::ops::Controls;
 use shard::ops::leftovers::{LeftoversReport, clear};
-use shard::ops::writer::{Contents, ObjectOptions, ObjectWriter, ReadableZone, WriteFailures};
+use shard::ops::writer::{Contents, ObjectOptions, ObjectWriter};
 use shard::store::Store;
-use shard::stripe::{Check, Seal};
+use shard::stripe::Seal;
 use std::fs;
 use std::path::PathBuf;
 
@@ -16,17 +16,7 @@ use std::path::PathBuf;
 const DEAD: ProcessId = ProcessId([0xDE; 16]);
 
 fn object_options() -> ObjectOptions {
-    ObjectOptions {
-        kind: ObjectKind::Data,
-        geometry: geometry(2, 3),
-        seal: Seal::Key,
-        recipient: None,
-        readable_zone: ReadableZone::Refuse,
-        check: Check::Parity,
-        file: None,
-        failures: WriteFailures::default(),
-        controls: Controls::default(),
-    }
+    ObjectOptions::new(ObjectKind::Data, geometry(2, 3), Seal::Key)
 }
 
 async fn clear_up(store: &Store) -> LeftoversReport {

@@ -5,9 +5,9 @@ use shard::format::{Index, ObjectKind, Piece, Removal, Whole};
 use shard::id::{Digest, Geometry, ObjectId, VersionId};
 use shard::ops::Controls;
 use shard::ops::recover::{Existing, Naming, RecoverOptions, RecoverOutput, RecoverReport, RecoverWhat, recover};
-use shard::ops::writer::{Contents, ObjectOptions, ObjectWriter, ReadableZone, WriteFailures};
+use shard::ops::writer::{Contents, ObjectOptions, ObjectWriter};
 use shard::store::Store;
-use shard::stripe::{Check, Seal};
+use shard::stripe::Seal;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -115,17 +115,7 @@ impl MadeUp {
 }
 
 fn object_options(kind: ObjectKind, geometry: Geometry) -> ObjectOptions {
-    ObjectOptions {
-        kind,
-        geometry,
-        seal: Seal::Key,
-        recipient: None,
-        readable_zone: ReadableZone::Refuse,
-        check: Check::Parity,
-        file: None,
-        failures: WriteFailures::default(),
-        controls: Controls::default(),
-    }
+    ObjectOptions::new(kind, geometry, Seal::Key)
 }
 
 /// Writes an object of these bytes and this index.

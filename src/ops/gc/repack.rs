@@ -16,11 +16,8 @@ use crate::ops::ingest::{Sources, is_unread};
 use crate::ops::reader::ObjectReader;
 use crate::ops::remove::{most_parity, removed_object, write_removal};
 use crate::ops::verify::verify_object;
-use crate::ops::writer::{
-    Contents, ObjectOptions, ObjectWriter, ReadableZone, StoredObject, WriteFailures, index_allowance, new_object_shape,
-};
+use crate::ops::writer::{Contents, ObjectOptions, ObjectWriter, StoredObject, index_allowance, new_object_shape};
 use crate::store::Store;
-use crate::stripe::Check;
 use crate::stripe::Seal;
 use futures_util::TryStreamExt;
 use serde::Serialize;
@@ -287,17 +284,10 @@ impl Batch {
             return Ok(Written::LeftOut(position, Error::new(ErrorKind::Refused, doing)));
         };
         let manifest = self.thin.first().map(|thin| thin.reader.manifest());
-        let options = ObjectOptions {
-            kind: ObjectKind::Data,
-            geometry: manifest.map_or_else(|| store.config().default_level.geometry(), Manifest::geometry),
-            seal: manifest.map_or(store.config().seal, seal_anew),
-            recipient: None,
-            readable_zone: ReadableZone::Refuse,
-            check: Check::Parity,
-            file: None,
-            failures: WriteFailures::default(),
-            controls: controls.clone(),
-        };
+        let geometry = manifest.map_or_else(|| store.config().default_level.geometry(), Manifest::geometry);
+        let seal = manifest.map_or(store.config().seal, seal_anew);
+        let options =
+            ObjectOptions { controls: controls.clone(), ..ObjectOptions::new(ObjectKind::Data, geometry, seal) };
         let mut writer = match ObjectWriter::begin_as(store, options, id).await {
             Err(error) if error.kind == ErrorKind::Refused => return Ok(Written::LeftOut(0, error)),
             begun => begun?,

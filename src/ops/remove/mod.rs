@@ -20,7 +20,7 @@ pub(in crate::ops) use deletes::{Deletes, Which, delete_pending};
 pub use lost::remove_lost;
 
 use super::writer::{
-    Contents, ObjectOptions, ObjectWriter, ReadableZone, StoredObject, WriteFailures, index_allowance, new_object_shape,
+    Contents, ObjectOptions, ObjectWriter, StoredObject, WriteFailures, index_allowance, new_object_shape,
 };
 use super::{Controls, leftovers};
 use crate::catalog::{Catalog, VersionRecord};
@@ -28,7 +28,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::{FileName, Index, ObjectKind, Removal, RemovedObject, RemovedShard, RemovedVersion};
 use crate::id::{Geometry, ObjectId, VersionId};
 use crate::store::Store;
-use crate::stripe::{Check, Seal};
+use crate::stripe::Seal;
 use parts::removal_parts;
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -277,15 +277,9 @@ pub(in crate::ops) async fn write_removal(
     let mut stored = Vec::new();
     for part in removal_parts(removal, limit) {
         let options = ObjectOptions {
-            kind: ObjectKind::Removal,
-            geometry,
-            seal: REMOVAL_SEAL,
-            recipient: None,
-            readable_zone: ReadableZone::Refuse,
-            check: Check::Parity,
-            file: None,
             failures: failures.clone(),
             controls: controls.clone(),
+            ..ObjectOptions::new(ObjectKind::Removal, geometry, REMOVAL_SEAL)
         };
         let writer = ObjectWriter::begin(store, options).await?;
         let index = Index { pieces: Vec::new(), removal: Some(part) };

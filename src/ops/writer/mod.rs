@@ -80,6 +80,23 @@ pub struct ObjectOptions {
     pub controls: Controls,
 }
 
+impl ObjectOptions {
+    /// An object of pieces of several files, or of none, checked by its parity; nobody hears of it and nothing cancels it.
+    pub fn new(kind: ObjectKind, geometry: Geometry, seal: Seal) -> Self {
+        Self {
+            kind,
+            geometry,
+            seal,
+            recipient: None,
+            readable_zone: ReadableZone::Refuse,
+            check: Check::Parity,
+            file: None,
+            failures: WriteFailures::default(),
+            controls: Controls::default(),
+        }
+    }
+}
+
 /// What an object holds, said when all of it is written.
 #[derive(Debug, Clone, Default)]
 pub struct Contents {

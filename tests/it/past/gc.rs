@@ -7,8 +7,8 @@ use shard::id::{Digest, ProcessId};
 use shard::ops::Controls;
 use shard::ops::gc::GcMode;
 use shard::ops::recover::{Existing, RecoverOptions, RecoverOutput, RecoverWhat, recover};
-use shard::ops::writer::{Contents, ObjectOptions, ObjectWriter, ReadableZone, WriteFailures};
-use shard::stripe::{Check, Seal};
+use shard::ops::writer::{Contents, ObjectOptions, ObjectWriter};
+use shard::stripe::Seal;
 
 #[tokio::test]
 async fn packing_anew_keeps_what_lives_and_frees_the_rest() {
@@ -120,15 +120,8 @@ async fn a_copy_too_many_goes_once_all_shards_are_intact_and_not_before() {
 async fn begin_file(store: &Store, text: &str, hash: Option<Digest>) -> VersionId {
     let version = VersionId(store.random_bytes().expect("bytes"));
     let options = ObjectOptions {
-        kind: ObjectKind::Data,
-        geometry: RedundancyLevel::Personal.geometry(),
-        seal: Seal::Key,
-        recipient: None,
-        readable_zone: ReadableZone::Refuse,
-        check: Check::Parity,
         file: Some((name(text), version)),
-        failures: WriteFailures::default(),
-        controls: Controls::default(),
+        ..ObjectOptions::new(ObjectKind::Data, RedundancyLevel::Personal.geometry(), Seal::Key)
     };
     let mut writer = ObjectWriter::begin(store, options).await.expect("a writer");
     writer.append(&bytes(1, 10_000)).await.expect("written");
@@ -208,17 +201,7 @@ async fn pack_and_die(store: &Store, old: ObjectId, kept: &str) -> ObjectId {
     let old_reader = reader(store, old).await;
     let mut pieces = old_reader.index().await.expect("an index").pieces;
     pieces.retain(|piece| piece.name == name(kept));
-    let options = ObjectOptions {
-        kind: ObjectKind::Data,
-        geometry: RedundancyLevel::Personal.geometry(),
-        seal: Seal::Key,
-        recipient: None,
-        readable_zone: ReadableZone::Refuse,
-        check: Check::Parity,
-        file: None,
-        failures: WriteFailures::default(),
-        controls: Controls::default(),
-    };
+    let options = ObjectOptions::new(ObjectKind::Data, RedundancyLevel::Personal.geometry(), Seal::Key);
     let id = ObjectId((u128::from_be_bytes(old.0) - (1 << 80)).to_be_bytes());
     let mut writer = ObjectWriter::begin_as(store, options, id).await.expect("a writer");
     for piece in &mut pieces {
