@@ -21,6 +21,7 @@ fn draft(payload_bytes: u64) -> ManifestDraft {
         store: key().store_id(),
         object: ObjectId([2; 16]),
         kind: ObjectKind::Data,
+        removes: Vec::new(),
         layout: layout(payload_bytes),
         seal: Seal::None,
         shard_roots: (0..5).map(|byte| Digest([byte; 32])).collect(),

@@ -96,6 +96,7 @@ impl Specimen {
             store: trusted(),
             object,
             kind: ObjectKind::Data,
+            removes: Vec::new(),
             layout,
             seal: Seal::None,
             shard_roots: roots.collect(),
