@@ -70,8 +70,10 @@ impl Catalog {
     /// Takes note that a removal which was only heard of is no more on any backend. What it removed stays removed.
     pub fn end_heard(&mut self, removal: ObjectId) -> Result<()> {
         self.write(|tx| {
-            run(tx, "UPDATE object SET dead = 1 WHERE id = ?1 AND kind = 1", [removal])?;
-            run(tx, "DELETE FROM shard WHERE object = ?1", [removal]).map(drop)
+            if run(tx, "UPDATE object SET dead = 1 WHERE id = ?1 AND kind = 1", [removal])? == 1 {
+                run(tx, "DELETE FROM shard WHERE object = ?1", [removal])?;
+            }
+            Ok(())
         })
     }
 

@@ -1,5 +1,7 @@
 //! Manifests and shard files as an attacker or a bad disk would have them.
 
+mod removes;
+
 use super::manifest::{MAX_PUBLIC_BYTES, MAX_SEALED_BYTES};
 use super::*;
 use crate::crypto::{MasterKey, Signer};

@@ -208,6 +208,10 @@ fn an_object_that_kept_the_zone_limit_keeps_it_when_its_shards_find_places_again
         assert_eq!(places, place(&candidates, &placed, rules), "round {round}: as when it was put");
         assert!(zone_loads(&candidates, &places).values().all(|load| *load <= limit), "round {round}: {places:?}");
         assert!(crowded_zones(&candidates, &places, rules).is_empty(), "round {round}");
+        if round % 20 == 0 {
+            let better = better_places(&candidates, &places, &everywhere(places.len()), rules);
+            assert!(zone_loads(&candidates, &better).values().all(|load| *load <= limit), "round {round}: {better:?}");
+        }
     }
     assert!(kept > REGISTRIES / 4, "{kept} objects kept the limit");
 }

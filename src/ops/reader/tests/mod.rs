@@ -3,6 +3,7 @@
 mod damage;
 mod losses;
 mod manifests;
+mod removals;
 mod sources;
 
 use super::{ObjectReader, ReadError, ShardPlace, gather_manifest};
