@@ -160,7 +160,9 @@ impl Index {
     pub fn check_removal(&self, kind: ObjectKind, removes: &[ObjectId]) -> Result<(), IndexError> {
         let agrees = match (kind, &self.removal) {
             (ObjectKind::Data, None) => removes.is_empty(),
-            (ObjectKind::Removal, Some(removal)) => self.pieces.is_empty() && removal.object_ids().eq(removes.iter().copied()),
+            (ObjectKind::Removal, Some(removal)) => {
+                self.pieces.is_empty() && removal.object_ids().eq(removes.iter().copied())
+            }
             _ => false,
         };
         if agrees { Ok(()) } else { Err(IndexError::Removal) }

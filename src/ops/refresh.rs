@@ -3,6 +3,9 @@
 //! Objects that the catalog does not know are taken in once the write quorum of their shards is there: with fewer, another
 //! machine may be writing them. Shards of known objects that were found in another place are recorded there. Nothing on a
 //! backend is changed, and nothing is forgotten because it was not found.
+//!
+//! A machine without a master key hears of removals by their public part: what they name is left alone wherever it is found,
+//! and a removal that is gone from all backends is over.
 
 use super::Controls;
 use super::ingest::{

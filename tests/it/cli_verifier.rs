@@ -89,7 +89,7 @@ fn what_a_verify_only_machine_moved_is_found_by_the_owner_without_a_rebuild() {
         helper.expect(0, &["backend", "drain", place]);
     }
     let emptied = (1..=3).map(|number| owner.backend(number).join("objects"));
-    assert_eq!(emptied.flat_map(walkdir::WalkDir::new).filter(|file| is_file(file)).count(), 0);
+    assert_eq!(emptied.flat_map(walkdir::WalkDir::new).filter(is_file).count(), 0);
     let recovered = owner.run(&["recover", NAME, "-o", "-"]);
     assert!(matches!(recovered.code, 0 | 3), "{}", recovered.stderr);
     assert_eq!(recovered.stdout, vec![7; 70_000]);

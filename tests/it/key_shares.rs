@@ -82,7 +82,11 @@ async fn an_object_with_every_block_and_too_few_shares_is_lost() {
     let store = world.open().await;
     for mode in MODES {
         let verdict = look(&store, mode).await;
-        assert_eq!((verdict.state, verdict.margin, verdict.backend_margin), (ObjectState::Lost, None, None), "{mode:?}");
+        assert_eq!(
+            (verdict.state, verdict.margin, verdict.backend_margin),
+            (ObjectState::Lost, None, None),
+            "{mode:?}"
+        );
         assert_eq!(count(&verdict, ShardState::Corrupt), 3);
     }
     let report = repair(&store, RepairOptions::default()).await.expect("looked at");

@@ -54,8 +54,12 @@ fn what_no_zone_can_read_stays_so_though_a_shard_then_has_no_place() {
     desk.file("a", &[6; 50_000]);
     desk.run(&["put", "a", "--seal", "dispersed", "--shards", "2/3"]);
     let report = desk.json(0, &["verify"]);
-    let places: Vec<&str> =
-        report["objects"][0]["shards"].as_array().expect("shards").iter().filter_map(|s| s["backend"].as_str()).collect();
+    let places: Vec<&str> = report["objects"][0]["shards"]
+        .as_array()
+        .expect("shards")
+        .iter()
+        .filter_map(|s| s["backend"].as_str())
+        .collect();
     let zone = |place: &str| place[1..].parse::<usize>().expect("a number") / 2;
     // All places of one zone are lost: the others must not get its shard, for each of them has one.
     let lost: Vec<String> = (2..=7).filter(|number| number / 2 == zone(places[0])).map(|n| format!("p{n}")).collect();

@@ -10,7 +10,8 @@
 //! *Invariants.* Copy → commit → removal → delete: what lives is durable in its new object before the old one is named in a
 //! removal. Nothing goes because it seems unknown or absent: an object is emptied only by what its own index says, read
 //! again. A version that a living process is putting, or another machine began, stays. A finished removal stays for
-//! [`REMOVAL_ROUNDS`] more, so that there are never more of them than these rounds finished.
+//! [`REMOVAL_ROUNDS`] more, so that there are never more of them than these rounds finished. A machine without a master key
+//! clears up what it wrote itself, and copies too many; the rest is the owner's.
 
 mod repack;
 mod surplus;
@@ -137,7 +138,7 @@ async fn run(store: &Store, controls: &Controls) -> Result<GcReport> {
     surplus::clear(store, &mut report, controls).await?;
     // To pack anew takes a signer, and to end a removal, to have read all of what it names.
     if !has_keys {
-        return Ok(conclude(store, report, deletes));
+        return Ok(conclude(store, report, &deletes));
     }
     repack::run(store, &sources, &mut report, controls).await?;
     deletes.add_made(delete_pending(store, Which::All, controls).await?);
@@ -147,10 +148,10 @@ async fn run(store: &Store, controls: &Controls) -> Result<GcReport> {
         deletes.add_made(drop_finished(store, &mut report, controls).await?);
     }
     forget_gone(store).await?;
-    Ok(conclude(store, report, deletes))
+    Ok(conclude(store, report, &deletes))
 }
 
-fn conclude(store: &Store, mut report: GcReport, deletes: Deletes) -> GcReport {
+fn conclude(store: &Store, mut report: GcReport, deletes: &Deletes) -> GcReport {
     report.shards_deleted += deletes.shards;
     report.bytes_freed += deletes.bytes;
     report.waiting = deletes.waiting(store);

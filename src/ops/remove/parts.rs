@@ -1,8 +1,8 @@
 //! A removal that is too long for one index, cut into several.
 
+use crate::format::MAX_REMOVED_OBJECTS;
 use crate::format::Removal;
 use crate::format::index::MAX_INDEX_PIECES;
-use crate::format::MAX_REMOVED_OBJECTS;
 use serde::Serialize;
 
 /// What the JSON around the lists of a removal takes, generously.

@@ -45,7 +45,8 @@ pub(super) async fn finish(writer: ObjectWriter<'_>, contents: Contents, index_b
     let (index_offset, created_ns, data_key) = (payload_bytes - index_bytes, store.now_ns(), sealing.data_key());
     let sealed = SealedPart { index_offset, index_bytes, created_ns, data_key };
     let removes = contents.index.removal.iter().flat_map(Removal::object_ids).collect();
-    let manifest = match sign(store, (object, options.kind, removes), (shape, payload_bytes), (&sealing, sealed, roots)) {
+    let manifest = match sign(store, (object, options.kind, removes), (shape, payload_bytes), (&sealing, sealed, roots))
+    {
         Ok(manifest) => manifest,
         Err(error) => {
             lines.give_up().await;
@@ -72,8 +73,18 @@ fn sign(
     let (store_id, key_id) = (store.id(), sealing.key_id(store)?);
     let signed = Layout::new(shape, payload_bytes).map_err(format::ManifestError::from).and_then(|layout| {
         let (seal, share_digests) = (sealing.seal(), sealing.share_digests(object));
-        let draft =
-            ManifestDraft { store: store_id, object, kind, removes, layout, seal, shard_roots, share_digests, key_id, sealed };
+        let draft = ManifestDraft {
+            store: store_id,
+            object,
+            kind,
+            removes,
+            layout,
+            seal,
+            shard_roots,
+            share_digests,
+            key_id,
+            sealed,
+        };
         Manifest::sign(draft, sealer, signer)
     });
     signed.map_err(|error| Error::new(ErrorKind::Invalid, "the object's manifest cannot be made").with_source(error))

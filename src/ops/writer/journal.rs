@@ -161,7 +161,8 @@ fn zone_limit(options: &ObjectOptions) -> Result<Option<usize>> {
         (Some(0), _) => {
             let (geometry, seal) = (options.geometry, options.seal);
             let doing = format!("at {geometry} each shard alone opens what is sealed with {seal}");
-            Err(Error::new(ErrorKind::Refused, doing).with_hint("choose a level with two data shards or more, or another seal"))
+            Err(Error::new(ErrorKind::Refused, doing)
+                .with_hint("choose a level with two data shards or more, or another seal"))
         }
         (_, ReadableZone::Allow) => Ok(None),
         (limit, ReadableZone::Refuse) => Ok(limit),
