@@ -55,10 +55,10 @@
 //! | What can be recovered is decided stripe by stripe. | `every_shard_damaged_in_another_stripe_costs_nothing` · `an_object_whose_every_shard_is_damaged_in_another_stripe_is_made_whole_in_place` |
 //! | A stripe that changed in memory after it was read is not written. | `a_full_check_finds_a_change_made_after_reading_and_a_parity_check_cannot` |
 //! | On a backend a shard appears whole or not at all, and is never replaced by chance. | `clause_01_a_shard_appears_whole_or_not_at_all` · `clause_03_create_never_replaces` |
-//! | No zone gets more shards than may be lost, while that is possible. | `what_is_placed_stays_and_a_zone_limit_is_never_exceeded` |
+//! | No zone gets more shards than may be lost, while that is possible. | `what_is_placed_stays_and_a_zone_limit_is_never_exceeded` · `an_object_that_kept_the_zone_limit_keeps_it_when_its_shards_find_places_again` |
 //! | Unreachable is not missing, and an unmounted folder is not an empty one. | `what_is_unreachable_is_not_missing_and_may_make_up_for_what_is` · `a_missing_root_is_unreachable_and_not_empty` |
 //! | A file exists from the commit of its final piece on, whole. | `a_file_exists_from_the_commit_of_its_final_piece_on` |
-//! | What was removed does not come back with an old backend. | `a_dead_object_does_not_come_back_with_a_backend_that_has_its_shards` |
+//! | What was removed does not come back with an old backend. | `a_dead_object_does_not_come_back_with_a_backend_that_has_its_shards` · `what_was_removed_is_neither_lost_nor_brought_back_by_a_backend_that_comes_back` |
 //! | What is known follows from what was committed, in any order and on any machine; versions that do not know each other are both shown. | `what_is_known_follows_from_what_was_committed_and_not_from_the_order` · `heads_that_do_not_know_each_other_are_both_shown_newest_first` |
 //! | A stored name leads nowhere out of its folder. | `a_name_cannot_lead_out_of_its_folder` |
 //! | A copy of the catalog tells no name, size, time or hash of a file, and what is sealed in it opens in its own row alone. | `a_copied_catalog_tells_nothing_after_put_overwrite_remove_and_rebuild` · `what_is_sealed_opens_in_its_own_row_alone` |

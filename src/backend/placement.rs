@@ -15,7 +15,7 @@ mod tests;
 
 use super::Zone;
 use spread::Spread;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A backend as placement sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +61,38 @@ pub fn place(candidates: &[Candidate], placed: &[Option<usize>], rules: Placemen
     let mut spread = Spread::of(candidates, placed, rules);
     homeless.iter().for_each(|shard| spread.settle(*shard));
     spread.improved(&homeless).into_places()
+}
+
+/// Finds a place for every shard that has none, of an object that was placed before.
+///
+/// `before` is where each shard was, be that place lost or not. It is as in [`place`], but the zone limit binds only as far
+/// as it keeps things from getting worse. Where it leaves a shard no place, and some zone had more than the limit before,
+/// the shard goes to the emptiest place in a zone that has no more then than it had, or else to the emptiest there is. An
+/// object that kept the limit keeps it.
+pub fn place_again(
+    candidates: &[Candidate],
+    placed: &[Option<usize>],
+    before: &[Option<usize>],
+    rules: PlacementRules,
+) -> Vec<Option<usize>> {
+    let places = place(candidates, placed, rules);
+    let had = Spread::of(candidates, before, rules);
+    if had.keeps_limit() {
+        return places;
+    }
+    let homeless: Vec<usize> = (0..places.len()).filter(|shard| places[*shard].is_none()).collect();
+    let mut spread = Spread::of(candidates, &places, rules);
+    homeless.into_iter().for_each(|shard| spread.settle_beyond(shard, &had));
+    spread.into_places()
+}
+
+/// The zones that have more of the shards than the limit.
+pub fn crowded_zones<'a>(
+    candidates: &'a [Candidate],
+    placed: &[Option<usize>],
+    rules: PlacementRules,
+) -> BTreeSet<&'a Zone> {
+    Spread::of(candidates, placed, rules).crowded_zones()
 }
 
 /// Strictly better places for some of the shards in `movable`, where there are any: those shards are misplaced.

@@ -25,7 +25,7 @@ impl Catalog {
     }
 }
 
-fn take_in(tx: &Transaction<'_>, key: &CatalogKey, commit: &Commit) -> Result<(), Fault> {
+pub(super) fn take_in(tx: &Transaction<'_>, key: &CatalogKey, commit: &Commit) -> Result<(), Fault> {
     let object = commit.object.id;
     let is_dead = insert_object(tx, &commit.object)?;
     for shard in &commit.shards {

@@ -1,9 +1,9 @@
 //! Removals: what they name is dead, its shards wait for deletion, and one of which everything is gone may go itself.
 
 use super::column::{Count, all, first, row_limit, run, value};
-use super::commit::{know_version, versions_in};
+use super::commit::{know_version, take_in, versions_in};
 use super::error::{Error, Fault, Result};
-use super::record::PendingDelete;
+use super::record::{Commit, PendingDelete};
 use super::sealed::Tag;
 use super::{Catalog, folder, heads, place};
 use crate::crypto::CatalogKey;
@@ -40,6 +40,41 @@ impl Catalog {
         let (object, index, backend) = (after.map(|d| d.object), after.map(|d| d.index), after.map(|d| d.backend));
         let read = |row: &Row<'_>| Ok(PendingDelete { object: row.get(0)?, index: row.get(1)?, backend: row.get(2)? });
         self.read(|tx| all(tx, sql, params![object, index, backend, row_limit(limit)], read))
+    }
+
+    /// Whether a removal names this object, known or not.
+    pub fn is_removed(&self, object: ObjectId) -> Result<bool> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM removed_object WHERE object = ?1)";
+        self.read(|tx| value(tx, sql, [object]))
+    }
+
+    /// Takes in a removal that cannot be opened here, by what its public part says: that these objects are removed.
+    ///
+    /// They are forgotten, and nothing of them waits for deletion: that is for those who can open it.
+    pub fn commit_heard(&mut self, commit: &Commit, removes: &[ObjectId]) -> Result<()> {
+        let (key, removal) = (Arc::clone(&self.key), commit.object.id);
+        self.write(|tx| {
+            run(tx, "UPDATE object SET dead = 0 WHERE id = ?1 AND kind = 1", [removal])?;
+            take_in(tx, &key, commit)?;
+            let mut touched = BTreeSet::new();
+            for object in removes {
+                let sql = "INSERT INTO removed_object (object, removal) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
+                run(tx, sql, params![object, removal])?;
+                touched.extend(forget(tx, *object)?);
+            }
+            forget_versions(tx, &touched)?;
+            heads::settle(tx, &key, &touched)
+        })
+    }
+
+    /// Takes note that a removal which was only heard of is no more on any backend. What it removed stays removed.
+    pub fn end_heard(&mut self, removal: ObjectId) -> Result<()> {
+        self.write(|tx| {
+            if run(tx, "UPDATE object SET dead = 1 WHERE id = ?1 AND kind = 1", [removal])? == 1 {
+                run(tx, "DELETE FROM shard WHERE object = ?1", [removal])?;
+            }
+            Ok(())
+        })
     }
 
     /// How many shards of an object are to be deleted.
@@ -114,10 +149,7 @@ impl Catalog {
     pub fn forget_object(&mut self, object: ObjectId) -> Result<()> {
         let key = Arc::clone(&self.key);
         self.write(|tx| {
-            let mut touched: BTreeSet<VersionId> = versions_in(tx, object)?.into_iter().collect();
-            let named = "SELECT version FROM removed_version WHERE removal = ?1";
-            touched.extend(all(tx, named, [object], |row| row.get::<_, VersionId>(0))?);
-            run(tx, "DELETE FROM object WHERE id = ?1", [object])?;
+            let touched = forget(tx, object)?;
             forget_versions(tx, &touched)?;
             heads::settle(tx, &key, &touched)
         })
@@ -176,6 +208,15 @@ fn apply_to_object(tx: &Transaction<'_>, removal: ObjectId, removed: &RemovedObj
         }
     }
     Ok(())
+}
+
+/// Forgets an object; says which versions it had to do with.
+fn forget(tx: &Transaction<'_>, object: ObjectId) -> Result<BTreeSet<VersionId>, Fault> {
+    let mut touched: BTreeSet<VersionId> = versions_in(tx, object)?.into_iter().collect();
+    let named = "SELECT version FROM removed_version WHERE removal = ?1";
+    touched.extend(all(tx, named, [object], |row| row.get::<_, VersionId>(0))?);
+    run(tx, "DELETE FROM object WHERE id = ?1", [object])?;
+    Ok(touched)
 }
 
 /// Deletes the versions of which nothing is left, and the removed ones that nothing needs any more.

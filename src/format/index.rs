@@ -1,5 +1,6 @@
 //! The index at the end of an object's payload: which piece of which file version is where, and what was removed.
 
+use super::manifest::ObjectKind;
 use super::name::FileName;
 use crate::id::{BackendId, Digest, ObjectId, VersionId};
 use serde::{Deserialize, Serialize};
@@ -103,6 +104,13 @@ pub struct RemovedShard {
     pub backend: BackendId,
 }
 
+impl Removal {
+    /// The objects that it names, in order.
+    pub fn object_ids(&self) -> impl Iterator<Item = ObjectId> + '_ {
+        self.objects.iter().map(|removed| removed.object)
+    }
+}
+
 /// Why bytes are not an index.
 #[derive(Debug, thiserror::Error)]
 pub enum IndexError {
@@ -121,6 +129,9 @@ pub enum IndexError {
     /// Not the JSON it should be.
     #[error("the index is not what the format says")]
     Json(#[from] serde_json::Error),
+    /// What it says of removals is not what the manifest says.
+    #[error("the index and the signed manifest do not agree on what is removed")]
+    Removal,
     /// A piece that is not within the payload.
     #[error("piece {ordinal} of version {version} is not inside the payload")]
     Outside {
@@ -142,6 +153,19 @@ impl Index {
             return Err(IndexError::TooLarge { bytes: bytes.len() as u64 });
         }
         Ok(bytes)
+    }
+
+    /// That it says of removals what the manifest of its object does: what is removed is named in both, in one order, and by
+    /// removals alone.
+    pub fn check_removal(&self, kind: ObjectKind, removes: &[ObjectId]) -> Result<(), IndexError> {
+        let agrees = match (kind, &self.removal) {
+            (ObjectKind::Data, None) => removes.is_empty(),
+            (ObjectKind::Removal, Some(removal)) => {
+                self.pieces.is_empty() && removal.object_ids().eq(removes.iter().copied())
+            }
+            _ => false,
+        };
+        if agrees { Ok(()) } else { Err(IndexError::Removal) }
     }
 
     /// Reads stored bytes; `content_bytes` is where the index begins, and every piece must end before it.

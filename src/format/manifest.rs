@@ -1,5 +1,7 @@
 //! The manifest: what an object is, signed. A copy ends every shard.
 
+mod data_key_text;
+
 use crate::crypto::{
     AccessKeys, Certificate, DataKey, KeyShare, MasterKey, OpenError, PublicKey, RECIPIENT_RANDOM_BYTES, RecipientKey,
     Role, SealContext, SharedSecret, Signature, Signer, StripeCipher,
@@ -14,6 +16,8 @@ use zeroize::Zeroizing;
 pub const MAX_PUBLIC_BYTES: u64 = 64 * 1024;
 /// A sealed part is at most this many bytes.
 pub const MAX_SEALED_BYTES: u64 = 4 * 1024;
+/// A removal names at most this many objects, so that their ids and the roots of the most shards fit into a public part.
+pub const MAX_REMOVED_OBJECTS: usize = 512;
 /// The code that every object of format 1 is made with, in words, for whoever reads this in twenty years.
 pub const CODE: &str = "reed-solomon gf(2^8)/0x11d systematic vandermonde";
 
@@ -42,6 +46,8 @@ struct PublicPart {
     store: StoreId,
     object: ObjectId,
     kind: ObjectKind,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    removes: Vec<ObjectId>,
     code: String,
     data_shards: u8,
     total_shards: u8,
@@ -194,6 +200,9 @@ pub struct ManifestDraft {
     pub object: ObjectId,
     /// What it is for.
     pub kind: ObjectKind,
+    /// The objects that a removal removes, for those who cannot open it; at most [`MAX_REMOVED_OBJECTS`], in the order of its
+    /// index.
+    pub removes: Vec<ObjectId>,
     /// Its layout.
     pub layout: Layout,
     /// How its stripes are sealed.
@@ -230,6 +239,7 @@ impl Manifest {
             store: draft.store,
             object: draft.object,
             kind: draft.kind,
+            removes: draft.removes,
             code: CODE.to_owned(),
             data_shards: geometry.data_shards() as u8,
             total_shards: geometry.total_shards() as u8,
@@ -305,6 +315,11 @@ impl Manifest {
     /// What it is for.
     pub fn kind(&self) -> ObjectKind {
         self.public.kind
+    }
+
+    /// The objects that it removes: none, unless it is of a removal.
+    pub fn removes(&self) -> &[ObjectId] {
+        &self.public.removes
     }
 
     /// Where its bytes lie.
@@ -415,26 +430,6 @@ impl ManifestDraft {
     }
 }
 
-/// A data key as hexadecimal text.
-mod data_key_text {
-    use super::{DataKey, Zeroizing};
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(key: &Option<DataKey>, serializer: S) -> Result<S::Ok, S::Error> {
-        match key {
-            Some(key) => serializer.serialize_some(Zeroizing::new(hex::encode(key.as_bytes())).as_str()),
-            None => serializer.serialize_none(),
-        }
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<DataKey>, D::Error> {
-        let text = Zeroizing::new(String::deserialize(deserializer)?);
-        let mut bytes = Zeroizing::new([0; 32]);
-        hex::decode_to_slice(text.as_bytes(), bytes.as_mut_slice()).map_err(serde::de::Error::custom)?;
-        Ok(Some(DataKey::from_bytes(*bytes)))
-    }
-}
-
 impl PublicPart {
     /// What the signer may do in this store; `None` where the store does not vouch for it.
     fn role_in(&self, store: &StoreId) -> Option<Role> {
@@ -455,7 +450,10 @@ impl PublicPart {
             .map_err(|_| ManifestError::Contradiction)?;
         let shape = StripeShape::new(geometry, self.block_bytes, self.seal.overhead_bytes())?;
         let layout = Layout::new(shape, self.payload_bytes)?;
-        let agrees = layout.stripe_count() == self.stripes
+        let removes_rightly = self.removes.is_empty() || self.kind == ObjectKind::Removal;
+        let agrees = removes_rightly
+            && self.removes.len() <= MAX_REMOVED_OBJECTS
+            && layout.stripe_count() == self.stripes
             && self.shard_roots.len() == geometry.total_shards()
             && self.share_digests.len() == self.seal.share_count(geometry)
             && self.compute_object_root(geometry)? == self.object_root;

@@ -29,8 +29,8 @@ mod trailer;
 pub use header::{FORMAT_VERSION, HEADER_BYTES, Header, HeaderError, MAGIC};
 pub use index::{Index, IndexError, Piece, Removal, RemovedObject, RemovedShard, RemovedVersion, Whole};
 pub use manifest::{
-    CODE, MAX_PUBLIC_BYTES, MAX_SEALED_BYTES, Manifest, ManifestBytes, ManifestDraft, ManifestError, ObjectKind,
-    PartOpener, PartSealer, SealedPart, seal_context,
+    CODE, MAX_PUBLIC_BYTES, MAX_REMOVED_OBJECTS, MAX_SEALED_BYTES, Manifest, ManifestBytes, ManifestDraft,
+    ManifestError, ObjectKind, PartOpener, PartSealer, SealedPart, seal_context,
 };
 pub use name::{FileName, MAX_NAME_BYTES, MAX_PART_BYTES, NameError};
 pub use shard_file::{

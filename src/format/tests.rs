@@ -1,5 +1,7 @@
 //! Manifests and shard files as an attacker or a bad disk would have them.
 
+mod removes;
+
 use super::manifest::{MAX_PUBLIC_BYTES, MAX_SEALED_BYTES};
 use super::*;
 use crate::crypto::{MasterKey, Signer};
@@ -21,6 +23,7 @@ fn draft(payload_bytes: u64) -> ManifestDraft {
         store: key().store_id(),
         object: ObjectId([2; 16]),
         kind: ObjectKind::Data,
+        removes: Vec::new(),
         layout: layout(payload_bytes),
         seal: Seal::None,
         shard_roots: (0..5).map(|byte| Digest([byte; 32])).collect(),

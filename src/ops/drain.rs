@@ -5,7 +5,7 @@
 
 use super::examine::{self, Depth, Examination, Subject};
 use super::rebuild::MAINTENANCE;
-use super::repair::{Carried, Plan, Work, forgive, name_of};
+use super::repair::{Carried, Plan, Task, Work, crowded_zone, forgive, name_of};
 use super::verify::record;
 use super::writer::{WriteFailures, clear_place};
 use super::{Controls, leftovers};
@@ -57,6 +57,9 @@ pub struct MovedShard {
     pub index: u8,
     /// The backend it is on now.
     pub to: String,
+    /// The zone of that backend, where no other took the shard and it has more of the object's shards now than the seal
+    /// allows to one zone.
+    pub crowded_zone: Option<String>,
 }
 
 /// A shard that could not be moved.
@@ -124,7 +127,7 @@ async fn clear_object(work: &Work<'_>, object: ObjectId, report: &mut DrainRepor
     // Each round fails at least one backend more, or is the last.
     for _ in 0..=store.registry().len() {
         let Some((seen, plan)) = plan(work, object, report).await? else { return Ok(()) };
-        stuck = plan.homeless.iter().map(|index| stuck_shard(object, *index, "no other backend takes it")).collect();
+        stuck = plan.homeless.iter().map(|index| stuck_shard(object, *index, plan.homeless_why)).collect();
         if plan.is_empty() {
             stuck.extend(unplanned(&seen, backend, &plan));
             break;
@@ -180,8 +183,13 @@ fn stuck_shard(object: ObjectId, index: u8, reason: &str) -> StuckShard {
 impl DrainReport {
     fn add(&mut self, work: &Work<'_>, object: ObjectId, carried: &Carried) {
         let registry = work.store.registry();
-        let moved = carried.done.iter();
-        self.moved.extend(moved.map(|task| MovedShard { object, index: task.index, to: name_of(registry, task.to) }));
+        let moved = |task: &Task| MovedShard {
+            object,
+            index: task.index,
+            to: name_of(registry, task.to),
+            crowded_zone: crowded_zone(registry, task),
+        };
+        self.moved.extend(carried.done.iter().map(moved));
         self.bytes_read += carried.bytes_read;
         self.bytes_written += carried.bytes_written;
     }

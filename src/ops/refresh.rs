@@ -3,6 +3,9 @@
 //! Objects that the catalog does not know are taken in once the write quorum of their shards is there: with fewer, another
 //! machine may be writing them. Shards of known objects that were found in another place are recorded there. Nothing on a
 //! backend is changed, and nothing is forgotten because it was not found.
+//!
+//! A machine without a master key hears of removals by their public part: what they name is left alone wherever it is found,
+//! and a removal that is gone from all backends is over.
 
 use super::Controls;
 use super::ingest::{
@@ -14,12 +17,14 @@ use crate::backend::ErrorKind as BackendErrorKind;
 use crate::catalog::{
     self, Catalog, CheckRecord, JournalEntry, ObjectKind, ObjectState, Purpose, ShardRecord, ShardState,
 };
+use crate::crypto::AccessKeys;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Manifest;
 use crate::id::{BackendId, ObjectId, ShardId};
 use crate::store::Store;
 use serde::Serialize;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// How many objects are looked up in the catalog at a time.
@@ -117,6 +122,7 @@ pub(in crate::ops) async fn refresh_known(
     let absent = std::mem::take(&mut refresh.absent);
     if refresh.report.unlisted.is_empty() {
         refresh.report.vanished = refresh.still_absent(absent, controls).await?;
+        refresh.end_heard().await?;
         refresh.report.lost = refresh.record_lost().await?;
     }
     let mut report = refresh.report;
@@ -156,6 +162,8 @@ enum Known {
     Unread,
     /// That it is removed.
     Dead,
+    /// That it is removed, as was heard here: its shards are for the owner to delete.
+    LeftToOwner,
     /// That it lives: its manifest, its recorded places, and those whose deletes wait.
     Live(Box<Manifest>, Vec<ShardRecord>, BTreeSet<(u8, BackendId)>),
 }
@@ -166,18 +174,18 @@ impl Refresh<'_> {
             let shown = batch.iter().map(|found| found.object).collect();
             self.note_absent(&shown, Some(last)).await?;
         }
-        let (objects, trusted) = (batch.iter().map(|found| found.object).collect::<Vec<_>>(), self.store.id());
+        let objects = batch.iter().map(|found| found.object).collect::<Vec<_>>();
         let journals = self.store.catalog(|catalog| catalog.journals()).await?;
-        let busy = being_put(self.store, &journals);
+        let (busy, keys) = (being_put(self.store, &journals), Arc::clone(self.store.access()));
         let known = self
             .store
             .catalog(move |catalog| {
-                objects.iter().map(|object| look_up(catalog, *object, &busy, &trusted)).collect::<Result<Vec<_>, _>>()
+                objects.iter().map(|object| look_up(catalog, *object, &busy, &keys)).collect::<Result<Vec<_>, _>>()
             })
             .await?;
         for (found, known) in batch.into_iter().zip(known) {
             match known {
-                Known::Busy => {}
+                Known::Busy | Known::LeftToOwner => {}
                 Known::Unknown => {
                     let needed = |manifest: &Manifest| manifest.geometry().write_quorum();
                     self.take_in(found, needed, controls).await?;
@@ -233,6 +241,26 @@ impl Refresh<'_> {
         Ok(vanished)
     }
 
+    /// On a machine that only hears of removals, one that vanished is over: its owner saw to the end of what it names.
+    async fn end_heard(&mut self) -> Result<()> {
+        if self.store.access().keyring().is_some() {
+            return Ok(());
+        }
+        let vanished = std::mem::take(&mut self.report.vanished);
+        let end = |catalog: &mut Catalog| {
+            let mut data = Vec::new();
+            for object in vanished {
+                match catalog.object(object)? {
+                    Some(record) if record.kind == ObjectKind::Removal => catalog.end_heard(object)?,
+                    _ => data.push(object),
+                }
+            }
+            Ok(data)
+        };
+        self.report.vanished = self.store.catalog(end).await?;
+        Ok(())
+    }
+
     /// Records that nothing is left of what vanished; a removal said what it had to say.
     async fn record_lost(&self) -> Result<Vec<ObjectId>> {
         let (vanished, when_ns) = (self.report.vanished.clone(), self.store.now_ns());
@@ -267,8 +295,9 @@ impl Refresh<'_> {
         self.report.bytes_read += read.bytes_read;
         controls.bytes(read.bytes_read);
         let ReadObject { manifest, index, .. } = &read;
-        let is_closed = index.as_ref().is_err_and(|error| error.kind() == ErrorKind::WrongKey);
-        if is_closed && !self.store.is_verify_only() {
+        let is_closed = read.is_closed();
+        let is_locked = index.as_ref().is_err_and(|error| error.kind() == ErrorKind::WrongKey);
+        if is_locked && !is_closed {
             self.report.locked.push(found.object);
             return Ok(());
         }
@@ -371,16 +400,22 @@ fn look_up(
     catalog: &Catalog,
     object: ObjectId,
     busy: &BTreeSet<ObjectId>,
-    trusted: &crate::id::StoreId,
+    keys: &AccessKeys,
 ) -> catalog::Result<Known> {
     if busy.contains(&object) {
         return Ok(Known::Busy);
     }
+    let hears = keys.keyring().is_none();
+    if hears && catalog.is_removed(object)? {
+        return Ok(Known::LeftToOwner);
+    }
     let Some(record) = catalog.object(object)? else { return Ok(Known::Unknown) };
     if !catalog.object_is_live(object)? {
-        return Ok(Known::Dead);
+        // A removal that had gone from all backends and is there again has something to say still.
+        let is_heard = hears && record.kind == ObjectKind::Removal;
+        return Ok(if is_heard { Known::Unknown } else { Known::Dead });
     }
-    let (Ok(manifest), false) = (record.manifest(trusted), is_unread(catalog, object)?) else {
+    let (Ok(manifest), false) = (record.manifest(&keys.store_id()), is_unread(catalog, object)?) else {
         return Ok(Known::Unread);
     };
     let pending = catalog.waiting_places(object)?.into_iter().collect();

@@ -57,6 +57,57 @@ fn a_verify_only_machine_repairs_bit_for_bit_and_the_owner_finds_it_so() {
 }
 
 #[test]
+fn a_verify_only_machine_makes_shards_of_every_kind_again_bit_for_bit() {
+    let (owner, helper) = owner_and_helper();
+    owner.expect(0, &["key", "recipient", "new", "-o", "me.recipient"]);
+    owner.file("to me", &[9; 40_000]);
+    owner.expect(0, &["put", "to me", "--recipient", "me.recipient"]);
+    owner.file("scattered", &[8; 30_000]);
+    owner.run(&["put", "scattered", "--seal", "dispersed", "--allow-readable-zone"]);
+    owner.expect(0, &["remove", "later"]);
+    assert_eq!(helper.json(0, &["catalog", "refresh"])["objects"], 3);
+    let whole = shards(&owner);
+    assert_eq!(whole.len(), 4 * 5, "two files, a removal, and the first");
+    let index = |path: &Path| path.file_stem().and_then(|stem| stem.to_str()).map(|stem| stem[33..].to_owned());
+    for lost in [["0", "4"], ["1", "2"], ["3", "0"]] {
+        for path in whole.keys().filter(|path| index(path).is_some_and(|index| lost.contains(&index.as_str()))) {
+            fs::remove_file(path).expect("removed");
+        }
+        assert_eq!(shards(&owner).len(), 4 * 3);
+        assert_eq!(helper.run(&["verify"]).code, 3);
+        helper.expect(0, &["repair"]);
+        assert!(shards(&owner) == whole, "{lost:?}");
+    }
+    owner.expect(0, &["verify"]);
+}
+
+#[test]
+fn what_a_verify_only_machine_moved_is_found_by_the_owner_without_a_rebuild() {
+    let (owner, helper) = owner_and_helper();
+    // Of each object only two shards are where the owner has them, and three are needed.
+    for place in ["local-1", "local-2", "local-3"] {
+        helper.expect(0, &["backend", "drain", place]);
+    }
+    let emptied = (1..=3).map(|number| owner.backend(number).join("objects"));
+    assert_eq!(emptied.flat_map(walkdir::WalkDir::new).filter(is_file).count(), 0);
+    let recovered = owner.run(&["recover", NAME, "-o", "-"]);
+    assert!(matches!(recovered.code, 0 | 3), "{}", recovered.stderr);
+    assert_eq!(recovered.stdout, vec![7; 70_000]);
+    let verified = owner.json(3, &["verify"]);
+    for object in verified["objects"].as_array().expect("objects") {
+        let found = object["shards"].as_array().expect("shards").iter();
+        let states: Vec<&str> = found.filter_map(|shard| shard["state"].as_str()).collect();
+        assert!(states.len() == 5 && states.iter().all(|state| matches!(*state, "ok" | "misplaced")), "{states:?}");
+    }
+    owner.expect(0, &["repair"]);
+    owner.expect(0, &["verify"]);
+}
+
+fn is_file(entry: &walkdir::Result<walkdir::DirEntry>) -> bool {
+    entry.as_ref().is_ok_and(|entry| entry.file_type().is_file())
+}
+
+#[test]
 fn a_verify_only_machine_calls_a_garbled_sealed_part_and_a_stripped_signature_damage() {
     let (owner, helper) = owner_and_helper();
     let whole = shards(&owner);

@@ -223,6 +223,7 @@ impl ObjectInput {
             store: key.store_id(),
             object: self.id,
             kind: if self.removal.is_some() { ObjectKind::Removal } else { ObjectKind::Data },
+            removes: self.removal.iter().flat_map(Removal::object_ids).collect(),
             layout: Layout::new(self.shape(), payload_bytes).expect("a layout"),
             seal: self.seal,
             shard_roots: roots,

@@ -1,7 +1,8 @@
 //! One object's shards on their places, and how they are moved to where less can be lost.
 
 use super::{Candidate, PlacementRules, Worth, margin_of_loads};
-use std::collections::BTreeMap;
+use crate::backend::Zone;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What is spread evenly before the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +63,27 @@ impl<'a> Spread<'a> {
     pub(super) fn settle(&mut self, shard: usize) {
         let place = self.emptiest(First::Backends, self.highest_cap());
         self.set(shard, place);
+    }
+
+    /// Gives a shard that the zone limit leaves no place the emptiest one in a zone that has no more then than it `had`, or
+    /// else the emptiest of all.
+    pub(super) fn settle_beyond(&mut self, shard: usize, had: &Self) {
+        let no_worse = |zone: usize| self.in_zone[zone] < had.in_zone[zone].max(self.highest_cap());
+        let place = self.emptiest_where(First::Backends, no_worse);
+        let place = place.or_else(|| self.emptiest_where(First::Backends, |_| true));
+        self.set(shard, place);
+    }
+
+    /// Whether no zone has more than the limit.
+    pub(super) fn keeps_limit(&self) -> bool {
+        self.in_zone.iter().all(|load| *load <= self.highest_cap())
+    }
+
+    /// The zones that have more than the limit.
+    pub(super) fn crowded_zones(&self) -> BTreeSet<&'a Zone> {
+        let zones = self.candidates.iter().zip(&self.zone_of);
+        let crowded = zones.filter(|(_, zone)| self.in_zone[**zone] > self.highest_cap());
+        crowded.map(|(candidate, _)| &candidate.zone).collect()
     }
 
     /// With the shards that may move where they raise the margins, and no other shard moved.
@@ -203,12 +225,17 @@ impl<'a> Spread<'a> {
 
     /// The emptiest eligible candidate in a zone with room; of equals the first from the rotation.
     fn emptiest(&self, first: First, cap: usize) -> Option<usize> {
+        self.emptiest_where(first, |zone| self.in_zone[zone] < cap)
+    }
+
+    /// The emptiest eligible candidate in a zone that `has_room`; of equals the first from the rotation.
+    fn emptiest_where(&self, first: First, has_room: impl Fn(usize) -> bool) -> Option<usize> {
         let count = self.candidates.len();
         let start = self.rules.rotation.checked_rem(count)?;
         let in_turn = (start..count).chain(0..start);
         in_turn
             .filter(|candidate| self.candidates[*candidate].eligible)
-            .filter(|candidate| self.in_zone[self.zone_of[*candidate]] < cap)
+            .filter(|candidate| has_room(self.zone_of[*candidate]))
             .min_by_key(|candidate| self.load(first, *candidate))
     }
 }

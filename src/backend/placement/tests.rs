@@ -165,6 +165,89 @@ fn what_is_placed_stays_and_a_zone_limit_is_never_exceeded() {
     }
 }
 
+/// An object with places, some of which were lost: where its shards were, and where they are still.
+struct Shaken {
+    candidates: Vec<Candidate>,
+    before: Vec<Option<usize>>,
+    placed: Vec<Option<usize>>,
+    rules: PlacementRules,
+    limit: usize,
+}
+
+impl Shaken {
+    fn draw(dice: &mut Dice) -> Self {
+        let candidates = random_candidates(dice);
+        let total = 2 + dice.below(14) as usize;
+        let limit = 1 + dice.below(4) as usize;
+        let rules = PlacementRules { zone_limit: Some(limit), ..random_rules(dice, total) };
+        // Half of them were placed within the limit, and half wherever the dice fell.
+        let before = match dice.below(2) {
+            0 => place(&candidates, &vec![None; total], rules),
+            _ => random_places(dice, candidates.len(), total),
+        };
+        let placed = before.iter().map(|place| place.filter(|_| dice.below(3) != 0)).collect();
+        Self { candidates, before, placed, rules, limit }
+    }
+
+    fn load(loads: &BTreeMap<Zone, usize>, zone: &Zone) -> usize {
+        loads.get(zone).copied().unwrap_or(0)
+    }
+}
+
+#[test]
+fn an_object_that_kept_the_zone_limit_keeps_it_when_its_shards_find_places_again() {
+    let mut dice = Dice::new(7);
+    let mut kept = 0;
+    for round in 0..REGISTRIES {
+        let Shaken { candidates, before, placed, rules, limit } = Shaken::draw(&mut dice);
+        if zone_loads(&candidates, &before).values().any(|load| *load > limit) {
+            continue;
+        }
+        kept += 1;
+        let places = place_again(&candidates, &placed, &before, rules);
+        assert_eq!(places, place(&candidates, &placed, rules), "round {round}: as when it was put");
+        assert!(zone_loads(&candidates, &places).values().all(|load| *load <= limit), "round {round}: {places:?}");
+        assert!(crowded_zones(&candidates, &places, rules).is_empty(), "round {round}");
+        if round % 20 == 0 {
+            let better = better_places(&candidates, &places, &everywhere(places.len()), rules);
+            assert!(zone_loads(&candidates, &better).values().all(|load| *load <= limit), "round {round}: {better:?}");
+        }
+    }
+    assert!(kept > REGISTRIES / 4, "{kept} objects kept the limit");
+}
+
+#[test]
+fn an_object_over_the_zone_limit_finds_places_and_gets_no_worse_where_that_can_be() {
+    let mut dice = Dice::new(8);
+    let (mut over, mut went_beyond) = (0, 0);
+    for round in 0..REGISTRIES {
+        let Shaken { candidates, before, placed, rules, limit } = Shaken::draw(&mut dice);
+        let had = zone_loads(&candidates, &before);
+        if had.values().all(|load| *load <= limit) {
+            continue;
+        }
+        over += 1;
+        let places = place_again(&candidates, &placed, &before, rules);
+        let has = zone_loads(&candidates, &places);
+        let stay = placed.iter().zip(&places).all(|(old, new)| old.is_none() || old == new);
+        assert!(stay, "round {round}: a placed shard moved");
+        let eligible = || candidates.iter().filter(|candidate| candidate.eligible);
+        let homeless = places.iter().any(Option::is_none);
+        assert!(!homeless || eligible().count() == 0, "round {round}: a shard without a place while there was one");
+        let cap = |zone: &Zone| limit.max(Shaken::load(&had, zone));
+        let worse = has.iter().any(|(zone, load)| *load > cap(zone));
+        let room = eligible().any(|candidate| Shaken::load(&has, &candidate.zone) < cap(&candidate.zone));
+        assert!(!(worse && room), "round {round}: {has:?} after {had:?}, limit {limit}, and there was room");
+        let strict = place(&candidates, &placed, rules);
+        let kept = strict.iter().zip(&places).all(|(strict, place)| strict.is_none() || strict == place);
+        assert!(kept, "round {round}: a place within the limit was given up");
+        let crowded: Vec<&Zone> = has.iter().filter(|(_, load)| **load > limit).map(|(zone, _)| zone).collect();
+        assert!(crowded_zones(&candidates, &places, rules).into_iter().eq(crowded), "round {round}");
+        went_beyond += usize::from(strict != places);
+    }
+    assert!(over > 10_000 && went_beyond > 1_000, "{over} were over the limit, {went_beyond} found no place within");
+}
+
 #[test]
 fn better_places_are_worth_strictly_more_and_then_there_are_no_better_ones() {
     let mut dice = Dice::new(3);

@@ -24,6 +24,46 @@ fn a_removal_makes_versions_and_objects_dead_whether_it_comes_before_or_after_th
     }
 }
 
+/// The removal 8, as a machine takes it in that cannot open it.
+fn heard() -> Commit {
+    let mut heard = removal(8, &[], &[]);
+    heard.index = Index::default();
+    heard
+}
+
+#[test]
+fn a_removal_that_is_only_heard_of_forgets_what_it_names_and_leaves_its_deletes_to_others() {
+    let mut world = World::new();
+    world.commit(&file(1, "a", 1, &[]));
+    world.commit(&file(2, "b", 1, &[]));
+    world.catalog.commit_heard(&heard(), &[object(1), object(7)]).expect("heard");
+    assert!(world.head_numbers("a").is_empty());
+    assert_eq!(world.head_numbers("b"), [2]);
+    assert_eq!(world.catalog.objects_after(None, 10).expect("objects"), [object(2), object(8)]);
+    assert!(world.catalog.object(object(1)).expect("read").is_none() && pending(&world).is_empty());
+    let stats = world.catalog.stats().expect("numbers");
+    assert_eq!((stats.unfinished, stats.pending_deletes, stats.files), (0, 0, 1));
+    let removed = |number| world.catalog.is_removed(object(number)).expect("read");
+    assert_eq!([1, 2, 7, 8].map(removed), [true, false, true, false]);
+}
+
+#[test]
+fn a_removal_that_was_heard_of_and_is_over_stays_in_force_and_may_be_found_again() {
+    let mut world = World::new();
+    world.catalog.commit_heard(&heard(), &[object(1)]).expect("heard");
+    world.catalog.end_heard(object(8)).expect("over");
+    assert!(world.catalog.objects_after(None, 10).expect("objects").is_empty() && pending(&world).is_empty());
+    assert!(world.catalog.is_removed(object(1)).expect("read"));
+    world.catalog.commit_heard(&heard(), &[object(1)]).expect("heard again");
+    assert_eq!(world.catalog.objects_after(None, 10).expect("objects"), [object(8)]);
+    assert_eq!(world.catalog.shards(object(8)).expect("shards").len(), 3);
+    assert!(pending(&world).is_empty());
+    // Only removals are over like this.
+    world.commit(&file(2, "b", 1, &[]));
+    world.catalog.end_heard(object(2)).expect("no removal");
+    assert!(world.catalog.object_is_live(object(2)).expect("read"));
+}
+
 #[test]
 fn a_dead_object_does_not_come_back_with_a_backend_that_has_its_shards() {
     let mut world = World::new();

@@ -11,9 +11,11 @@ use crate::cli::quantity::{ByteSize, Span};
 use crate::cli::render::{count, object_tone, toned};
 use crate::cli::table::{Table, Tone};
 use shard::catalog::ObjectState;
+use shard::id::ObjectId;
 use shard::ops::drain::{self, DrainOptions, DrainReport};
 use shard::ops::repair::{self, BackendPlan, RepairOptions, RepairReport, RepairedObject};
 use shard::store::Contact;
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -26,12 +28,25 @@ pub(super) async fn run(options: Repair, context: &mut Context) -> Result<ExitCo
         controls: context.controls(),
     };
     let report = context.settle(repair::repair(&store, wanted).await)?;
+    let verb = if report.plan.is_some() { "would hold" } else { "holds" };
+    for object in &report.objects {
+        let zones: BTreeSet<&String> = object.rebuilt.iter().filter_map(|shard| shard.crowded_zone.as_ref()).collect();
+        zones.into_iter().for_each(|zone| warn_of_crowd(context, (object.id, zone), verb));
+    }
     match context.output.reader() {
         Reader::Script => context.output.document("shard.repair/1", &report)?,
         Reader::Person if context.notices.is_quiet() && !report.objects.iter().any(is_worth_telling) => {}
         Reader::Person => context.output.text(&page(&report))?,
     }
     Ok(report.objects.iter().map(|object| exit_of(object.after)).collect())
+}
+
+/// Says that a zone got more shards of an object than its seal allows, for want of another place.
+fn warn_of_crowd(context: &Context, (object, zone): (ObjectId, &str), verb: &str) {
+    let zone = Printable(zone);
+    context.notices.warning(&format!(
+        "zone {zone} {verb} more shards of object {object} than its seal allows to one zone: no other place takes them"
+    ));
 }
 
 fn page(report: &RepairReport) -> String {
@@ -93,6 +108,9 @@ pub(super) async fn drain(options: DrainBackend, context: &mut Context) -> Resul
     let mut store = context.open(Contact::Backends).await?;
     let wanted = DrainOptions { backend: options.name, controls: context.controls() };
     let report = context.settle(drain::drain(&mut store, wanted).await)?;
+    let crowded = report.moved.iter().filter_map(|moved| Some((moved.object, moved.crowded_zone.as_deref()?)));
+    let crowded: BTreeSet<(ObjectId, &str)> = crowded.collect();
+    crowded.into_iter().for_each(|crowd| warn_of_crowd(context, crowd, "holds"));
     match context.output.reader() {
         Reader::Script => context.output.document("shard.backend-drain/1", &report)?,
         Reader::Person => context.output.text(&drained(&report, context))?,

@@ -10,7 +10,8 @@
 //!
 //! *Invariants.* Unreachable is never taken for missing: missing is a shard whose recorded place and every other place
 //! within reach said that it is not there. A copy is good only if every byte that was read of it is the one that signed
-//! manifest and verified blocks determine. State and margin are those of the worst stripe.
+//! manifest and verified blocks determine. State and margin are those of the worst stripe. The key
+//! shares of the seal `dispersed` count as one more stripe: with fewer than k nothing opens.
 //!
 //! ```text
 //! catalog ─▶ manifest ─▶ copies found ─▶ blocks, leaves and edges read ─▶ each copy's state ─▶ the object's state, margins
@@ -72,7 +73,7 @@ pub struct Examination {
     pub margin: Option<usize>,
     /// How many more backends may be lost before the object is.
     pub backend_margin: Option<usize>,
-    /// How many shards' blocks are good and within reach in the worst stripe.
+    /// How many shards' blocks are good and within reach in the worst stripe; or their key shares, where these are fewer.
     pub worst_stripe_good: usize,
     /// What was found of each copy, by index, and for an index of which there is no copy nor record, that.
     pub copies: Vec<CopyFinding>,
@@ -155,8 +156,8 @@ pub enum Defect {
     /// The leaves are wrong, and what the others give says so.
     #[error("its Merkle leaves are damaged")]
     Leaves,
-    /// Manifest or trailer are wrong.
-    #[error("its manifest or trailer is damaged")]
+    /// Manifest, key share or trailer are wrong.
+    #[error("its manifest, key share or trailer is damaged")]
     Manifest,
     /// An earlier, closer look found damage that this one does not see.
     #[error("an earlier, closer check found it damaged ({bad} bad blocks)")]

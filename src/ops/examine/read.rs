@@ -68,7 +68,8 @@ pub(in crate::ops) fn sample_bytes(layout: &Layout) -> u64 {
 pub(super) struct Reading {
     /// In the order of the copies.
     pub(super) copies: Vec<CopyReading>,
-    /// Each set of copies that are good in the same stripes, once; in the order of the copies.
+    /// Each set of copies that are good in the same stripes, once; in the order of the copies. Key shares count as a stripe:
+    /// an object opens with as many of them as a stripe needs blocks.
     pub(super) patterns: BTreeSet<Vec<bool>>,
     pub(super) bytes_read: u64,
     pub(super) blocks_checked: u64,
@@ -129,6 +130,7 @@ pub(super) async fn read(reader: &ObjectReader, copies: &[Copy], depth: Depth, c
     if let Depth::Sample(sample) = depth {
         read_sample(reader, &present, &mut reading, sample.positions(reader.manifest())?).await?;
     }
+    read_shares(reader, &present, &mut reading).await?;
     reading.bytes_read += reader.bytes_read();
     reading.settle_gone();
     Ok(reading)
@@ -226,6 +228,36 @@ async fn read_edges(reader: &ObjectReader, present: &[Present<'_>], reading: &mu
             Err(error) => reading.note_gone(number, &error),
         }
     }
+    Ok(())
+}
+
+/// Reads the key share of every copy, where the seal has them.
+async fn read_shares(reader: &ObjectReader, present: &[Present<'_>], reading: &mut Reading) -> Result<()> {
+    let manifest = reader.manifest();
+    if manifest.share_digests().is_empty() {
+        return Ok(());
+    }
+    let section = ShardFileLayout::of(manifest).share();
+    let ask = |copy: &Present<'_>| {
+        let (number, index, backend) = (copy.number, copy.copy.index, Arc::clone(&copy.backend));
+        let (shard, section) = (ShardId { object: manifest.object(), index }, section.clone());
+        async move { (number, index, backend.read(shard, section).await) }
+    };
+    let still_there = |copy: &&Present<'_>| reading.copies[copy.number].gone.is_none();
+    let asked: Vec<_> = present.iter().filter(still_there).map(ask).collect();
+    let mut answers = stream::iter(asked).buffer_unordered(READS_AT_ONCE);
+    let mut pattern = vec![false; reading.copies.len()];
+    while let Some((number, index, answer)) = answers.next().await {
+        match answer {
+            Ok(bytes) => {
+                reading.bytes_read += bytes.len() as u64;
+                pattern[number] = manifest.key_share(index, &bytes).is_some();
+            }
+            Err(error) if matches!(error.kind, ErrorKind::OutOfRange | ErrorKind::Failed) => {}
+            Err(error) => reading.note_gone(number, &error),
+        }
+    }
+    reading.patterns.insert(pattern);
     Ok(())
 }
 

@@ -10,7 +10,8 @@
 //! *Invariants.* Copy → commit → removal → delete: what lives is durable in its new object before the old one is named in a
 //! removal. Nothing goes because it seems unknown or absent: an object is emptied only by what its own index says, read
 //! again. A version that a living process is putting, or another machine began, stays. A finished removal stays for
-//! [`REMOVAL_ROUNDS`] more, so that there are never more of them than these rounds finished.
+//! [`REMOVAL_ROUNDS`] more, so that there are never more of them than these rounds finished. A machine without a master key
+//! clears up what it wrote itself, and copies too many; the rest is the owner's.
 
 mod repack;
 mod surplus;
@@ -130,8 +131,15 @@ async fn run(store: &Store, controls: &Controls) -> Result<GcReport> {
         ..GcReport::default()
     };
     let mut deletes = delete_pending(store, Which::All, controls).await?;
-    unfinished::clear(store, &mut report, controls).await?;
+    let has_keys = store.access().keyring().is_some();
+    if has_keys {
+        unfinished::clear(store, &mut report, controls).await?;
+    }
     surplus::clear(store, &mut report, controls).await?;
+    // To pack anew takes a signer, and to end a removal, to have read all of what it names.
+    if !has_keys {
+        return Ok(conclude(store, report, &deletes));
+    }
     repack::run(store, &sources, &mut report, controls).await?;
     deletes.add_made(delete_pending(store, Which::All, controls).await?);
     // An object that holds a removed version may be where nobody could look, or be closed to this machine: then the removal
@@ -140,10 +148,14 @@ async fn run(store: &Store, controls: &Controls) -> Result<GcReport> {
         deletes.add_made(drop_finished(store, &mut report, controls).await?);
     }
     forget_gone(store).await?;
+    Ok(conclude(store, report, &deletes))
+}
+
+fn conclude(store: &Store, mut report: GcReport, deletes: &Deletes) -> GcReport {
     report.shards_deleted += deletes.shards;
     report.bytes_freed += deletes.bytes;
     report.waiting = deletes.waiting(store);
-    Ok(report)
+    report
 }
 
 /// Nothing is asked of a backend but what an examination reads.
@@ -151,9 +163,11 @@ async fn plan(store: &Store, controls: &Controls) -> Result<GcReport> {
     let mut report = GcReport { dry_run: true, ..GcReport::default() };
     let stats = store.catalog(|catalog| catalog.stats()).await?;
     report.shards_deleted = stats.pending_deletes;
-    unfinished::plan(store, &mut report).await?;
+    if store.access().keyring().is_some() {
+        unfinished::plan(store, &mut report).await?;
+        repack::plan(store, &Sources::of(store), &mut report, controls).await?;
+    }
     surplus::plan(store, &mut report, controls).await?;
-    repack::plan(store, &Sources::of(store), &mut report, controls).await?;
     report.leftovers = leftovers::count(store).await?;
     let doomed = report.emptied.iter().chain(report.repacked.iter().flat_map(|packed| &packed.from));
     let (mut doomed, surplus): (Vec<ObjectId>, _) = (doomed.copied().collect(), report.surplus.clone());

@@ -8,7 +8,9 @@
 //! *What it does not know.* Why the shards were looked for, and whether enough of them are durable: callers decide.
 //!
 //! *Invariants.* Only what a manifest signed by this store says is taken in. Nothing on a backend is changed. An object
-//! whose index cannot be read now is recorded without names and noted, so that a later look reads it.
+//! whose index cannot be read now is recorded without names and noted, so that a later look reads it. On a machine without
+//! a master key what is sealed with one is recorded by its shards alone, and removals are heard of: what their public part
+//! names is forgotten, and its shards are left to the owner.
 
 mod inventory;
 
@@ -20,7 +22,7 @@ use crate::backend::{Backend, RegisteredBackend};
 use crate::catalog::{self, Catalog, CheckRecord, Commit, ObjectState, ShardRecord, ShardState};
 use crate::crypto::AccessKeys;
 use crate::error::{ErrorKind, Result};
-use crate::format::{Index, Manifest, ShardFileLayout};
+use crate::format::{Index, Manifest, ObjectKind, ShardFileLayout};
 use crate::id::{BackendId, Digest, ObjectId, VersionId};
 use crate::store::Store;
 use std::collections::{BTreeMap, BTreeSet};
@@ -110,6 +112,15 @@ pub struct ReadObject {
     pub index: Result<Index, ReadError>,
     /// How many bytes of shards were read for it.
     pub bytes_read: u64,
+    /// Whether this machine has a master key. Without one, what opens only with such a key is not for it.
+    pub has_keys: bool,
+}
+
+impl ReadObject {
+    /// Whether it is not for this machine to open.
+    pub fn is_closed(&self) -> bool {
+        !self.has_keys && self.index.as_ref().is_err_and(|error| error.kind() == ErrorKind::WrongKey)
+    }
 }
 
 /// Reads the manifest and the index of an object from the shards that were found.
@@ -129,7 +140,8 @@ pub async fn read_object(
         Ok(_) => reader.sealed_part().await.ok().map(|part| part.created_ns),
         Err(_) => None,
     };
-    Ok(ReadObject { manifest: reader.manifest().clone(), created_ns, index, bytes_read: reader.bytes_read() })
+    let (manifest, has_keys) = (reader.manifest().clone(), keys.keyring().is_some());
+    Ok(ReadObject { manifest, created_ns, index, bytes_read: reader.bytes_read(), has_keys })
 }
 
 /// What the catalog keeps of the shards that were found. A file of another length than the manifest says is corrupt; a
@@ -190,6 +202,8 @@ pub(in crate::ops) struct Taken {
     pub(in crate::ops) record: TakenRecord,
     pub(in crate::ops) outcome: Ingested,
     pub(in crate::ops) bytes_read: u64,
+    /// It is not for this machine to open: its shards may all be well.
+    pub(in crate::ops) is_closed: bool,
 }
 
 /// What is written of it.
@@ -198,14 +212,29 @@ pub(in crate::ops) struct TakenRecord {
     commit: Commit,
     /// What is known of an object of which too little can be read.
     check: Option<CheckRecord>,
+    /// What is heard of removals, on a machine without a master key.
+    hearing: Option<Hearing>,
+}
+
+/// What a machine that cannot open removals hears of them.
+#[derive(Debug, Clone)]
+enum Hearing {
+    /// The object is no removal, or one that anyone can open.
+    Nothing,
+    /// It removes these objects.
+    Removed(Vec<ObjectId>),
 }
 
 impl Taken {
     pub(in crate::ops) fn new(read: ReadObject, found: &FoundObject, now_ns: i64) -> Self {
-        let ReadObject { manifest, created_ns, index, bytes_read } = read;
+        let is_closed = read.is_closed();
+        let hearing = (!read.has_keys).then(|| Hearing::of(&read));
+        let ReadObject { manifest, created_ns, index, bytes_read, .. } = read;
         let shards = shard_records(&manifest, found);
         let (index, check, outcome) = match index {
             Ok(index) => (index, None, Ingested::Whole),
+            // What its shards say of it holds.
+            Err(error) if is_closed => (Index::default(), None, Ingested::Unreadable(error)),
             Err(error) => {
                 let check = CheckRecord {
                     object: found.object,
@@ -221,7 +250,16 @@ impl Taken {
         };
         let object = object_record(&manifest, created_ns.unwrap_or(now_ns));
         let commit = Commit { object, shards, index, piece_hashes: Vec::new() };
-        Self { record: TakenRecord { commit, check }, outcome, bytes_read }
+        Self { record: TakenRecord { commit, check, hearing }, outcome, bytes_read, is_closed }
+    }
+}
+
+impl Hearing {
+    fn of(read: &ReadObject) -> Self {
+        match read.is_closed() && read.manifest.kind() == ObjectKind::Removal {
+            true => Self::Removed(read.manifest.removes().to_vec()),
+            false => Self::Nothing,
+        }
     }
 }
 
@@ -259,9 +297,13 @@ impl TakenRecord {
         self.check.as_ref().map_or(ObjectState::Healthy, |check| check.state)
     }
 
-    /// Takes it into a catalog.
+    /// Takes it into a catalog. What was heard to be removed is not taken in: it is for the owner to delete.
     pub(in crate::ops) fn write(&self, catalog: &mut Catalog) -> catalog::Result<()> {
-        catalog.commit(&self.commit)?;
+        match &self.hearing {
+            Some(_) if catalog.is_removed(self.object())? => return Ok(()),
+            Some(Hearing::Removed(removes)) => catalog.commit_heard(&self.commit, removes)?,
+            Some(Hearing::Nothing) | None => catalog.commit(&self.commit)?,
+        }
         if let Some(check) = &self.check {
             catalog.record_check(check)?;
         }

@@ -90,6 +90,7 @@ fn sign(object: ObjectId, layout: Layout, leaves: &[Vec<Digest>]) -> Manifest {
         store: key.store_id(),
         object,
         kind: ObjectKind::Data,
+        removes: Vec::new(),
         layout,
         seal: Seal::None,
         shard_roots: (0..).zip(leaves).map(|(index, leaves)| merkle::shard_root(object, index, leaves)).collect(),

@@ -42,7 +42,12 @@ impl ObjectReader {
         while let Some(part) = parts.try_next().await? {
             bytes.extend_from_slice(&part);
         }
-        let parse = move || Index::from_bytes(&bytes, index_offset);
+        let manifest = self.manifest().clone();
+        let parse = move || {
+            let index = Index::from_bytes(&bytes, index_offset)?;
+            index.check_removal(manifest.kind(), manifest.removes())?;
+            Ok(index)
+        };
         compute(parse).await?.map_err(|source| ReadError::Index { object, source })
     }
 }

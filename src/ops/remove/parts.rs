@@ -1,5 +1,6 @@
 //! A removal that is too long for one index, cut into several.
 
+use crate::format::MAX_REMOVED_OBJECTS;
 use crate::format::Removal;
 use crate::format::index::MAX_INDEX_PIECES;
 use serde::Serialize;
@@ -7,15 +8,15 @@ use serde::Serialize;
 /// What the JSON around the lists of a removal takes, generously.
 const FRAME_BYTES: u64 = 256;
 
-/// Cuts a removal so that each part's JSON has at most `limit_bytes`. All versions come before any object, so that an object
+/// Cuts a removal so that each part's JSON has at most `limit_bytes`, and its manifest can name its objects. All versions come before any object, so that an object
 /// is named only when everything in it is removed already: whatever part is the last to be stored, nothing living is named.
 ///
 /// A single entry that is longer than the limit becomes a part by itself.
 pub(super) fn removal_parts(removal: Removal, limit_bytes: u64) -> Vec<Removal> {
     let mut parts = vec![Removal::default()];
     let (mut used, mut entries) = (FRAME_BYTES, 0);
-    let mut begins_new = |bytes: u64| {
-        let is_full = entries > 0 && (used + bytes > limit_bytes || entries >= MAX_INDEX_PIECES);
+    let mut begins_new = |bytes: u64, has_all_objects: bool| {
+        let is_full = has_all_objects || entries > 0 && (used + bytes > limit_bytes || entries >= MAX_INDEX_PIECES);
         if is_full {
             (used, entries) = (FRAME_BYTES, 0);
         }
@@ -23,13 +24,14 @@ pub(super) fn removal_parts(removal: Removal, limit_bytes: u64) -> Vec<Removal> 
         is_full
     };
     for version in removal.versions {
-        if begins_new(json_bytes(&version)) {
+        if begins_new(json_bytes(&version), false) {
             parts.push(Removal::default());
         }
         parts.last_mut().expect("there is one from the start").versions.push(version);
     }
     for object in removal.objects {
-        if begins_new(json_bytes(&object)) {
+        let is_full = parts.last().is_some_and(|part| part.objects.len() >= MAX_REMOVED_OBJECTS);
+        if begins_new(json_bytes(&object), is_full) {
             parts.push(Removal::default());
         }
         parts.last_mut().expect("there is one from the start").objects.push(object);
@@ -77,5 +79,21 @@ mod tests {
             assert_eq!(joined, whole);
         }
         assert_eq!(removal_parts(removal(40, 30), 1 << 24).len(), 1);
+    }
+
+    #[test]
+    fn no_part_names_more_objects_than_a_manifest_can() {
+        let object = |number: u32| RemovedObject {
+            object: ObjectId([number.to_be_bytes(); 4].concat().try_into().expect("16 bytes")),
+            shards: Vec::new(),
+        };
+        for count in [0, 1, 511, 512, 513, 1024, 1025, 1300] {
+            let whole = Removal { objects: (0..count).map(object).collect(), ..removal(3, 0) };
+            let parts = removal_parts(whole.clone(), 1 << 24);
+            assert_eq!(parts.len(), (count as usize).div_ceil(MAX_REMOVED_OBJECTS).max(1), "{count}");
+            assert!(parts.iter().all(|part| part.objects.len() <= MAX_REMOVED_OBJECTS));
+            let joined: Vec<_> = parts.into_iter().flat_map(|part| part.objects).collect();
+            assert_eq!(joined, whole.objects);
+        }
     }
 }

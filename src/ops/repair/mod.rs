@@ -30,8 +30,8 @@ use crate::store::Store;
 pub(in crate::ops) use carry::{Carried, Carrier};
 pub(in crate::ops) use plan::{Plan, Situation, Task};
 use report::Ledger;
-pub(in crate::ops) use report::name_of;
 pub use report::{BackendPlan, LeftShard, RebuiltShard, RepairReport, RepairedObject};
+pub(in crate::ops) use report::{crowded_zone, name_of};
 use std::collections::BTreeSet;
 use std::time::Instant;
 

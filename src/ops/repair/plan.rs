@@ -1,12 +1,17 @@
 //! What is to be done about an object, from what was seen of it. Pure.
 
 use crate::backend::BackendRegistry;
-use crate::backend::placement::{better_places, place};
+use crate::backend::placement::{better_places, crowded_zones, place_again};
 use crate::catalog::ShardState;
 use crate::id::BackendId;
 use crate::ops::examine::{CopyFinding, Examination, is_good, rules};
 use crate::ops::mend::WriteMode;
 use std::collections::BTreeSet;
+
+/// Why a shard finds no place: there is none.
+const NO_BACKEND: &str = "no other backend takes it";
+/// Why a shard finds no place: those that there are may not have it.
+const TOO_FEW_ZONES: &str = "no other zone takes it without having more of the shards than the seal allows";
 
 /// What a plan is made from.
 #[derive(Debug, Clone, Copy)]
@@ -32,6 +37,8 @@ pub(in crate::ops) struct Task {
     pub(in crate::ops) to: BackendId,
     pub(in crate::ops) mode: WriteMode,
     pub(in crate::ops) means: Means,
+    /// No other place takes it: its zone has more of the object's shards then than the seal allows.
+    pub(in crate::ops) is_crowding: bool,
 }
 
 /// What a shard is made from.
@@ -52,6 +59,8 @@ pub(in crate::ops) struct Plan {
     pub(in crate::ops) discards: Vec<(u8, BackendId)>,
     /// Shards that should be made, and no place takes them.
     pub(in crate::ops) homeless: Vec<u8>,
+    /// Why not.
+    pub(in crate::ops) homeless_why: &'static str,
 }
 
 /// What one shard needs.
@@ -76,14 +85,21 @@ impl Situation<'_> {
         let candidates = self.registry.candidates(&closed);
         let placed: Vec<Option<usize>> = needs.iter().map(|(_, need)| self.position(*need)).collect();
         let rules = rules(&seen.manifest);
-        let places = place(&candidates, &placed, rules);
-        let mut plan = Plan::default();
+        let before: Vec<Option<usize>> = needs.iter().map(|(_, need)| self.position_before(*need)).collect();
+        let places = place_again(&candidates, &placed, &before, rules);
+        let crowded = crowded_zones(&candidates, &places, rules);
+        let limit_binds = rules.zone_limit.is_some() && candidates.iter().any(|candidate| candidate.eligible);
+        let homeless_why = if limit_binds { TOO_FEW_ZONES } else { NO_BACKEND };
+        let mut plan = Plan { homeless_why, ..Plan::default() };
         for (index, need) in &needs {
             match *need {
                 Need::InPlace(at, mode) => plan.add(*index, Some(at), (at, mode), Means::Rebuild),
                 Need::Elsewhere(from, means) => {
                     match places[usize::from(*index)].and_then(|position| self.registry.at(position)) {
-                        Some(to) => plan.add(*index, from, (to.id, self.mode(*index, to.id)), means),
+                        Some(to) => {
+                            plan.add(*index, from, (to.id, self.mode(*index, to.id)), means);
+                            plan.note_crowding(crowded.contains(&to.zone));
+                        }
                         None => plan.homeless.push(*index),
                     }
                 }
@@ -166,6 +182,14 @@ impl Situation<'_> {
         }
     }
 
+    /// Where the shard is, or was before its place was lost or has to be left.
+    fn position_before(&self, need: Need) -> Option<usize> {
+        match need {
+            Need::Elsewhere(from, _) => self.registry.position(from?),
+            need => self.position(need),
+        }
+    }
+
     /// Recorded copies that are bad beyond doubt, or have to leave, while a good one stays elsewhere.
     fn discards(&self, plan: &Plan) -> Vec<(u8, BackendId)> {
         let stays = |copy: &CopyFinding| {
@@ -184,7 +208,14 @@ impl Situation<'_> {
 
 impl Plan {
     fn add(&mut self, index: u8, from: Option<BackendId>, (to, mode): (BackendId, WriteMode), means: Means) {
-        self.tasks.push(Task { index, from, to, mode, means });
+        self.tasks.push(Task { index, from, to, mode, means, is_crowding: false });
+    }
+
+    /// Says of the last task whether its zone gets more than the seal allows.
+    fn note_crowding(&mut self, is_crowding: bool) {
+        if let Some(task) = self.tasks.last_mut() {
+            task.is_crowding = is_crowding;
+        }
     }
 
     /// Whether there is nothing to do.

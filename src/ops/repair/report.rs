@@ -51,6 +51,9 @@ pub struct RebuiltShard {
     pub from: Option<String>,
     /// The backend where it is now.
     pub to: String,
+    /// The zone of that backend, where no other took the shard and it has more of the object's shards now than the seal
+    /// allows to one zone.
+    pub crowded_zone: Option<String>,
 }
 
 /// A shard that is still not as it should be.
@@ -168,7 +171,7 @@ impl RepairedObject {
 
     pub(super) fn leave_homeless(&mut self, plan: &Plan) {
         for index in &plan.homeless {
-            let reason = "no backend takes it".to_owned();
+            let reason = plan.homeless_why.to_owned();
             self.left.push(LeftShard { index: *index, backend: None, state: ShardState::Missing, reason });
         }
     }
@@ -197,8 +200,15 @@ impl RepairedObject {
 
 impl RebuiltShard {
     fn new(registry: &BackendRegistry, task: &Task) -> Self {
-        Self { index: task.index, from: task.from.map(|from| name_of(registry, from)), to: name_of(registry, task.to) }
+        let (from, to) = (task.from.map(|from| name_of(registry, from)), name_of(registry, task.to));
+        Self { index: task.index, from, to, crowded_zone: crowded_zone(registry, task) }
     }
+}
+
+/// The zone that a task crowds, if it does.
+pub(in crate::ops) fn crowded_zone(registry: &BackendRegistry, task: &Task) -> Option<String> {
+    let place = registry.get(task.to).filter(|_| task.is_crowding)?;
+    Some(place.zone.to_string())
 }
 
 /// A backend's name, or its id where it is not registered any more.

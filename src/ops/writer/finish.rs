@@ -7,7 +7,7 @@ use super::{Contents, ObjectOptions, ObjectWriter, StoredObject};
 use crate::backend;
 use crate::catalog::{Commit, ObjectKind, ObjectRecord, ShardRecord, ShardState};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{self, Manifest, ManifestDraft, SealedPart, tail_bytes};
+use crate::format::{self, Manifest, ManifestDraft, Removal, SealedPart, tail_bytes};
 use crate::id::{BackendId, Digest, ObjectId};
 use crate::merkle;
 use crate::ops::Controls;
@@ -44,7 +44,9 @@ pub(super) async fn finish(writer: ObjectWriter<'_>, contents: Contents, index_b
     };
     let (index_offset, created_ns, data_key) = (payload_bytes - index_bytes, store.now_ns(), sealing.data_key());
     let sealed = SealedPart { index_offset, index_bytes, created_ns, data_key };
-    let manifest = match sign(store, (object, options.kind), (shape, payload_bytes), (&sealing, sealed, roots)) {
+    let removes = contents.index.removal.iter().flat_map(Removal::object_ids).collect();
+    let manifest = match sign(store, (object, options.kind, removes), (shape, payload_bytes), (&sealing, sealed, roots))
+    {
         Ok(manifest) => manifest,
         Err(error) => {
             lines.give_up().await;
@@ -63,7 +65,7 @@ pub(super) async fn finish(writer: ObjectWriter<'_>, contents: Contents, index_b
 
 fn sign(
     store: &Store,
-    (object, kind): (ObjectId, format::ObjectKind),
+    (object, kind, removes): (ObjectId, format::ObjectKind, Vec<ObjectId>),
     (shape, payload_bytes): (StripeShape, u64),
     (sealing, sealed, shard_roots): (&Sealing, SealedPart, Vec<Digest>),
 ) -> Result<Manifest> {
@@ -71,8 +73,18 @@ fn sign(
     let (store_id, key_id) = (store.id(), sealing.key_id(store)?);
     let signed = Layout::new(shape, payload_bytes).map_err(format::ManifestError::from).and_then(|layout| {
         let (seal, share_digests) = (sealing.seal(), sealing.share_digests(object));
-        let draft =
-            ManifestDraft { store: store_id, object, kind, layout, seal, shard_roots, share_digests, key_id, sealed };
+        let draft = ManifestDraft {
+            store: store_id,
+            object,
+            kind,
+            removes,
+            layout,
+            seal,
+            shard_roots,
+            share_digests,
+            key_id,
+            sealed,
+        };
         Manifest::sign(draft, sealer, signer)
     });
     signed.map_err(|error| Error::new(ErrorKind::Invalid, "the object's manifest cannot be made").with_source(error))

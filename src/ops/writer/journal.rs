@@ -37,7 +37,7 @@ impl Places {
         let mut places = Self { object, data_shards, rotation, zone_limit, of: nowhere, journaled: Vec::new() };
         places.journaled = places.fill(store, &options.failures);
         let lasting = places.of.iter().flatten().filter(|place| is_lasting(store, **place)).count();
-        if lasting < options.geometry.write_quorum() && zone_limit.is_some_and(|limit| limit > 0) {
+        if lasting < options.geometry.write_quorum() && zone_limit.is_some() {
             let mut unlimited =
                 Self { zone_limit: None, of: vec![None; places.of.len()], journaled: Vec::new(), ..places };
             unlimited.fill(store, &options.failures);
@@ -157,26 +157,25 @@ pub async fn clear_place(backend: &dyn Backend, shard: ShardId) -> backend::Resu
 
 /// How many shards a zone may have. Of an object that one shard alone opens, none can be kept from reading it.
 fn zone_limit(options: &ObjectOptions) -> Result<Option<usize>> {
-    let limit = match options.readable_zone {
-        ReadableZone::Allow => None,
-        ReadableZone::Refuse => options.seal.zone_limit(options.geometry),
-    };
-    match limit {
-        Some(0) => Err(readable_zone(options)),
-        limit => Ok(limit),
+    match (options.seal.zone_limit(options.geometry), options.readable_zone) {
+        (Some(0), _) => {
+            let (geometry, seal) = (options.geometry, options.seal);
+            let doing = format!("at {geometry} each shard alone opens what is sealed with {seal}");
+            Err(Error::new(ErrorKind::Refused, doing)
+                .with_hint("choose a level with two data shards or more, or another seal"))
+        }
+        (_, ReadableZone::Allow) => Ok(None),
+        (limit, ReadableZone::Refuse) => Ok(limit),
     }
 }
 
 fn readable_zone(options: &ObjectOptions) -> Error {
     let (geometry, limit) = (options.geometry, options.seal.zone_limit(options.geometry).unwrap_or(0));
-    let doing = match limit {
-        0 => format!("at {geometry} each shard alone opens what is sealed with {}", options.seal),
-        _ => format!(
-            "what is sealed with {} opens to whoever has {} shards, and with no more than {limit} in a zone too few find a place",
-            options.seal,
-            geometry.data_shards()
-        ),
-    };
+    let doing = format!(
+        "what is sealed with {} opens to whoever has {} shards, and with no more than {limit} in a zone too few find a place",
+        options.seal,
+        geometry.data_shards()
+    );
     Error::new(ErrorKind::Refused, doing)
         .with_hint("add places in other zones, choose another seal, or accept it with --allow-readable-zone")
 }

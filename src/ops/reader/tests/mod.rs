@@ -3,6 +3,7 @@
 mod damage;
 mod losses;
 mod manifests;
+mod removals;
 mod sources;
 
 use super::{ObjectReader, ReadError, ShardPlace, gather_manifest};
@@ -96,6 +97,7 @@ impl Specimen {
             store: trusted(),
             object,
             kind: ObjectKind::Data,
+            removes: Vec::new(),
             layout,
             seal: Seal::None,
             shard_roots: roots.collect(),
