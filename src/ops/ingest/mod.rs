@@ -11,10 +11,14 @@
 //! whose index cannot be read now is recorded without names and noted, so that a later look reads it.
 
 mod inventory;
+mod recency;
 
 pub(in crate::ops) use inventory::{Inventory, ListedPlace};
+pub use recency::NewestObject;
+pub(in crate::ops) use recency::Recency;
 
 use super::reader::{ObjectReader, ReadError, ShardPlace, gather_manifest};
+use super::timestamp::Timestamp;
 use super::writer::object_record;
 use crate::backend::{Backend, RegisteredBackend};
 use crate::catalog::{self, Catalog, CheckRecord, Commit, ObjectState, ShardRecord, ShardState};
@@ -190,6 +194,8 @@ pub(in crate::ops) struct Taken {
     pub(in crate::ops) record: TakenRecord,
     pub(in crate::ops) outcome: Ingested,
     pub(in crate::ops) bytes_read: u64,
+    /// When the object was made, where that could be opened.
+    created: Option<NewestObject>,
 }
 
 /// What is written of it.
@@ -221,7 +227,18 @@ impl Taken {
         };
         let object = object_record(&manifest, created_ns.unwrap_or(now_ns));
         let commit = Commit { object, shards, index, piece_hashes: Vec::new() };
-        Self { record: TakenRecord { commit, check }, outcome, bytes_read }
+        let created = created_ns.map(|created_ns| NewestObject { created: Timestamp(created_ns), id: found.object });
+        Self { record: TakenRecord { commit, check }, outcome, bytes_read, created }
+    }
+
+    /// Notes on which places the object was seen.
+    pub(in crate::ops) fn note<P: Ord>(&self, recency: &mut Recency<P>, place: impl Fn(BackendId) -> P) {
+        let shards = &self.record.commit.shards;
+        let indexes: BTreeSet<u8> = shards.iter().map(|shard| shard.index).collect();
+        let is_complete = indexes.len() >= self.record.commit.object.geometry.total_shards();
+        if let Some(created) = self.created {
+            recency.note(created, is_complete, shards.iter().map(|shard| place(shard.backend)));
+        }
     }
 }
 

@@ -15,6 +15,7 @@
 mod folder;
 mod found;
 mod group;
+mod heap;
 mod new_file;
 mod object;
 mod origin;
@@ -28,6 +29,7 @@ mod target;
 
 pub use folder::Existing;
 pub use found::{FoundPlaces, recover_from};
+pub use heap::{FoundHeap, HeapReport, look_through};
 pub use report::{DamagedShard, FailedRecovery, RecoverReport, RecoveredFile, UnreadObject};
 
 use super::Controls;
