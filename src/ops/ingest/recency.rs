@@ -16,11 +16,17 @@ pub struct NewestObject {
 }
 
 /// What is seen on places, object by object. Places are what the caller calls them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(in crate::ops) struct Recency<P> {
     newest: BTreeMap<P, NewestObject>,
     /// When objects were made of which a shard was found nowhere.
     incomplete: Vec<i64>,
+}
+
+impl<P> Default for Recency<P> {
+    fn default() -> Self {
+        Self { newest: BTreeMap::new(), incomplete: Vec::new() }
+    }
 }
 
 impl<P: Ord> Recency<P> {
