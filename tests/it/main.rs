@@ -37,6 +37,7 @@ mod readme;
 mod recover;
 mod recover_desk;
 mod recover_many;
+mod recover_soak;
 mod repair;
 mod s3_server;
 mod sealed_catalog;
