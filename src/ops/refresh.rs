@@ -288,7 +288,12 @@ impl Refresh<'_> {
         self.report.removed_shards_found += found.shards.len() as u64;
         self.store
             .catalog(move |catalog| {
+                let is_known = catalog.object(found.object)?.is_some();
                 for shard in &found.shards {
+                    if !is_known {
+                        catalog.pend_removed(found.object, shard.index, shard.backend)?;
+                        continue;
+                    }
                     let (index, backend, bytes) = (shard.index, shard.backend, shard.bytes);
                     let state = ShardState::Ok;
                     let record = ShardRecord { index, backend, bytes, state, bad_blocks: 0, verified_ns: None };
@@ -376,7 +381,10 @@ fn look_up(
     if busy.contains(&object) {
         return Ok(Known::Busy);
     }
-    let Some(record) = catalog.object(object)? else { return Ok(Known::Unknown) };
+    let Some(record) = catalog.object(object)? else {
+        // Of one that was gone everywhere only its removal is known: a place that was set back brings its shards again.
+        return Ok(if catalog.is_removed(object)? { Known::Dead } else { Known::Unknown });
+    };
     if !catalog.object_is_live(object)? {
         return Ok(Known::Dead);
     }
