@@ -45,7 +45,7 @@ impl Thrown {
 pub(crate) async fn heap_places(folder: &Path, keys: &Arc<AccessKeys>, scratch: PathBuf) -> (FoundPlaces, HeapReport) {
     let url = folder.display().to_string();
     let found = look_at(&url, &Environment::default(), Path::new("/"), &Controls::default()).await.expect("a folder");
-    let FoundPlace::Heap(heap) = found else { panic!("{url} is taken for a backend") };
+    let FoundPlace::Heap(heap) = found else { unreachable!("{url} is taken for a backend") };
     let (backends, report) = heap.of_store(keys.store_id(), &url).await.expect("looked through");
     let backends = backends.into_iter().map(|backend| (url.clone(), backend)).collect();
     (FoundPlaces { backends, keys: Arc::clone(keys), left_out: Vec::new(), scratch }, report)
@@ -222,6 +222,22 @@ fn the_key_of_another_store_exits_12_on_places_and_on_heaps() {
         assert!(failure["hint"].as_str().is_some_and(|hint| hint.contains("--key")), "{failure}");
         assert!(!desk.path("out").exists());
     }
+}
+
+#[test]
+fn a_wrong_passphrase_exits_12_before_any_place_is_looked_at() {
+    let mut desk = stored();
+    throw_all(&desk);
+    desk.set("SHARD_NEW_PASSPHRASE", "the right one of all");
+    desk.expect(0, &["key", "passphrase"]);
+    fs::copy(desk.store().join("master.key"), desk.path("key")).expect("copied");
+    let words = ["recover", "--all", "-o", "out", "--from", "heap", "--key", "key"];
+    desk.set("SHARD_PASSPHRASE", "another one of them");
+    assert_eq!(desk.failure(12, &words)["kind"], "wrong-key");
+    assert!(!desk.expect(12, &words).stderr.contains("looked at"));
+    desk.set("SHARD_PASSPHRASE", "the right one of all");
+    desk.expect(0, &words);
+    assert!(desk.path("out/thesis").exists());
 }
 
 #[test]

@@ -185,25 +185,38 @@ impl Root {
             if matches!(name.to_bytes(), b"." | b"..") {
                 continue;
             }
-            match kind(&handle, name, entry.file_type()) {
-                Some(FileType::Directory) if below.len() < MAX_DEPTH => {
-                    pending.push(below.iter().cloned().chain([name.to_bytes().to_vec()]).collect());
+            let flow = match kind(&handle, name, entry.file_type()) {
+                Some(FileType::RegularFile) => visitor.file(&folder, name).map_err(WalkError::Visitor)?,
+                other => {
+                    self.pass(below, (name, other), pending, visitor);
+                    ControlFlow::Continue(())
                 }
-                Some(FileType::Directory) => {
-                    let path: Vec<&[u8]> = below.iter().map(Vec::as_slice).chain([name.to_bytes()]).collect();
-                    let doing = format!("entering {}, {MAX_DEPTH} folders deep", self.shown(&path));
-                    visitor.unreadable(Error::new(ErrorKind::Failed, doing));
-                }
-                Some(FileType::Symlink) => visitor.link(),
-                Some(FileType::RegularFile) => {
-                    if visitor.file(&folder, name).map_err(WalkError::Visitor)?.is_break() {
-                        return Ok(ControlFlow::Break(()));
-                    }
-                }
-                _ => {}
+            };
+            if flow.is_break() {
+                return Ok(flow);
             }
         }
         Ok(ControlFlow::Continue(()))
+    }
+
+    /// Notes a folder for later, and what is no regular file.
+    fn pass(
+        &self,
+        below: &[Vec<u8>],
+        (name, kind): (&CStr, Option<FileType>),
+        pending: &mut Vec<Below>,
+        visitor: &mut dyn Visitor,
+    ) {
+        let path = || -> Below { below.iter().cloned().chain([name.to_bytes().to_vec()]).collect() };
+        match kind {
+            Some(FileType::Directory) if below.len() < MAX_DEPTH => pending.push(path()),
+            Some(FileType::Directory) => {
+                let doing = format!("entering {}, {MAX_DEPTH} folders deep", self.shown(&path()));
+                visitor.unreadable(Error::new(ErrorKind::Failed, doing));
+            }
+            Some(FileType::Symlink) => visitor.link(),
+            _ => {}
+        }
     }
 }
 
