@@ -46,6 +46,7 @@ mod dice;
 mod distribute;
 mod error;
 pub mod faulty;
+pub mod heap;
 mod ledger;
 mod local;
 mod memory;

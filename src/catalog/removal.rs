@@ -23,6 +23,9 @@ const IS_FINISHED: &str = "o.kind = 1 AND o.dead = 0
         WHERE r.removal = o.id AND (v.seen = 0 OR EXISTS (
             SELECT 1 FROM piece p JOIN object l ON l.id = p.object WHERE p.version = v.id AND l.dead = 0)))";
 
+/// Whether any removal names an object.
+const IS_REMOVED: &str = "SELECT EXISTS (SELECT 1 FROM removed_object WHERE object = ?1)";
+
 impl Catalog {
     /// The next dead objects after `after`, in the order of their ids: named by a removal, or removals that are finished.
     pub fn dead_objects(&self, after: Option<ObjectId>, limit: usize) -> Result<Vec<ObjectId>> {
@@ -40,12 +43,6 @@ impl Catalog {
         let (object, index, backend) = (after.map(|d| d.object), after.map(|d| d.index), after.map(|d| d.backend));
         let read = |row: &Row<'_>| Ok(PendingDelete { object: row.get(0)?, index: row.get(1)?, backend: row.get(2)? });
         self.read(|tx| all(tx, sql, params![object, index, backend, row_limit(limit)], read))
-    }
-
-    /// Whether a removal names this object, known or not.
-    pub fn is_removed(&self, object: ObjectId) -> Result<bool> {
-        let sql = "SELECT EXISTS (SELECT 1 FROM removed_object WHERE object = ?1)";
-        self.read(|tx| value(tx, sql, [object]))
     }
 
     /// Takes in a removal that cannot be opened here, by what its public part says: that these objects are removed.
@@ -99,6 +96,19 @@ impl Catalog {
                 run(tx, sql, params![object, index, backend])?;
             }
             Ok(())
+        })
+    }
+
+    /// Whether a removal names an object, be it one that is known no more, because nothing was left of it.
+    pub fn is_removed(&self, object: ObjectId) -> Result<bool> {
+        self.read(|tx| value(tx, IS_REMOVED, [object]))
+    }
+
+    /// Records that a shard of a removed object turned up again and is to be deleted; nothing, if no removal names it.
+    pub fn pend_removed(&mut self, object: ObjectId, index: u8, backend: BackendId) -> Result<()> {
+        self.write(|tx| match value(tx, IS_REMOVED, [object])? {
+            true => place::pend(tx, object, index, backend),
+            false => Ok(()),
         })
     }
 

@@ -17,6 +17,7 @@
 //! └────────┴───────────────────────────────┴────────┴────────────────────────────────┴─────────┘
 //! ```
 
+mod claim;
 mod header;
 pub mod index;
 mod manifest;
@@ -26,6 +27,7 @@ mod shard_file;
 mod tests;
 mod trailer;
 
+pub use claim::{Claims, Ending, claims, has_magic};
 pub use header::{FORMAT_VERSION, HEADER_BYTES, Header, HeaderError, MAGIC};
 pub use index::{Index, IndexError, Piece, Removal, RemovedObject, RemovedShard, RemovedVersion, Whole};
 pub use manifest::{

@@ -8,7 +8,9 @@
 //! Others go on putting and removing meanwhile. What they commit is taken into the new file too before it takes the old
 //! one's place, so that at no moment the catalog is without it.
 
-use super::ingest::{FoundObject, FoundShard, Ingested, Inventory, ListedPlace, Sources, Taken, read_object};
+use super::ingest::{
+    FoundObject, FoundShard, Ingested, Inventory, ListedPlace, NewestObject, Recency, Sources, Taken, read_object,
+};
 use super::refresh::{being_put, refresh_known, silent_places};
 use super::show::backend_name;
 use super::{Controls, leftovers};
@@ -33,6 +35,9 @@ const CATCH_UPS: usize = 64;
 pub(in crate::ops) const MAINTENANCE: &str = "maintenance";
 /// What to think of a place that was made with another key.
 const WRONG_KEY_HINT: &str = "the key in this store is not the one it was made with";
+/// What to do with places that cannot be recorded.
+const NO_PLACE_HINT: &str = "`shard backend add` makes a folder of this store's shards a place again; of shards under other \
+     names, `shard recover --all --from` brings the files back";
 /// The new catalog's file name, until it takes the old one's place.
 const NEW_CATALOG_NAME: &str = "catalog.rebuild.db";
 
@@ -64,6 +69,8 @@ pub struct RebuildReport {
     pub unreadable: Vec<UnreadableObject>,
     /// Objects of which no copy of the manifest can be trusted: they are left alone.
     pub untrusted: Vec<UntrustedObject>,
+    /// The newest object of all.
+    pub newest: Option<NewestObject>,
     /// Objects that a process is writing.
     pub in_progress: u64,
     /// How many bytes of shards were read.
@@ -81,6 +88,11 @@ pub struct RebuiltPlace {
     pub shards: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// The newest object of which it has a shard, among those that could be read.
+    pub newest: Option<NewestObject>,
+    /// How many newer objects others have, of which a shard is nowhere: with any, it may have been set back to an earlier
+    /// state.
+    pub lacks: u64,
     /// Why it could not be read, or not to its end.
     pub problem: Option<String>,
 }
@@ -172,7 +184,7 @@ async fn open_place(store: &Store, url: &str) -> Result<(BackendId, Arc<dyn Back
         }
         None => {
             let doing = format!("{url} has no mark: it is not mounted, or not a place of a store");
-            Err(Error::new(ErrorKind::Unavailable, doing))
+            Err(Error::new(ErrorKind::Unavailable, doing).with_hint(NO_PLACE_HINT))
         }
     }
 }
@@ -244,6 +256,7 @@ struct Scan {
     unread: BTreeSet<ObjectId>,
     unreadable: Vec<UnreadableObject>,
     untrusted: Vec<UntrustedObject>,
+    recency: Recency<BackendId>,
     in_progress: u64,
     bytes_read: u64,
 }
@@ -288,6 +301,7 @@ impl Scan {
         match read {
             Ok(mut taken) => {
                 self.bytes_read += taken.bytes_read;
+                taken.note(&mut self.recency, |backend| backend);
                 controls.bytes(taken.bytes_read);
                 taken.record.rest_may_be_on(&self.silent);
                 if let Ingested::Unreadable(error) = &taken.outcome
@@ -355,16 +369,19 @@ impl Scan {
     }
 
     fn report(self, store: &Store, (stats, dead): (CatalogStats, BTreeSet<ObjectId>), begun: Instant) -> RebuildReport {
-        let listed = self.places.into_iter().map(|place| RebuiltPlace {
-            name: backend_name(store, place.backend),
-            shards: place.shards,
-            bytes: place.bytes,
-            problem: place.failure.map(|error| error.to_string()),
+        let newest = self.recency.newest();
+        let listed = self.places.into_iter().map(|place| {
+            let (newest, lacks) = self.recency.of(&place.backend);
+            let problem = place.failure.map(|error| error.to_string());
+            let name = backend_name(store, place.backend);
+            RebuiltPlace { name, shards: place.shards, bytes: place.bytes, newest, lacks, problem }
         });
         let silent = self.unreachable.into_iter().map(|(id, problem)| RebuiltPlace {
             name: backend_name(store, id),
             shards: 0,
             bytes: 0,
+            newest: None,
+            lacks: 0,
             problem: Some(problem),
         });
         RebuildReport {
@@ -377,6 +394,7 @@ impl Scan {
             // What a removal names need not be read.
             unreadable: self.unreadable.into_iter().filter(|object| !dead.contains(&object.id)).collect(),
             untrusted: self.untrusted,
+            newest,
             in_progress: self.in_progress,
             bytes_read: self.bytes_read,
             elapsed_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),

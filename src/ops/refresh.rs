@@ -317,7 +317,12 @@ impl Refresh<'_> {
         self.report.removed_shards_found += found.shards.len() as u64;
         self.store
             .catalog(move |catalog| {
+                let is_known = catalog.object(found.object)?.is_some();
                 for shard in &found.shards {
+                    if !is_known {
+                        catalog.pend_removed(found.object, shard.index, shard.backend)?;
+                        continue;
+                    }
                     let (index, backend, bytes) = (shard.index, shard.backend, shard.bytes);
                     let state = ShardState::Ok;
                     let record = ShardRecord { index, backend, bytes, state, bad_blocks: 0, verified_ns: None };
@@ -409,7 +414,10 @@ fn look_up(
     if hears && catalog.is_removed(object)? {
         return Ok(Known::LeftToOwner);
     }
-    let Some(record) = catalog.object(object)? else { return Ok(Known::Unknown) };
+    let Some(record) = catalog.object(object)? else {
+        // Of one that was gone everywhere only its removal is known: a place that was set back brings its shards again.
+        return Ok(if catalog.is_removed(object)? { Known::Dead } else { Known::Unknown });
+    };
     if !catalog.object_is_live(object)? {
         // A removal that had gone from all backends and is there again has something to say still.
         let is_heard = hears && record.kind == ObjectKind::Removal;

@@ -16,7 +16,7 @@ const HANGS_AFTER: Duration = Duration::from_secs(10);
 
 /// The calls on one folder.
 #[derive(Debug)]
-pub(super) struct Calls {
+pub(in crate::backend) struct Calls {
     shown: String,
     permits: Arc<Semaphore>,
     /// How many calls were given up and have not come back.
@@ -43,7 +43,7 @@ struct Call {
 
 impl Calls {
     /// None yet.
-    pub(super) fn on(folder: &Path) -> Self {
+    pub(in crate::backend) fn on(folder: &Path) -> Self {
         Self::with_patience(folder, HANGS_AFTER)
     }
 
@@ -53,7 +53,7 @@ impl Calls {
     }
 
     /// Runs file calls where they may block; [`ErrorKind::Unreachable`] at once while an earlier call hangs.
-    pub(super) async fn run<T, F>(self: &Arc<Self>, work: F) -> Result<T>
+    pub(in crate::backend) async fn run<T, F>(self: &Arc<Self>, work: F) -> Result<T>
     where
         T: Send + 'static,
         F: FnOnce() -> Result<T> + Send + 'static,

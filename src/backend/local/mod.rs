@@ -19,7 +19,7 @@
 //! root/tmp/ab01….3.5f0c2a9e6d1b7c34.part              one being written, or left by a crash
 //! ```
 
-mod calls;
+pub(super) mod calls;
 mod listing;
 mod place;
 mod root;

@@ -90,7 +90,8 @@ Examples:
   shard recover thesis.pdf -o back.pdf
   shard recover mydb.sql -o - | psql mydb
   shard recover film.mkv --range 0-1048575 -o first-mib
-  shard recover --all -o restored/ --from /mnt/a --from /mnt/b --from s3://bucket/shards")]
+  shard recover --all -o restored/ --from /mnt/a --from /mnt/b --from s3://bucket/shards
+  shard recover --all -o restored/ --from ~/whatever-is-left --key kit.txt")]
 #[command(group = clap::ArgGroup::new("what").args(["names", "all"]).required(true))]
 pub(crate) struct Recover {
     /// The names of files, or of folders of files
@@ -109,6 +110,10 @@ pub(crate) struct Recover {
     #[arg(long, value_name = "A-B", conflicts_with = "all")]
     pub(crate) range: Option<ByteRange>,
     /// Recover from this place with no store at all; give it once for each place
+    ///
+    /// A folder may be a heap: shards under any name, of several places, in nested folders, several copies of one, with other
+    /// files between them. Every file is looked at, links are not followed, and nothing is changed. In a bucket or on a
+    /// server only shards under their own names are found: download those that were renamed into a folder.
     #[arg(long, value_name = "URL")]
     pub(crate) from: Vec<String>,
     /// The key that opens what is there: a key file or a recovery kit

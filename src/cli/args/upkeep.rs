@@ -29,7 +29,10 @@ Examples:
   shard catalog rebuild
   shard catalog rebuild --from /mnt/a --from /mnt/b --from s3://bucket/shards")]
 pub(crate) struct RebuildCatalog {
-    /// Read this place rather than the store's backends; give it once for each place
+    /// Read this place beside the store's backends; give it once for each place
+    ///
+    /// It has to be a place of this store, with its mark: what the catalog records must be there later. From shards under
+    /// other names `recover --all --from` brings the files back.
     #[arg(long, value_name = "URL")]
     pub(crate) from: Vec<String>,
 }

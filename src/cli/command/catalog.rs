@@ -12,6 +12,7 @@ use crate::cli::quantity::{ByteSize, Span};
 use crate::cli::render::{count, facts};
 use crate::cli::table::{Table, Tone};
 use shard::ops::catalog_stats::{self, CatalogStatsOptions, CatalogStatsReport};
+use shard::ops::ingest::NewestObject;
 use shard::ops::rebuild::{self, RebuildOptions, RebuildReport, UnreadableObject};
 use shard::ops::refresh::{self, RefreshOptions, RefreshReport};
 use shard::store::Contact;
@@ -38,6 +39,7 @@ pub(super) async fn rebuild(options: RebuildCatalog, context: &mut Context) -> R
     for object in &report.untrusted {
         context.notices.warning(&format!("object {} is left alone: {}", object.id, object.problem));
     }
+    tell_behind(&report, context);
     let unread = report.backends.iter().any(|backend| backend.problem.is_some());
     let partly = if unread || !report.untrusted.is_empty() { ExitCode::Degraded } else { ExitCode::Done };
     if report.unreadable.iter().any(|object| object.locked) {
@@ -45,6 +47,27 @@ pub(super) async fn rebuild(options: RebuildCatalog, context: &mut Context) -> R
     }
     let exit = |object: &UnreadableObject| if object.locked { ExitCode::WrongKey } else { exit_of(object.state) };
     Ok(report.unreadable.iter().map(exit).collect::<ExitCode>().worst(partly))
+}
+
+/// Which object is the newest, and which places may have been set back.
+fn tell_behind(report: &RebuildReport, context: &Context) {
+    let Some(newest) = report.newest else { return };
+    let having = report.backends.iter().filter(|place| place.newest == Some(newest)).map(|place| place.name.as_str());
+    let (created, id, having) = (newest.created, newest.id, having.collect::<Vec<_>>().join(", "));
+    context.notices.note(&format!("the newest object found was made {created}: {id}, on {having}"));
+    for place in report.backends.iter().filter(|place| place.lacks > 0) {
+        let Some(newest) = place.newest else { continue };
+        context.notices.warning(&behind(&place.name, newest, place.lacks));
+    }
+}
+
+/// What is said of a place that lacks the newest objects.
+pub(super) fn behind(place: &str, newest: NewestObject, lacks: u64) -> String {
+    let (lacks, created) = (count(lacks, "object"), newest.created);
+    format!(
+        "{place} has nothing made after {created} and lacks {lacks} that others have: it may have been set back to an \
+         earlier state"
+    )
 }
 
 /// What to do about objects that another machine sealed under a new key.

@@ -1,5 +1,7 @@
 //! `shard recover`.
 
+mod places;
+
 use crate::cli::args::{Recover, RecoverTo};
 use crate::cli::context::Context;
 use crate::cli::exit::ExitCode;
@@ -9,30 +11,25 @@ use crate::cli::printable::Printable;
 use crate::cli::quantity::ByteSize;
 use crate::cli::render::count;
 use crate::cli::streams::BlockingOutput;
-use shard::backend::{self, Backend, BackendSpec};
-use shard::crypto::{AccessKeys, Keyring};
-use shard::id::{BackendId, StoreId};
-use shard::ops::recover::{
-    self, Existing, FoundPlaces, Naming, RecoverOptions, RecoverOutput, RecoverReport, RecoverWhat,
-};
-use shard::store::{Contact, load_key};
-use std::collections::{BTreeMap, BTreeSet};
+use places::{find_places, tell_places};
+use shard::ops::recover::{self, Existing, Naming, RecoverOptions, RecoverOutput, RecoverReport, RecoverWhat};
+use shard::store::Contact;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 /// This many files are named one by one; of more only the number is said.
 const MAX_NAMED_FILES: usize = 20;
 
 pub(super) async fn run(options: Recover, context: &mut Context) -> Result<ExitCode, Failure> {
     let to_stdout = options.to() == RecoverTo::Stdout;
-    let outcome = if options.from.is_empty() {
+    let (outcome, heaps) = if options.from.is_empty() {
         let store = context.open(Contact::Backends).await?;
-        recover::recover(&store, recover_options(&options, context)).await
+        (recover::recover(&store, recover_options(&options, context)).await, Vec::new())
     } else {
-        let places = find_places(&options, context).await?;
-        recover::recover_from(places, recover_options(&options, context)).await
+        let (places, heaps) = find_places(&options, context).await?;
+        (recover::recover_from(places, recover_options(&options, context)).await, heaps)
     };
-    let report = context.settle(outcome)?;
+    let report = RecoverReport { heaps, ..context.settle(outcome)? };
     match context.output.reader() {
         // The bytes have the standard output for themselves.
         Reader::Script if to_stdout => context.notices.document("shard.recover/1", &report)?,
@@ -41,6 +38,7 @@ pub(super) async fn run(options: Recover, context: &mut Context) -> Result<ExitC
         Reader::Person => context.output.text(&page(&report))?,
     }
     tell(&report, context);
+    tell_places(&report, context);
     Ok(exit(&report))
 }
 
@@ -58,67 +56,6 @@ fn recover_options(options: &Recover, context: &Context) -> RecoverOptions {
         output,
         existing: if options.force { Existing::Replace } else { Existing::Keep },
         controls: context.controls(),
-    }
-}
-
-/// Opens the places that were named, and learns from their marks whose they are.
-async fn find_places(options: &Recover, context: &Context) -> Result<FoundPlaces, Failure> {
-    let here = PathBuf::from(".");
-    let mut backends: Vec<(String, Arc<dyn Backend>)> = Vec::new();
-    let mut owners: BTreeMap<StoreId, &str> = BTreeMap::new();
-    let mut left_out = Vec::new();
-    let passphrase = context.passphrase();
-    let brought = options.key.as_deref().map(|key| load_key(key, Some(&passphrase))).transpose()?;
-    let keyring = brought.map(|brought| brought.keyring);
-    for url in &options.from {
-        let spec = BackendSpec::new("from", BackendId([0; BackendId::BYTES]), url.clone());
-        let opened = backend::open(&spec, &context.credentials(), &here).map_err(shard::Error::from)?;
-        match opened.read_mark().await {
-            Ok(Some(mark)) => {
-                owners.insert(mark.store, url);
-            }
-            Ok(None) => context.notices.warning(&format!("{url} has no mark; what is there is used if it is signed")),
-            Err(error) => {
-                let failure = Failure::of(FailureKind::Backend, &error);
-                context.notices.warning(&format!(
-                    "{url} is left out: {}: {}",
-                    failure.message,
-                    failure.causes.join(": ")
-                ));
-                left_out.push(url.clone());
-                continue;
-            }
-        }
-        backends.push((url.clone(), opened));
-    }
-    let keys = Arc::new(access(owners, keyring)?);
-    Ok(FoundPlaces { backends, keys, left_out, scratch: context.environment.temporary.clone() })
-}
-
-/// What may be opened: what the key opens, or what is not sealed under one, of the one store that the marks name.
-fn access(owners: BTreeMap<StoreId, &str>, keyring: Option<Keyring>) -> Result<AccessKeys, Failure> {
-    let mut owners = owners.into_iter();
-    let (owner, other) = (owners.next(), owners.next());
-    if let Some(keyring) = keyring {
-        let foreign = [owner, other].into_iter().flatten().find(|(store, _)| *store != keyring.store_id());
-        return match foreign {
-            None => Ok(AccessKeys::to_open(keyring)),
-            Some((store, url)) => {
-                let message = format!("{url} belongs to store {store}, and the key to {}", keyring.store_id());
-                Err(Failure::new(FailureKind::WrongKey, message).hint("give the key of that store with --key"))
-            }
-        };
-    }
-    match (owner, other) {
-        (Some((store, _)), None) => Ok(AccessKeys::to_check(store)),
-        (Some((_, one)), Some((_, other))) => {
-            let message = format!("{one} and {other} belong to different stores");
-            Err(Failure::new(FailureKind::Invalid, message).hint("name the places of one store only"))
-        }
-        (None, _) => {
-            let message = "none of these places has the mark of a store";
-            Err(Failure::new(FailureKind::Unavailable, message).hint("is the disk mounted, and the prefix right?"))
-        }
     }
 }
 

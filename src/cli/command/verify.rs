@@ -14,7 +14,9 @@ use crate::cli::table::Table;
 use shard::catalog::{ObjectState, ShardState};
 use shard::format::ObjectKind;
 use shard::ops::prometheus;
-use shard::ops::verify::{self, Budget, ObjectVerdict, VerifyMode, VerifyOptions, VerifyReport, VerifySummary};
+use shard::ops::verify::{
+    self, Budget, ObjectVerdict, SetBack, VerifyMode, VerifyOptions, VerifyReport, VerifySummary,
+};
 use shard::store::Contact;
 use std::fmt::Write;
 use std::time::Duration;
@@ -57,6 +59,9 @@ fn page(report: &VerifyReport, context: &Context) -> String {
         page.push('\n');
     }
     page.push_str(&summary(report));
+    for place in &report.set_back {
+        page.push_str(&set_back(place));
+    }
     match report.worst() {
         ObjectState::Healthy => {}
         ObjectState::Degraded => {
@@ -71,6 +76,15 @@ fn page(report: &VerifyReport, context: &Context) -> String {
         }
     }
     page
+}
+
+/// What is said of a backend that went back to an earlier state.
+fn set_back(place: &SetBack) -> String {
+    let (backend, missing, newest) = (Printable(&place.backend), count(place.missing, "object"), place.newest_there);
+    format!(
+        "{backend} went back to an earlier state: it lacks {missing}, all made after the newest that it still has \
+         ({newest}); was it restored from a copy?\n"
+    )
 }
 
 fn is_worth_telling(verdict: &ObjectVerdict) -> bool {

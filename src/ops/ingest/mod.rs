@@ -13,10 +13,14 @@
 //! names is forgotten, and its shards are left to the owner.
 
 mod inventory;
+mod recency;
 
 pub(in crate::ops) use inventory::{Inventory, ListedPlace};
+pub use recency::NewestObject;
+pub(in crate::ops) use recency::Recency;
 
 use super::reader::{ObjectReader, ReadError, ShardPlace, gather_manifest};
+use super::timestamp::Timestamp;
 use super::writer::object_record;
 use crate::backend::{Backend, RegisteredBackend};
 use crate::catalog::{self, Catalog, CheckRecord, Commit, ObjectState, ShardRecord, ShardState};
@@ -204,6 +208,8 @@ pub(in crate::ops) struct Taken {
     pub(in crate::ops) bytes_read: u64,
     /// It is not for this machine to open: its shards may all be well.
     pub(in crate::ops) is_closed: bool,
+    /// When the object was made, where that could be opened.
+    created: Option<NewestObject>,
 }
 
 /// What is written of it.
@@ -250,7 +256,18 @@ impl Taken {
         };
         let object = object_record(&manifest, created_ns.unwrap_or(now_ns));
         let commit = Commit { object, shards, index, piece_hashes: Vec::new() };
-        Self { record: TakenRecord { commit, check, hearing }, outcome, bytes_read, is_closed }
+        let created = created_ns.map(|created_ns| NewestObject { created: Timestamp(created_ns), id: found.object });
+        Self { record: TakenRecord { commit, check, hearing }, outcome, bytes_read, is_closed, created }
+    }
+
+    /// Notes on which places the object was seen.
+    pub(in crate::ops) fn note<P: Ord>(&self, recency: &mut Recency<P>, place: impl Fn(BackendId) -> P) {
+        let shards = &self.record.commit.shards;
+        let indexes: BTreeSet<u8> = shards.iter().map(|shard| shard.index).collect();
+        let is_complete = indexes.len() >= self.record.commit.object.geometry.total_shards();
+        if let Some(created) = self.created {
+            recency.note(created, is_complete, shards.iter().map(|shard| place(shard.backend)));
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Recovering with no store: what the places hold is gathered into a catalog that is thrown away afterwards.
 
-use super::report::UnreadObject;
+use super::report::{PlaceSeen, UnreadObject};
 use super::session::Session;
 use super::{Origin, RecoverOptions, RecoverReport, cancelled};
 use crate::backend::Backend;
@@ -9,7 +9,9 @@ use crate::crypto::{AccessKeys, CatalogKey};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::BackendId;
 use crate::ops::Controls;
-use crate::ops::ingest::{FoundObject, Ingested, Inventory, ReadObject, Sources, Taken, read_object};
+use crate::ops::ingest::{
+    FoundObject, Ingested, Inventory, NewestObject, ReadObject, Recency, Sources, Taken, read_object,
+};
 use crate::ops::reader::{ReadError, ShardPlace, compute};
 use futures_util::future;
 use std::collections::BTreeSet;
@@ -60,6 +62,9 @@ pub(super) struct Found {
     names: Vec<String>,
     keys: Arc<AccessKeys>,
     unread: Vec<UnreadObject>,
+    recency: Recency<String>,
+    /// How many shards each place lists.
+    listed: Vec<(String, u64)>,
     /// What people call places that could not be looked at.
     left_out: Vec<String>,
     _file: ScratchFile,
@@ -106,7 +111,8 @@ impl Found {
         let (path, key) = (file.0.clone(), CatalogKey::from_secret(keys.store_id(), &random_bytes()?));
         let catalog = compute(move || Catalog::create(&path, Arc::new(key))).await??;
         let catalog = Arc::new(Mutex::new(catalog));
-        let mut found = Self { catalog, sources, names, keys, unread: Vec::new(), left_out, _file: file };
+        let (unread, recency, listed) = (Vec::new(), Recency::default(), Vec::new());
+        let mut found = Self { catalog, sources, names, keys, unread, recency, listed, left_out, _file: file };
         controls.begin("looking at what there is", None, None);
         let bytes_read = found.read_objects(controls).await?;
         controls.end();
@@ -151,7 +157,13 @@ impl Found {
             }
         }
         for place in inventory.into_places() {
-            if let (Some(error), Some(name)) = (place.failure, self.backend_name(place.backend)) {
+            let Some(name) = self.backend_name(place.backend) else { continue };
+            // A place with several copies of its shards is several to whoever reads it.
+            match self.listed.iter_mut().find(|(listed, _)| *listed == name) {
+                Some((_, shards)) => *shards += place.shards,
+                None => self.listed.push((name.clone(), place.shards)),
+            }
+            if let Some(error) = place.failure {
                 controls.warn(format!("{name} could not be listed: {error}"));
                 self.left_out.push(name);
             }
@@ -179,6 +191,8 @@ impl Found {
             }
         };
         let taken = Taken::new(read, found, 0);
+        let names = &self.names;
+        taken.note(&mut self.recency, |place| name_of(names, place).unwrap_or_default());
         if let Ingested::Unreadable(error) = &taken.outcome {
             self.unread.push(UnreadObject::new(found, error, total_shards));
             if error.kind() != ErrorKind::WrongKey {
@@ -231,7 +245,16 @@ impl Found {
     }
 
     pub(super) fn backend_name(&self, backend: BackendId) -> Option<String> {
-        (0..).zip(&self.names).find(|(number, _)| place_id(*number) == backend).map(|(_, name)| name.clone())
+        name_of(&self.names, backend)
+    }
+
+    /// What each place holds, and the newest object on any.
+    pub(super) fn seen(&self) -> (Vec<PlaceSeen>, Option<NewestObject>) {
+        let place = |(name, shards): &(String, u64)| {
+            let (newest, lacks) = self.recency.of(name);
+            PlaceSeen { name: name.clone(), shards: *shards, newest, lacks }
+        };
+        (self.listed.iter().map(place).collect(), self.recency.newest())
     }
 
     /// Where shards were found; any other may be in a place that was not named.
@@ -243,6 +266,10 @@ impl Found {
         places.extend(absent.map(|index| ShardPlace { index, backend: UNNAMED, source: None }));
         places
     }
+}
+
+fn name_of(names: &[String], backend: BackendId) -> Option<String> {
+    (0..).zip(names).find(|(number, _)| place_id(*number) == backend).map(|(_, name)| name.clone())
 }
 
 fn place_id(number: usize) -> BackendId {

@@ -15,10 +15,12 @@
 mod folder;
 mod found;
 mod group;
+mod heap;
 mod new_file;
 mod object;
 mod origin;
 mod outcome;
+mod place;
 mod plan;
 mod report;
 mod session;
@@ -28,7 +30,9 @@ mod target;
 
 pub use folder::Existing;
 pub use found::{FoundPlaces, recover_from};
-pub use report::{DamagedShard, FailedRecovery, RecoverReport, RecoveredFile, UnreadObject};
+pub use heap::{FoundHeap, HeapReport, look_through};
+pub use place::{FoundPlace, look_at};
+pub use report::{DamagedShard, FailedRecovery, PlaceSeen, RecoverReport, RecoveredFile, UnreadObject};
 
 use super::Controls;
 use crate::error::{Error, ErrorKind, Result};

@@ -1,13 +1,13 @@
 //! Where files and shards are looked up: in a store, or in what was found on places without one.
 
 use super::found::Found;
-use super::report::UnreadObject;
+use super::report::{PlaceSeen, UnreadObject};
 use crate::backend::Backend;
 use crate::catalog::{self, Catalog, ObjectRecord, ShardRecord};
 use crate::crypto::AccessKeys;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{BackendId, ObjectId, ShardId};
-use crate::ops::ingest::Sources;
+use crate::ops::ingest::{NewestObject, Sources};
 use crate::ops::reader::{ObjectReader, ShardPlace, gather_manifest};
 use crate::store::Store;
 use futures_util::future;
@@ -47,6 +47,14 @@ impl Origin<'_> {
         match self {
             Self::Store(_) => Vec::new(),
             Self::Found(found) => found.unread().to_vec(),
+        }
+    }
+
+    /// What the places that were named hold, and the newest object on any.
+    pub(super) fn seen(&self) -> (Vec<PlaceSeen>, Option<NewestObject>) {
+        match self {
+            Self::Store(_) => (Vec::new(), None),
+            Self::Found(found) => found.seen(),
         }
     }
 

@@ -64,6 +64,7 @@ impl Outcome {
             Some(DamagedShard { object, shard, backend: origin.backend_name(backend)?, state, bad_blocks })
         };
         let damage = self.damage.into_iter().filter_map(named).collect();
-        RecoverReport { damage, elapsed_ms, ..self.report }
+        let (places, newest) = origin.seen();
+        RecoverReport { damage, places, newest, elapsed_ms, ..self.report }
     }
 }

@@ -1,10 +1,11 @@
 //! What recovering came to.
 
+use super::heap::HeapReport;
 use crate::catalog::ShardState;
 use crate::error::{Error, ErrorKind};
 use crate::format::FileName;
 use crate::id::{Digest, ObjectId, VersionId};
-use crate::ops::ingest::FoundObject;
+use crate::ops::ingest::{FoundObject, NewestObject};
 use crate::ops::reader::ReadError;
 use serde::{Serialize, Serializer};
 
@@ -19,12 +20,32 @@ pub struct RecoverReport {
     pub failed: Vec<FailedRecovery>,
     /// Objects that were found and cannot be read, where a folder or everything was asked for: files in them are missing.
     pub unread: Vec<UnreadObject>,
+    /// What the places that were named hold; none where a store was recovered from.
+    pub places: Vec<PlaceSeen>,
+    /// The newest object on any of them.
+    pub newest: Option<NewestObject>,
+    /// What was looked at in folders whose files were asked what they are.
+    pub heaps: Vec<HeapReport>,
     /// Bytes of shards that were read.
     pub bytes_read: u64,
     /// Bytes of files that were written.
     pub bytes_written: u64,
     /// How long it took.
     pub elapsed_ms: u64,
+}
+
+/// What a place that was named holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PlaceSeen {
+    /// What people call it.
+    pub name: String,
+    /// How many shards it lists, copies among them.
+    pub shards: u64,
+    /// The newest object of which it has a shard, among those that could be read.
+    pub newest: Option<NewestObject>,
+    /// How many newer objects others have, of which a shard is nowhere: with any, it may have been set back to an earlier
+    /// state.
+    pub lacks: u64,
 }
 
 /// A file that was recovered.
@@ -100,7 +121,7 @@ impl UnreadObject {
 }
 
 /// An error's text with those of what lies underneath.
-fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
+pub(super) fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(next) = cause {

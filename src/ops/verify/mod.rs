@@ -12,6 +12,7 @@
 
 mod report;
 mod select;
+mod set_back;
 
 use super::Controls;
 use super::examine::{Depth, Examination, Sample, Subject, sample_bytes};
@@ -25,7 +26,10 @@ pub use report::{
     Detection, ObjectVerdict, SampleReport, ShardVerdict, VerifyReport, VerifySummary, detection_bound, worst_state,
 };
 pub(in crate::ops) use select::select;
+use set_back::Pattern;
+pub use set_back::SetBack;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
@@ -113,6 +117,7 @@ pub async fn verify(store: &Store, options: VerifyOptions) -> Result<VerifyRepor
         depth: options.mode.depth(store.random_bytes()?),
         gate: Semaphore::new(MEMORY_KIB as usize),
         spent: Spent { begun, bytes: AtomicU64::new(0), budget: options.budget },
+        pattern: Mutex::default(),
         controls: &options.controls,
     };
     let total = (options.mode == VerifyMode::Full).then_some(selected.shard_bytes);
@@ -128,6 +133,7 @@ pub async fn verify(store: &Store, options: VerifyOptions) -> Result<VerifyRepor
     }
     drop(looks);
     options.controls.end();
+    report.set_back = run.pattern().set_back(store.registry());
     report.conclude(begun.elapsed());
     Ok(report)
 }
@@ -173,6 +179,7 @@ struct Run<'a> {
     depth: Depth,
     gate: Semaphore,
     spent: Spent,
+    pattern: Mutex<Pattern>,
     controls: &'a Controls,
 }
 
@@ -194,6 +201,10 @@ impl Spent {
 }
 
 impl Run<'_> {
+    fn pattern(&self) -> MutexGuard<'_, Pattern> {
+        self.pattern.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn look(&self, object: ObjectId) -> Result<Look> {
         self.controls.check_cancelled()?;
         if self.spent.is_over() {
@@ -213,6 +224,10 @@ impl Run<'_> {
         self.controls.items(1);
         if !alive {
             return Ok(Look::Gone);
+        }
+        let made = self.store.catalog(move |catalog| catalog.object(object)).await?;
+        if let Some(created_ns) = made.and_then(|record| record.created_ns) {
+            self.pattern().note(created_ns, &examination);
         }
         let names = select::names_shown(self.store, object).await?;
         Ok(Look::Seen(Box::new(ObjectVerdict::new(self.store.registry(), &examination, names))))

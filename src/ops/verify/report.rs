@@ -1,6 +1,6 @@
 //! What verifying says: one verdict for each object, and what they amount to.
 
-use super::VerifyMode;
+use super::{SetBack, VerifyMode};
 use crate::backend::BackendRegistry;
 use crate::catalog::{ObjectState, ShardState};
 use crate::format::{FileName, ObjectKind};
@@ -21,6 +21,8 @@ pub struct VerifyReport {
     pub mode: &'static str,
     /// The objects, in the order in which they were looked at.
     pub objects: Vec<ObjectVerdict>,
+    /// Backends that went back to an earlier state, as far as what was looked at tells.
+    pub set_back: Vec<SetBack>,
     /// What they amount to.
     pub summary: VerifySummary,
     #[serde(skip)]
@@ -182,7 +184,8 @@ impl VerifyReport {
             VerifyMode::Sample { percent } => Some(percent / 100.0),
             VerifyMode::Full => Some(1.0),
         };
-        Self { mode: mode.name(), objects: Vec::new(), summary: VerifySummary::default(), share }
+        let (objects, set_back) = (Vec::new(), Vec::new());
+        Self { mode: mode.name(), objects, set_back, summary: VerifySummary::default(), share }
     }
 
     pub(super) fn add(&mut self, verdict: ObjectVerdict) {

@@ -1,0 +1,219 @@
+//! What a file says of itself: which shard it may be, whatever it is called. Nothing of that is trusted: it only says where
+//! a reader, which trusts signatures and leaves alone, is to look.
+
+use super::header::{FORMAT_VERSION, Header, MAGIC};
+use super::shard_file::leaves_of;
+use super::trailer::{TRAILER_BYTES, Trailer};
+use crate::id::{Digest, MAX_TOTAL_SHARDS, ObjectId, ShardId, StoreId};
+use crate::merkle;
+use serde::Deserialize;
+
+/// Where the shard's root stands in the trailer, damaged or not.
+const ROOT_IN_TRAILER: std::ops::Range<usize> = 40..40 + Digest::BYTES;
+/// At most so many places that look like the beginning of a manifest are tried.
+const MAX_OPENINGS: usize = 4;
+/// The most leaves that are hashed to find out which shard a file is: those of an object of 1 GiB in blocks of 16 KiB.
+const MAX_CLAIM_LEAVES: u64 = 64 * 1024;
+
+/// The manifest in the end of a file, as far as it says which shard the file is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ending {
+    /// Whose object it says it is.
+    pub store: StoreId,
+    object: ObjectId,
+    stripes: u64,
+    shard_roots: Vec<Digest>,
+    /// How far from the file's end the manifest begins, in bytes.
+    from_end: u64,
+    index: Option<u8>,
+}
+
+/// The fields of a manifest's public part that matter here.
+#[derive(Deserialize)]
+struct Said {
+    store: StoreId,
+    object: ObjectId,
+    stripes: u64,
+    shard_roots: Vec<Digest>,
+}
+
+/// Which shards a file may be.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Claims {
+    /// Each once; none where nothing is said.
+    pub shards: Vec<ShardId>,
+    /// Header and manifest say the same.
+    pub agree: bool,
+}
+
+/// Whether bytes begin, or the last ones end, as those of a shard file do.
+pub fn has_magic(head: &[u8], end: &[u8]) -> bool {
+    head.starts_with(&MAGIC) || end.ends_with(&MAGIC)
+}
+
+impl Ending {
+    /// The manifest in the last bytes of a file: where the trailer says, else where something looks like one.
+    pub fn find(end: &[u8]) -> Option<Self> {
+        Self::by_trailer(end).or_else(|| Self::by_look(end))
+    }
+
+    fn by_trailer(end: &[u8]) -> Option<Self> {
+        let trailer = Trailer::from_bytes(end.get(end.len().checked_sub(TRAILER_BYTES)?..)?).ok()?;
+        let manifest_bytes = usize::try_from(trailer.lengths.manifest()?).ok()?;
+        let start = end.len().checked_sub(manifest_bytes.checked_add(TRAILER_BYTES)?)?;
+        let public_bytes = usize::try_from(trailer.lengths.public).ok()?;
+        let said = serde_json::from_slice(end.get(start..start.checked_add(public_bytes)?)?).ok()?;
+        Some(Self::new(said, end, start))
+    }
+
+    fn by_look(end: &[u8]) -> Option<Self> {
+        let opening = format!("{{\"format\":{FORMAT_VERSION},");
+        let starts = end.windows(opening.len()).enumerate().filter(|(_, window)| *window == opening.as_bytes());
+        starts.take(MAX_OPENINGS).find_map(|(start, _)| {
+            let said = serde_json::Deserializer::from_slice(&end[start..]).into_iter::<Said>().next()?.ok()?;
+            Some(Self::new(said, end, start))
+        })
+    }
+
+    fn new(said: Said, end: &[u8], start: usize) -> Self {
+        let Said { store, object, stripes, mut shard_roots } = said;
+        shard_roots.truncate(MAX_TOTAL_SHARDS);
+        let trailer = &end[end.len().saturating_sub(TRAILER_BYTES)..];
+        let root = trailer.get(ROOT_IN_TRAILER).and_then(Digest::from_slice);
+        let is_its = |(_, other): &(u8, &Digest)| root.as_ref() == Some(*other);
+        let index = (0u8..).zip(&shard_roots).find(is_its).map(|(index, _)| index);
+        Self { store, object, stripes, shard_roots, from_end: (end.len() - start) as u64, index }
+    }
+
+    /// Where in a file of this length the leaves are that would tell which shard it is, where nothing else does and they
+    /// are not too many.
+    pub fn telling_leaves(&self, file_bytes: u64) -> Option<std::ops::Range<u64>> {
+        let end = file_bytes.checked_sub(self.from_end)?;
+        let wanted = self.index.is_none() && self.stripes <= MAX_CLAIM_LEAVES;
+        let start = end.checked_sub(self.stripes.checked_mul(Digest::BYTES as u64)?)?;
+        wanted.then_some(start..end)
+    }
+
+    /// Takes the shard's leaves, which tell which one it is.
+    pub fn with_leaves(mut self, leaves_section: &[u8]) -> Self {
+        let leaves = leaves_of(leaves_section);
+        let object = self.object;
+        let gives = |(index, root): &(u8, &Digest)| merkle::shard_root(object, *index, &leaves) == **root;
+        self.index = (0u8..).zip(&self.shard_roots).find(gives).map(|(index, _)| index);
+        self
+    }
+
+    /// The shard it says; every shard of the object where it does not say which.
+    fn shards(&self) -> Vec<ShardId> {
+        let object = self.object;
+        match self.index {
+            Some(index) => vec![ShardId { object, index }],
+            None => (0u8..).zip(&self.shard_roots).map(|(index, _)| ShardId { object, index }).collect(),
+        }
+    }
+}
+
+/// What the first 64 bytes and the ending say together. Both count: either may be damaged or another's.
+pub fn claims(head: &[u8], ending: Option<&Ending>) -> Claims {
+    let header = Header::from_bytes(head).ok();
+    let header = header.map(|header| ShardId { object: header.object, index: header.shard_index });
+    let mut shards: Vec<ShardId> = header.into_iter().collect();
+    let mut agree = false;
+    if let Some(ending) = ending {
+        let others = ending.shards();
+        agree = header.is_some_and(|header| others.contains(&header));
+        if !agree {
+            shards.extend(others);
+        }
+    }
+    Claims { shards, agree }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::Geometry;
+
+    const OBJECT: ObjectId = ObjectId([7; 16]);
+
+    fn leaves(index: u8) -> Vec<Digest> {
+        vec![Digest([index; 32]), Digest([index + 100; 32])]
+    }
+
+    fn root(index: u8) -> Digest {
+        merkle::shard_root(OBJECT, index, &leaves(index))
+    }
+
+    fn shard(index: u8) -> ShardId {
+        ShardId { object: OBJECT, index }
+    }
+
+    fn head(index: u8) -> [u8; 64] {
+        let geometry = Geometry::new(2, 3).expect("a geometry");
+        Header { object: OBJECT, shard_index: index, geometry, block_bytes: 1024 }.to_bytes()
+    }
+
+    /// Leaves, a public part with more in it than is looked at, a signature, a trailer.
+    fn end(index: u8) -> Vec<u8> {
+        let roots: Vec<Digest> = (0..3).map(root).collect();
+        let public = serde_json::json!({"object": OBJECT, "stripes": 2, "shard_roots": roots, "store": StoreId([1; 32]),
+            "unknown": "…"});
+        let public = public.to_string().replacen('{', "{\"format\":1,", 1).into_bytes();
+        let mut bytes: Vec<u8> = leaves(index).iter().flat_map(|leaf| leaf.0).collect();
+        let lengths = super::super::SectionLengths {
+            leaves: bytes.len() as u64,
+            public: public.len() as u64,
+            signature: 64,
+            sealed: 0,
+            share: 0,
+        };
+        bytes.extend(public);
+        bytes.extend([9; 64]);
+        let trailer = Trailer { lengths, shard_root: root(index), manifest_hash: Digest([0; 32]) };
+        bytes.extend(trailer.to_bytes());
+        bytes
+    }
+
+    #[test]
+    fn header_and_trailer_each_say_which_shard_a_file_is() {
+        let whole = Ending::find(&end(2));
+        assert_eq!(claims(&head(2), whole.as_ref()), Claims { shards: vec![shard(2)], agree: true });
+        assert_eq!(claims(&[0; 64], whole.as_ref()).shards, [shard(2)]);
+        assert_eq!(claims(&head(1), None), Claims { shards: vec![shard(1)], agree: false });
+        assert_eq!(claims(&[0; 64], None), Claims::default());
+    }
+
+    #[test]
+    fn where_they_contradict_each_other_both_count() {
+        let ending = Ending::find(&end(2));
+        assert_eq!(claims(&head(0), ending.as_ref()).shards, [shard(0), shard(2)]);
+    }
+
+    #[test]
+    fn a_damaged_trailer_still_has_the_root_and_without_that_the_leaves_say_it() {
+        let mut damaged = end(1);
+        let trailer = damaged.len() - TRAILER_BYTES;
+        damaged[trailer] ^= 1;
+        assert_eq!(claims(&[0; 64], Ending::find(&damaged).as_ref()).shards, [shard(1)]);
+        damaged[trailer + 40] ^= 1;
+        let ending = Ending::find(&damaged).expect("it looks like a manifest");
+        let section = ending.telling_leaves(1000 + damaged.len() as u64).expect("leaves tell");
+        assert_eq!(section, 1000..1064);
+        assert_eq!(claims(&[0; 64], Some(&ending)).shards, [shard(0), shard(1), shard(2)], "it may be any");
+        assert_eq!(claims(&head(2), Some(&ending)).shards, [shard(2)], "the header says which");
+        let ending = ending.with_leaves(&damaged[..64]);
+        assert_eq!(claims(&[0; 64], Some(&ending)).shards, [shard(1)]);
+    }
+
+    #[test]
+    fn lengths_that_make_no_sense_are_no_ending() {
+        for length in 0..200 {
+            assert_eq!(Ending::find(&vec![0x7b; length]), None);
+        }
+        let whole = end(0);
+        let ending = Ending::find(&whole[64..]).expect("all but the leaves is there");
+        let unsure = Ending { index: None, stripes: u64::MAX, ..ending };
+        assert_eq!(unsure.telling_leaves(1 << 40), None);
+        assert_eq!(Ending { stripes: 2, ..unsure }.telling_leaves(3), None);
+    }
+}
