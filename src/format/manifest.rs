@@ -4,7 +4,7 @@ use crate::crypto::{
     AccessKeys, Certificate, DataKey, KeyShare, MasterKey, OpenError, PublicKey, RECIPIENT_RANDOM_BYTES, RecipientKey,
     Role, SealContext, SharedSecret, Signature, Signer, StripeCipher,
 };
-use crate::id::{Digest, Geometry, ObjectId, StoreId};
+use crate::id::{Digest, Geometry, ObjectId, StoreId, WriterId};
 use crate::merkle::{self, ObjectBinding};
 use crate::stripe::{Layout, LayoutError, Seal, StripeShape};
 use serde::{Deserialize, Serialize};
@@ -155,6 +155,14 @@ pub enum ManifestError {
         /// What the object is for.
         kind: ObjectKind,
     },
+    /// Signed by a writer that does not give such an id.
+    #[error("object {object} has an id that its signer, writer {writer}, does not give")]
+    NotItsOwn {
+        /// The object.
+        object: ObjectId,
+        /// Who signed it.
+        writer: WriterId,
+    },
     /// What would open the object is not at hand.
     #[error("the object is sealed with {seal}, and the key {key_id} is not here")]
     NoKey {
@@ -212,6 +220,7 @@ pub struct ManifestDraft {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Manifest {
     public: PublicPart,
+    writer: Option<WriterId>,
     layout: Layout,
     bytes: ManifestBytes,
 }
@@ -266,11 +275,9 @@ impl Manifest {
         if !public.signer.verifies_manifest(&bytes.public, &Signature(signature)) {
             return Err(ManifestError::Signature);
         }
-        if role == Role::Writer && public.kind != ObjectKind::Data {
-            return Err(ManifestError::Role { kind: public.kind });
-        }
+        let writer = public.check_role(role)?;
         let layout = public.check()?;
-        Ok(Self { public, layout, bytes })
+        Ok(Self { public, writer, layout, bytes })
     }
 
     /// Like [`Self::open_public`], and the sealed part is the one that was signed.
@@ -305,6 +312,11 @@ impl Manifest {
     /// What it is for.
     pub fn kind(&self) -> ObjectKind {
         self.public.kind
+    }
+
+    /// The writer that signed it; `None` where one signed it that signs for the owner.
+    pub fn writer(&self) -> Option<WriterId> {
+        self.writer
     }
 
     /// Where its bytes lie.
@@ -444,6 +456,21 @@ impl PublicPart {
         match &self.certificate {
             None => (self.signer.store_id() == *store).then_some(Role::Owner),
             Some(certificate) => certificate.role_of(&self.signer, store),
+        }
+    }
+
+    /// The writer that signed it, where one did and may: files in objects of its own ids, and nothing else.
+    fn check_role(&self, role: Role) -> Result<Option<WriterId>, ManifestError> {
+        if role == Role::Owner {
+            return Ok(None);
+        }
+        let writer = self.signer.writer_id();
+        if self.kind != ObjectKind::Data {
+            return Err(ManifestError::Role { kind: self.kind });
+        }
+        match self.object.writer() == Some(writer) {
+            true => Ok(Some(writer)),
+            false => Err(ManifestError::NotItsOwn { object: self.object, writer }),
         }
     }
 

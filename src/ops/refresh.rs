@@ -17,7 +17,7 @@ use crate::catalog::{
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Manifest;
 use crate::id::{BackendId, ObjectId, ShardId};
-use crate::store::Store;
+use crate::store::{Held, Store};
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -268,7 +268,7 @@ impl Refresh<'_> {
         controls.bytes(read.bytes_read);
         let ReadObject { manifest, index, .. } = &read;
         let is_closed = index.as_ref().is_err_and(|error| error.kind() == ErrorKind::WrongKey);
-        if is_closed && !self.store.is_verify_only() {
+        if is_closed && self.store.held() == Held::Owner {
             self.report.locked.push(found.object);
             return Ok(());
         }

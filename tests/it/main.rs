@@ -44,3 +44,4 @@ mod soak;
 mod tidy;
 mod verify;
 mod world;
+mod write_only;

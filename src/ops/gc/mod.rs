@@ -29,7 +29,7 @@ use super::remove::{Deletes, RemovedFile, WaitingDeletes, Which, delete_pending}
 use crate::catalog::Catalog;
 use crate::error::Result;
 use crate::id::{ObjectId, VersionId};
-use crate::store::Store;
+use crate::store::{Held, Store};
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -132,11 +132,15 @@ async fn run(store: &Store, controls: &Controls) -> Result<GcReport> {
     let mut deletes = delete_pending(store, Which::All, controls).await?;
     unfinished::clear(store, &mut report, controls).await?;
     surplus::clear(store, &mut report, controls).await?;
-    repack::run(store, &sources, &mut report, controls).await?;
+    // What is in an object, and what a removal says, is for whoever can open them.
+    let opens = store.held() == Held::Owner;
+    if opens {
+        repack::run(store, &sources, &mut report, controls).await?;
+    }
     deletes.add_made(delete_pending(store, Which::All, controls).await?);
     // An object that holds a removed version may be where nobody could look, or be closed to this machine: then the removal
     // stays.
-    if refreshed.unlisted.is_empty() && refreshed.locked.is_empty() {
+    if opens && refreshed.unlisted.is_empty() && refreshed.locked.is_empty() {
         deletes.add_made(drop_finished(store, &mut report, controls).await?);
     }
     forget_gone(store).await?;
@@ -153,7 +157,9 @@ async fn plan(store: &Store, controls: &Controls) -> Result<GcReport> {
     report.shards_deleted = stats.pending_deletes;
     unfinished::plan(store, &mut report).await?;
     surplus::plan(store, &mut report, controls).await?;
-    repack::plan(store, &Sources::of(store), &mut report, controls).await?;
+    if store.held() == Held::Owner {
+        repack::plan(store, &Sources::of(store), &mut report, controls).await?;
+    }
     report.leftovers = leftovers::count(store).await?;
     let doomed = report.emptied.iter().chain(report.repacked.iter().flat_map(|packed| &packed.from));
     let (mut doomed, surplus): (Vec<ObjectId>, _) = (doomed.copied().collect(), report.surplus.clone());

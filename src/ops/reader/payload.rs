@@ -42,7 +42,11 @@ impl ObjectReader {
         while let Some(part) = parts.try_next().await? {
             bytes.extend_from_slice(&part);
         }
-        let parse = move || Index::from_bytes(&bytes, index_offset);
+        let writer = self.manifest().writer();
+        let parse = move || {
+            let index = Index::from_bytes(&bytes, index_offset)?;
+            writer.map_or(Ok(()), |writer| index.check_writer(writer)).map(|()| index)
+        };
         compute(parse).await?.map_err(|source| ReadError::Index { object, source })
     }
 }
