@@ -151,7 +151,7 @@ pub enum IndexError {
     },
     /// A removal, from one who may not remove.
     #[error("writer {writer} may remove nothing")]
-    Removal {
+    WriterRemoval {
         /// Who signed the object.
         writer: WriterId,
     },
@@ -160,7 +160,7 @@ pub enum IndexError {
 impl IndexError {
     /// Whether the signer said more than it may: the whole object is not to be trusted then.
     pub fn is_overreach(&self) -> bool {
-        matches!(self, Self::NotItsOwn { .. } | Self::Generation { .. } | Self::Removal { .. })
+        matches!(self, Self::NotItsOwn { .. } | Self::Generation { .. } | Self::WriterRemoval { .. })
     }
 }
 
@@ -169,7 +169,7 @@ impl Index {
     /// Whatever the owner or another writer put, it can neither name nor hide.
     pub fn check_writer(&self, writer: WriterId) -> Result<(), IndexError> {
         if self.removal.is_some() {
-            return Err(IndexError::Removal { writer });
+            return Err(IndexError::WriterRemoval { writer });
         }
         for Piece { version, last, .. } in &self.pieces {
             let parents = last.iter().flat_map(|whole| &whole.parents);

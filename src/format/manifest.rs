@@ -1,5 +1,7 @@
 //! The manifest: what an object is, signed. A copy ends every shard.
 
+mod data_key_text;
+
 use crate::crypto::{
     AccessKeys, Certificate, DataKey, KeyShare, MasterKey, OpenError, PublicKey, RECIPIENT_RANDOM_BYTES, RecipientKey,
     Role, SealContext, SharedSecret, Signature, Signer, StripeCipher,
@@ -424,26 +426,6 @@ impl ManifestDraft {
             (Seal::Recipient, PartSealer::Recipient(key, random)) => Ok(key.seal_part(&context, &text, random)),
             (seal, _) => Err(ManifestError::Sealer { seal }),
         }
-    }
-}
-
-/// A data key as hexadecimal text.
-mod data_key_text {
-    use super::{DataKey, Zeroizing};
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(key: &Option<DataKey>, serializer: S) -> Result<S::Ok, S::Error> {
-        match key {
-            Some(key) => serializer.serialize_some(Zeroizing::new(hex::encode(key.as_bytes())).as_str()),
-            None => serializer.serialize_none(),
-        }
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<DataKey>, D::Error> {
-        let text = Zeroizing::new(String::deserialize(deserializer)?);
-        let mut bytes = Zeroizing::new([0; 32]);
-        hex::decode_to_slice(text.as_bytes(), bytes.as_mut_slice()).map_err(serde::de::Error::custom)?;
-        Ok(Some(DataKey::from_bytes(*bytes)))
     }
 }
 

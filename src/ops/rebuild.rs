@@ -17,7 +17,7 @@ use crate::catalog::{Catalog, CatalogStats, ObjectState, ShardState};
 use crate::crypto::AccessKeys;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{BackendId, ObjectId};
-use crate::store::{Held, Store};
+use crate::store::Store;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -237,7 +237,6 @@ async fn off_reactor<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send 
 /// What reading all backends came to.
 #[derive(Debug, Default)]
 struct Scan {
-    opens: bool,
     places: Vec<ListedPlace>,
     unreachable: Vec<(BackendId, String)>,
     /// Places that could not be listed: what was not found may be there.
@@ -253,8 +252,7 @@ type Read = (FoundObject, std::result::Result<Taken, super::reader::ReadError>);
 
 impl Scan {
     async fn run(store: &Store, sources: &Sources, file: &NewCatalog, controls: &Controls) -> Result<Self> {
-        let (opens, unreachable) = (store.held() == Held::Owner, unreachable(store, sources));
-        let mut scan = Self { opens, unreachable, ..Self::default() };
+        let mut scan = Self { unreachable: unreachable(store, sources), ..Self::default() };
         controls.begin("reading what is on the backends", None, None);
         let mut inventory = Inventory::new(sources);
         let mut reading = FuturesUnordered::new();
@@ -293,8 +291,7 @@ impl Scan {
                 controls.bytes(taken.bytes_read);
                 taken.record.rest_may_be_on(&self.silent);
                 if let Ingested::Unreadable(error) = &taken.outcome
-                    // Names are not for a machine that has no key of the store.
-                    && (self.opens || error.kind() != ErrorKind::WrongKey)
+                    && !taken.is_closed
                 {
                     let locked = error.kind() == ErrorKind::WrongKey;
                     let problem = match locked {

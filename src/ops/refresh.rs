@@ -17,7 +17,7 @@ use crate::catalog::{
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Manifest;
 use crate::id::{BackendId, ObjectId, ShardId};
-use crate::store::{Held, Store};
+use crate::store::Store;
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -267,8 +267,9 @@ impl Refresh<'_> {
         self.report.bytes_read += read.bytes_read;
         controls.bytes(read.bytes_read);
         let ReadObject { manifest, index, .. } = &read;
-        let is_closed = index.as_ref().is_err_and(|error| error.kind() == ErrorKind::WrongKey);
-        if is_closed && self.store.held() == Held::Owner {
+        let is_closed = read.is_closed();
+        let is_locked = index.as_ref().is_err_and(|error| error.kind() == ErrorKind::WrongKey);
+        if is_locked && !is_closed {
             self.report.locked.push(found.object);
             return Ok(());
         }

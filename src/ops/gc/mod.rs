@@ -29,7 +29,7 @@ use super::remove::{Deletes, RemovedFile, WaitingDeletes, Which, delete_pending}
 use crate::catalog::Catalog;
 use crate::error::Result;
 use crate::id::{ObjectId, VersionId};
-use crate::store::{Held, Store};
+use crate::store::Store;
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -132,22 +132,26 @@ async fn run(store: &Store, controls: &Controls) -> Result<GcReport> {
     let mut deletes = delete_pending(store, Which::All, controls).await?;
     unfinished::clear(store, &mut report, controls).await?;
     surplus::clear(store, &mut report, controls).await?;
-    // What is in an object, and what a removal says, is for whoever can open them.
-    let opens = store.held() == Held::Owner;
-    if opens {
-        repack::run(store, &sources, &mut report, controls).await?;
+    // To pack anew takes a master key, and to end a removal, to have read all of what it names.
+    if store.access().keyring().is_none() {
+        return Ok(conclude(store, report, deletes));
     }
+    repack::run(store, &sources, &mut report, controls).await?;
     deletes.add_made(delete_pending(store, Which::All, controls).await?);
     // An object that holds a removed version may be where nobody could look, or be closed to this machine: then the removal
     // stays.
-    if opens && refreshed.unlisted.is_empty() && refreshed.locked.is_empty() {
+    if refreshed.unlisted.is_empty() && refreshed.locked.is_empty() {
         deletes.add_made(drop_finished(store, &mut report, controls).await?);
     }
     forget_gone(store).await?;
+    Ok(conclude(store, report, deletes))
+}
+
+fn conclude(store: &Store, mut report: GcReport, deletes: Deletes) -> GcReport {
     report.shards_deleted += deletes.shards;
     report.bytes_freed += deletes.bytes;
     report.waiting = deletes.waiting(store);
-    Ok(report)
+    report
 }
 
 /// Nothing is asked of a backend but what an examination reads.
@@ -157,7 +161,7 @@ async fn plan(store: &Store, controls: &Controls) -> Result<GcReport> {
     report.shards_deleted = stats.pending_deletes;
     unfinished::plan(store, &mut report).await?;
     surplus::plan(store, &mut report, controls).await?;
-    if store.held() == Held::Owner {
+    if store.access().keyring().is_some() {
         repack::plan(store, &Sources::of(store), &mut report, controls).await?;
     }
     report.leftovers = leftovers::count(store).await?;

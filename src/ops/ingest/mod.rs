@@ -110,6 +110,15 @@ pub struct ReadObject {
     pub index: Result<Index, ReadError>,
     /// How many bytes of shards were read for it.
     pub bytes_read: u64,
+    /// Whether this machine has a master key. Without one, what opens only with such a key is not for it.
+    pub has_keys: bool,
+}
+
+impl ReadObject {
+    /// Whether it is not for this machine to open.
+    pub fn is_closed(&self) -> bool {
+        !self.has_keys && self.index.as_ref().is_err_and(|error| error.kind() == ErrorKind::WrongKey)
+    }
 }
 
 /// Reads the manifest and the index of an object from the shards that were found.
@@ -135,7 +144,8 @@ pub async fn read_object(
         Ok(_) => reader.sealed_part().await.ok().map(|part| part.created_ns),
         Err(_) => None,
     };
-    Ok(ReadObject { manifest: reader.manifest().clone(), created_ns, index, bytes_read: reader.bytes_read() })
+    let (manifest, has_keys) = (reader.manifest().clone(), keys.keyring().is_some());
+    Ok(ReadObject { manifest, created_ns, index, bytes_read: reader.bytes_read(), has_keys })
 }
 
 /// What the catalog keeps of the shards that were found. A file of another length than the manifest says is corrupt; a
@@ -196,6 +206,8 @@ pub(in crate::ops) struct Taken {
     pub(in crate::ops) record: TakenRecord,
     pub(in crate::ops) outcome: Ingested,
     pub(in crate::ops) bytes_read: u64,
+    /// It is not for this machine to open: its shards may all be well.
+    pub(in crate::ops) is_closed: bool,
 }
 
 /// What is written of it.
@@ -208,10 +220,13 @@ pub(in crate::ops) struct TakenRecord {
 
 impl Taken {
     pub(in crate::ops) fn new(read: ReadObject, found: &FoundObject, now_ns: i64) -> Self {
-        let ReadObject { manifest, created_ns, index, bytes_read } = read;
+        let is_closed = read.is_closed();
+        let ReadObject { manifest, created_ns, index, bytes_read, .. } = read;
         let shards = shard_records(&manifest, found);
         let (index, check, outcome) = match index {
             Ok(index) => (index, None, Ingested::Whole),
+            // What its shards say of it holds.
+            Err(error) if is_closed => (Index::default(), None, Ingested::Unreadable(error)),
             Err(error) => {
                 let check = CheckRecord {
                     object: found.object,
@@ -227,7 +242,7 @@ impl Taken {
         };
         let object = object_record(&manifest, created_ns.unwrap_or(now_ns));
         let commit = Commit { object, shards, index, piece_hashes: Vec::new() };
-        Self { record: TakenRecord { commit, check }, outcome, bytes_read }
+        Self { record: TakenRecord { commit, check }, outcome, bytes_read, is_closed }
     }
 }
 

@@ -2,16 +2,20 @@
 
 use super::Server;
 use crate::desk::{Desk, noise};
-use crate::world::{TestWorld, geometry, newest, put_bytes, random_bytes, read_file};
+use crate::world::{TestWorld, geometry, newest, put_bytes, putting, random_bytes, read_file};
 use shard::ErrorKind;
+use shard::catalog::{Catalog, JournalEntry, ObjectState, ProcessLock, Purpose};
 use shard::crypto::LimitedKey;
-use shard::format::ObjectKind;
+use shard::format::{Index, ObjectKind, Piece};
+use shard::id::{Digest, ProcessId};
 use shard::ops::Controls;
-use shard::ops::gc::{GcOptions, gc};
+use shard::ops::gc::{GcMode, GcOptions, gc};
+use shard::ops::put::{PutSource, put};
 use shard::ops::rebuild::{RebuildOptions, rebuild};
 use shard::ops::refresh::{RefreshOptions, refresh};
-use shard::ops::remove::{RemoveOptions, RemoveVersions, remove};
-use shard::ops::writer::{ObjectOptions, ObjectWriter};
+use shard::ops::remove::{RemoveOptions, RemoveVersions, RemovedFile, remove};
+use shard::ops::status::{StatusOptions, status};
+use shard::ops::writer::{Contents, ObjectOptions, ObjectWriter};
 use shard::store::{CONFIG_NAME, Held, KEY_NAME, keys};
 use shard::stripe::Seal;
 use std::fs;
@@ -100,7 +104,11 @@ fn a_server_lists_its_own_names_and_is_refused_what_takes_the_owners_key() {
         assert!(failure["message"].as_str().expect("words").contains("write-only"), "{command:?}: {failure}");
         assert!(failure["hint"].as_str().is_some_and(|hint| hint.contains("own key")), "{command:?}: {failure}");
     }
-    assert!(!server.path("out").exists() && !server.path("kit").exists());
+    let places: Vec<String> = (1..=3).map(|number| owner.backend(number).display().to_string()).collect();
+    let from = ["recover", "--all", "-o", "out", "--from", &places[0], "--from", &places[1], "--from", &places[2]];
+    let key = server.path("server.key").display().to_string();
+    assert_eq!(server.failure(12, &[&from[..], &["--key", &key]].concat())["kind"], "wrong-key");
+    assert!(!server.path("out").join("data").exists() && !server.path("kit").exists());
     let status = server.json(0, &["status"]);
     assert_eq!((&status["key"]["held"], &status["key"]["exported"]), (&"write-only".into(), &true.into()));
     assert!(server.expect(0, &["status"]).text().contains("write-only"));
@@ -237,6 +245,61 @@ async fn what_an_interrupted_put_left_on_a_server_is_cleared_and_the_put_begins_
     assert_eq!(read_file(&owner, "dump").await, Some(random_bytes(1, 4_000_000)));
 }
 
+/// A process that died.
+const DEAD: ProcessId = ProcessId([0xDE; 16]);
+
+#[tokio::test]
+async fn what_was_whole_when_a_put_died_stays_for_the_owner_and_the_put_begins_anew() {
+    let world = TestWorld::new(5).await;
+    let server = Server::of(&world).await;
+    let store = server.open().await;
+    let object = put_bytes(&store, "dump", b"all of it", geometry(3, 5)).await.objects[0].id;
+    // As if it had been killed just before the commit.
+    let shards = store.catalog(move |catalog| catalog.shards(object)).await.expect("shards");
+    let shards = shards.iter().map(|shard| (shard.index, shard.backend)).collect();
+    let entry = JournalEntry { object, process: DEAD, purpose: Purpose::Put, name: None, version: None, shards };
+    drop(ProcessLock::acquire(&store.dir().join("run"), DEAD).expect("a lock"));
+    let die = move |catalog: &mut Catalog| {
+        catalog.forget_object(object)?;
+        catalog.begin(&entry)
+    };
+    store.catalog(die).await.expect("forgotten");
+    put_bytes(&store, "dump", b"all of it", geometry(3, 5)).await;
+    assert!(store.catalog(|catalog| catalog.journals()).await.expect("journals").is_empty());
+    assert_eq!(world.files_on_backends().len(), 10, "nothing that was whole is deleted");
+    let status = status(&store, StatusOptions::default()).await.expect("a status");
+    assert_eq!((status.state, status.versions), (ObjectState::Healthy, 1));
+    let owner = world.open().await;
+    refresh(&owner, RefreshOptions::default()).await.expect("refreshed");
+    let asked = crate::world::name("dump");
+    let heads = owner.catalog(move |catalog| catalog.heads(&asked)).await.expect("heads");
+    assert_eq!(heads.len(), 2, "both are the same");
+    assert_eq!(read_file(&owner, "dump").await.as_deref(), Some(&b"all of it"[..]));
+}
+
+#[tokio::test]
+async fn gc_on_a_server_takes_back_a_large_file_that_it_began_and_did_not_end() {
+    let world = TestWorld::new(5).await;
+    let server = Server::of(&world).await;
+    let store = server.open().await;
+    let version = store.new_version_id().expect("an id");
+    let options = ObjectOptions::new(ObjectKind::Data, geometry(3, 5), Seal::Recipient);
+    let mut writer = ObjectWriter::begin(&store, options).await.expect("begun");
+    writer.append(b"the first of two").await.expect("written");
+    let name = crate::world::name("large");
+    let piece = Piece { version, name: name.clone(), ordinal: 0, offset: 0, bytes: 16, last: None };
+    let blake3 = Digest(*blake3::hash(b"the first of two").as_bytes());
+    let index = Index { pieces: vec![piece], removal: None };
+    writer.finish(Contents { index, piece_hashes: vec![(version, 0, blake3)] }).await.expect("stored");
+    let plan = gc(&store, GcOptions { mode: GcMode::DryRun, ..GcOptions::default() }).await.expect("planned");
+    assert_eq!(plan.unfinished, [RemovedFile { name, version }]);
+    assert_eq!(world.files_on_backends().len(), 5);
+    let done = gc(&store, GcOptions::default()).await.expect("cleared");
+    assert_eq!(done.unfinished, plan.unfinished);
+    assert!(done.bytes_freed > 0 && world.files_on_backends().is_empty());
+    assert!(gc(&store, GcOptions::default()).await.expect("cleared").is_nothing());
+}
+
 #[tokio::test]
 async fn a_server_never_clears_away_a_removal_that_it_cannot_read() {
     let world = TestWorld::new(5).await;
@@ -269,4 +332,43 @@ async fn a_write_only_key_shows_none_of_its_secrets() {
         assert_eq!(secret.len(), 64);
         assert!(!format!("{key:?} {written:?} {:?}", written.signer()).contains(secret));
     }
+}
+
+#[tokio::test]
+async fn what_a_server_puts_is_newer_than_what_it_put_and_has_forgotten() {
+    let world = TestWorld::new(5).await;
+    let server = Server::of(&world).await;
+    let store = server.open().await;
+    for bytes in [&b"first"[..], b"second"] {
+        let object = put_bytes(&store, "dump", bytes, geometry(3, 5)).await.objects[0].id;
+        store.catalog(move |catalog| catalog.forget_object(object)).await.expect("forgotten");
+    }
+    put_bytes(&store, "dump", b"third", geometry(3, 5)).await;
+    let owner = world.open().await;
+    refresh(&owner, RefreshOptions::default()).await.expect("refreshed");
+    assert_eq!(read_file(&owner, "dump").await.as_deref(), Some(&b"third"[..]));
+}
+
+#[tokio::test]
+async fn what_the_owner_packs_anew_still_says_which_writer_put_it() {
+    let world = TestWorld::new(5).await;
+    let server = Server::of(&world).await;
+    let store = server.open().await;
+    let files = [("one", 1), ("two", 2), ("kept", 3)];
+    let sources =
+        files.map(|(name, seed)| PutSource::File { path: world.source(name, &random_bytes(seed, 90_000)), name: None });
+    let put = put(&store, putting(sources.into(), geometry(3, 5))).await.expect("stored");
+    assert_eq!(put.objects.len(), 1, "they share an object");
+    let owner = world.open().await;
+    refresh(&owner, RefreshOptions::default()).await.expect("refreshed");
+    let (names, folders) = (["one", "two"].map(crate::world::name).into(), Vec::new());
+    let (versions, controls) = (RemoveVersions::All, Controls::default());
+    remove(&owner, RemoveOptions { names, folders, versions, controls }).await.expect("removed");
+    let report = gc(&owner, GcOptions::default()).await.expect("cleared");
+    let packed = report.repacked[0].to.expect("an object");
+    assert!(report.repacked[0].replaced && packed.writer().is_none());
+    rebuild(&owner, RebuildOptions::default()).await.expect("rebuilt");
+    let kept = newest(&owner, "kept").await.expect("it is there");
+    assert_eq!((kept.id.writer(), store.writer().is_some()), (store.writer(), true));
+    assert_eq!(read_file(&owner, "kept").await, Some(random_bytes(3, 90_000)));
 }
