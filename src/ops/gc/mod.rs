@@ -134,7 +134,7 @@ async fn run(store: &Store, controls: &Controls) -> Result<GcReport> {
     surplus::clear(store, &mut report, controls).await?;
     // To pack anew takes a master key, and to end a removal, to have read all of what it names.
     if store.access().keyring().is_none() {
-        return Ok(conclude(store, report, deletes));
+        return Ok(conclude(store, report, &deletes));
     }
     repack::run(store, &sources, &mut report, controls).await?;
     deletes.add_made(delete_pending(store, Which::All, controls).await?);
@@ -144,10 +144,10 @@ async fn run(store: &Store, controls: &Controls) -> Result<GcReport> {
         deletes.add_made(drop_finished(store, &mut report, controls).await?);
     }
     forget_gone(store).await?;
-    Ok(conclude(store, report, deletes))
+    Ok(conclude(store, report, &deletes))
 }
 
-fn conclude(store: &Store, mut report: GcReport, deletes: Deletes) -> GcReport {
+fn conclude(store: &Store, mut report: GcReport, deletes: &Deletes) -> GcReport {
     report.shards_deleted += deletes.shards;
     report.bytes_freed += deletes.bytes;
     report.waiting = deletes.waiting(store);

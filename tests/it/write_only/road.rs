@@ -5,7 +5,6 @@ use crate::desk::{Desk, noise};
 use crate::world::{TestWorld, geometry, newest, put_bytes, putting, random_bytes, read_file};
 use shard::ErrorKind;
 use shard::catalog::{Catalog, JournalEntry, ObjectState, ProcessLock, Purpose};
-use shard::crypto::LimitedKey;
 use shard::format::{Index, ObjectKind, Piece};
 use shard::id::{Digest, ProcessId};
 use shard::ops::Controls;
@@ -326,11 +325,10 @@ async fn a_write_only_key_shows_none_of_its_secrets() {
     let world = TestWorld::new(3).await;
     let key = keys::export_writer(&world.store_dir(), None).expect("a write-only key");
     let text: serde_json::Value = serde_json::from_str(&key.to_file()).expect("JSON");
-    let LimitedKey::Write(written) = &key else { panic!("a write-only key") };
     for secret in ["signer", "catalog"] {
         let secret = text[secret].as_str().expect("hex");
         assert_eq!(secret.len(), 64);
-        assert!(!format!("{key:?} {written:?} {:?}", written.signer()).contains(secret));
+        assert!(!format!("{key:?}").contains(secret));
     }
 }
 
