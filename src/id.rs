@@ -108,12 +108,16 @@ byte_id!(
     Digest, 32
 );
 byte_id!(
-    /// What an object is called: 16 random bytes, never used twice.
+    /// What an object is called: 16 bytes, random but for those that say which writer gave it; never used twice.
     ObjectId, 16
 );
 byte_id!(
-    /// What a file version is called: 16 random bytes.
+    /// What a file version is called: 16 bytes, random but for those that say which writer gave it.
     VersionId, 16
+);
+byte_id!(
+    /// A machine that adds to a store and cannot read it, called by 6 bytes of a hash of its signer key.
+    WriterId, 6
 );
 byte_id!(
     /// What a backend is called in its mark, in the catalog and in removal records: 16 random bytes.
@@ -127,6 +131,52 @@ byte_id!(
     /// One process at work on a store, named by its lock file: 16 random bytes.
     ProcessId, 16
 );
+
+/// What an id begins with that a writer gave; those that a store's owner gives never begin so.
+const WRITER_MARK: u8 = 0xff;
+
+impl WriterId {
+    /// An id of this writer: mark, writer, and what is left of the random bytes.
+    fn mark(self, mut random: [u8; 16]) -> [u8; 16] {
+        random[0] = WRITER_MARK;
+        random[1..=Self::BYTES].copy_from_slice(&self.0);
+        random
+    }
+
+    fn marked_in(id: &[u8; 16]) -> Option<Self> {
+        let (mark, rest) = id.split_first()?;
+        (*mark == WRITER_MARK).then(|| Self::from_slice(&rest[..Self::BYTES])).flatten()
+    }
+}
+
+macro_rules! given_by {
+    ($($name:ident),*) => {$(
+        impl $name {
+            /// A new id from random bytes: one that only this writer gives, or, without a writer, one that none does.
+            pub fn given_by(writer: Option<WriterId>, mut random: [u8; 16]) -> Self {
+                match writer {
+                    Some(writer) => Self(writer.mark(random)),
+                    None => {
+                        random[0] ^= if random[0] == WRITER_MARK { 0x80 } else { 0 };
+                        Self(random)
+                    }
+                }
+            }
+
+            /// The writer that gave it; `None` where the store's owner did.
+            pub fn writer(&self) -> Option<WriterId> {
+                WriterId::marked_in(&self.0)
+            }
+        }
+    )*};
+}
+
+given_by!(ObjectId, VersionId);
+
+impl ObjectId {
+    /// No id that a writer gives is less.
+    pub const FIRST_OF_WRITERS: Self = Self([WRITER_MARK, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+}
 
 /// One shard of one object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -312,6 +362,20 @@ impl FromStr for RedundancyLevel {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_id_says_which_writer_gave_it_and_the_owners_never_look_like_one() {
+        let (one, other) = (WriterId([1; 6]), WriterId([2; 6]));
+        for byte in [0, 1, 0x7f, 0x80, 0xfe, 0xff] {
+            let random = [byte; 16];
+            assert_eq!(ObjectId::given_by(None, random).writer(), None, "{byte}");
+            assert_eq!(VersionId::given_by(Some(one), random).writer(), Some(one), "{byte}");
+            assert_ne!(VersionId::given_by(Some(one), random), VersionId::given_by(Some(other), random));
+            let first = ObjectId::FIRST_OF_WRITERS;
+            assert!(ObjectId::given_by(Some(one), random) >= first && ObjectId::given_by(None, random) < first);
+        }
+        assert_ne!(VersionId::given_by(Some(one), [1; 16]), VersionId::given_by(Some(one), [2; 16]));
+    }
 
     #[test]
     fn geometry_exists_only_when_valid() {

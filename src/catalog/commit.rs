@@ -96,6 +96,9 @@ fn insert_object(tx: &Transaction<'_>, object: &ObjectRecord) -> Result<bool, Fa
 fn insert_piece(tx: &Transaction<'_>, key: &CatalogKey, object: ObjectId, piece: &Piece) -> Result<(), Fault> {
     let tag = know_version(tx, key, (piece.version, &piece.name))?;
     run(tx, "UPDATE version SET seen = 1 WHERE id = ?1 AND seen = 0", [piece.version])?;
+    if object.writer().is_some() && is_held_elsewhere(tx, object, piece)? {
+        return Ok(());
+    }
     run(
         tx,
         "INSERT INTO piece (version, ordinal, object, sealed_extent) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
@@ -105,6 +108,13 @@ fn insert_piece(tx: &Transaction<'_>, key: &CatalogKey, object: ObjectId, piece:
         Some(whole) => learn_whole(tx, piece, whole, &seal_whole(key, piece.version, (tag, whole))?),
         None => Ok(()),
     }
+}
+
+/// Whether another object has the piece already. A writer puts a piece once: a second one is no copy of it, but what a
+/// thief would have in its place.
+fn is_held_elsewhere(tx: &Transaction<'_>, object: ObjectId, piece: &Piece) -> Result<bool, Fault> {
+    let sql = "SELECT 1 FROM piece WHERE version = ?1 AND ordinal = ?2 AND object <> ?3 LIMIT 1";
+    Ok(first(tx, sql, params![piece.version, piece.ordinal, object], |_| Ok(()))?.is_some())
 }
 
 /// Makes a version known by its name, if it is not; gives the tag of the name that it is known by.

@@ -14,18 +14,20 @@ use rusqlite::{Connection, Params, Row, params};
 /// The columns that [`read_version`] takes, from the first on.
 pub(super) const COLUMNS: &str = "id, name_tag, complete, removed, sealed_name, sealed_whole, generation, last_ordinal";
 
+/// The order of the versions of a name: what the owner put comes before what a writer did, whatever a writer says of it.
+pub(super) const NEWEST_FIRST: &str = "id < x'ff' DESC, generation DESC, id DESC";
+
 impl Catalog {
     /// The heads of a name, newest first: complete, not removed, and no other such version descends from them. None
     /// where there is no file; several where two machines did not know each other.
     pub fn heads(&self, name: &FileName) -> Result<Vec<VersionRecord>> {
-        let sql =
-            format!("SELECT {COLUMNS} FROM version WHERE name_tag = ?1 AND head = 1 ORDER BY generation DESC, id DESC");
+        let sql = format!("SELECT {COLUMNS} FROM version WHERE name_tag = ?1 AND head = 1 ORDER BY {NEWEST_FIRST}");
         self.read(|tx| versions_by(tx, &self.key, &sql, [self.tag(name)]))
     }
 
     /// Every version of a name that is known, newest first: incomplete and removed ones too.
     pub fn versions(&self, name: &FileName) -> Result<Vec<VersionRecord>> {
-        let sql = format!("SELECT {COLUMNS} FROM version WHERE name_tag = ?1 ORDER BY generation DESC, id DESC");
+        let sql = format!("SELECT {COLUMNS} FROM version WHERE name_tag = ?1 ORDER BY {NEWEST_FIRST}");
         self.read(|tx| versions_by(tx, &self.key, &sql, [self.tag(name)]))
     }
 
@@ -62,7 +64,8 @@ impl Catalog {
     /// The same with every copy: by ordinal, and of one ordinal the one in the object that is best off first.
     pub fn piece_copies(&self, version: VersionId) -> Result<Vec<PieceRecord>> {
         let sql = "SELECT p.ordinal, p.object, p.sealed_extent, p.sealed_hash
-            FROM piece p JOIN object o ON o.id = p.object WHERE p.version = ?1 AND o.dead = 0
+            FROM piece p JOIN object o ON o.id = p.object JOIN version v ON v.id = p.version
+            WHERE p.version = ?1 AND o.dead = 0 AND (v.last_ordinal IS NULL OR p.ordinal <= v.last_ordinal)
             ORDER BY p.ordinal, o.state, p.object";
         let read = |row: &Row<'_>| {
             let (ordinal, object) = (row.get(0)?, row.get(1)?);

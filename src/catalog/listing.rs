@@ -4,7 +4,7 @@
 use super::Catalog;
 use super::column::{Count, all, row_limit, value};
 use super::error::{Fault, Result};
-use super::file::{COLUMNS, versions_by};
+use super::file::{COLUMNS, NEWEST_FIRST, versions_by};
 use super::record::{ListedFile, VersionRecord};
 use super::sealed::{Tag, open_name};
 use crate::crypto::CatalogKey;
@@ -132,9 +132,8 @@ fn is_below(name: &str, prefix: &str) -> bool {
 }
 
 fn listed(connection: &Connection, key: &CatalogKey, tag: Tag) -> Result<Option<ListedFile>, Fault> {
-    let newest = format!(
-        "SELECT {COLUMNS} FROM version WHERE name_tag = ?1 AND head = 1 ORDER BY generation DESC, id DESC LIMIT 1"
-    );
+    let newest =
+        format!("SELECT {COLUMNS} FROM version WHERE name_tag = ?1 AND head = 1 ORDER BY {NEWEST_FIRST} LIMIT 1");
     let heads: Count = value(connection, "SELECT count(*) FROM version WHERE name_tag = ?1 AND head = 1", [tag])?;
     let live = "SELECT count(*) FROM version WHERE name_tag = ?1 AND complete = 1 AND removed = 0";
     let versions: Count = value(connection, live, [tag])?;
@@ -150,7 +149,7 @@ fn live_of_name(
 ) -> Result<Vec<VersionRecord>, Fault> {
     let sql = format!(
         "SELECT {COLUMNS} FROM version WHERE name_tag = ?1 AND complete = 1 AND removed = 0
-            ORDER BY generation DESC, id DESC LIMIT ?2"
+            ORDER BY {NEWEST_FIRST} LIMIT ?2"
     );
     versions_by(connection, key, &sql, params![tag, row_limit(limit)])
 }
@@ -166,7 +165,7 @@ fn older_of_name(
     };
     let sql = format!(
         "SELECT {COLUMNS} FROM version WHERE complete = 1 AND removed = 0 AND name_tag = ?1
-            AND (generation, id) < (?2, ?3) ORDER BY generation DESC, id DESC LIMIT ?4"
+            AND (id < x'ff', generation, id) < (?3 < x'ff', ?2, ?3) ORDER BY {NEWEST_FIRST} LIMIT ?4"
     );
     let tag = Tag::of_name(key, &last.name);
     versions_by(connection, key, &sql, params![tag, Count(whole.generation), last.id, row_limit(limit)])

@@ -2,10 +2,12 @@
 
 use super::column::all;
 use super::error::{Fault, Result};
-use super::{Catalog, schema};
-use crate::id::ObjectId;
+use super::{Catalog, heads, schema};
+use crate::crypto::CatalogKey;
+use crate::id::{ObjectId, VersionId};
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ToSql, TransactionBehavior};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// The tables that the backends can tell, parents before children. `backend_use` follows from `shard` by triggers.
@@ -35,7 +37,8 @@ impl Catalog {
     /// Replaces all content by that of another catalog file of the same store, in one transaction.
     ///
     /// Journal, leases and notes stay; so does what this machine alone can know of content that is in both: hashes of
-    /// pieces, and when shards and objects were last read in full.
+    /// pieces, when shards and objects were last read in full, and what is in objects that a writer put, where the other
+    /// file does not say: the writer itself cannot read them.
     ///
     /// Living objects that were committed here since [`Catalog::begin_rebuild`] may not be in the other file, nor what
     /// they remove be applied there: where there are any, nothing is replaced, and they are the answer. Each is named
@@ -46,7 +49,7 @@ impl Catalog {
         drop(schema::open(&newer, &self.key)?);
         let attach = self.connection.execute("ATTACH DATABASE ?1 AS newer", [PathText(&newer)]);
         attach.map_err(|source| Fault::from(source).at(&newer))?;
-        let replaced = replace(&mut self.connection);
+        let replaced = replace(&mut self.connection, &self.key);
         let detached = self.connection.execute_batch("DETACH DATABASE newer");
         let overtaking = replaced.map_err(|fault| fault.at(&self.path))?;
         detached.map_err(|source| Fault::from(source).at(&self.path))?;
@@ -54,7 +57,7 @@ impl Catalog {
     }
 }
 
-fn replace(connection: &mut Connection) -> Result<Vec<ObjectId>, Fault> {
+fn replace(connection: &mut Connection, key: &CatalogKey) -> Result<Vec<ObjectId>, Fault> {
     let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     tx.execute_batch(KNOWN_BEFORE)?;
     let since = "INSERT INTO temp.known_before SELECT id FROM main.object o
@@ -71,7 +74,9 @@ fn replace(connection: &mut Connection) -> Result<Vec<ObjectId>, Fault> {
     for table in CONTENT {
         tx.execute_batch(&format!("INSERT INTO main.{table} SELECT * FROM newer.{table}"))?;
     }
+    let kept: Vec<VersionId> = all(&tx, "SELECT id FROM temp.known_version", [], |row| row.get(0))?;
     tx.execute_batch(RECALL)?;
+    heads::settle(&tx, key, &BTreeSet::from_iter(kept))?;
     tx.execute_batch("DROP TABLE temp.known_before")?;
     tx.commit()?;
     Ok(Vec::new())
@@ -90,10 +95,27 @@ const REMEMBER: &str = "
     CREATE TEMP TABLE known_shard AS
         SELECT object, shard_index, backend, verified_ns FROM main.shard WHERE verified_ns IS NOT NULL;
     CREATE TEMP TABLE known_object AS SELECT id, verified_ns FROM main.object WHERE verified_ns IS NOT NULL;
+    CREATE TEMP TABLE known_put AS SELECT p.* FROM main.piece p WHERE p.object >= x'ff'
+        AND EXISTS (SELECT 1 FROM newer.object o WHERE o.id = p.object)
+        AND NOT EXISTS (SELECT 1 FROM newer.piece n WHERE n.object = p.object);
+    CREATE TEMP TABLE known_version AS SELECT v.* FROM main.version v
+        WHERE v.id IN (SELECT version FROM temp.known_put)
+            AND NOT EXISTS (SELECT 1 FROM newer.version n WHERE n.id = v.id);
+    CREATE TEMP TABLE known_parent AS
+        SELECT p.* FROM main.parent p WHERE p.version IN (SELECT id FROM temp.known_version);
+    CREATE TEMP TABLE known_folder AS
+        WITH RECURSIVE around (tag) AS (
+            SELECT folder FROM temp.known_version
+            UNION SELECT f.parent FROM around a JOIN main.folder f ON f.tag = a.tag)
+        SELECT f.* FROM main.folder f WHERE f.tag IN (SELECT tag FROM around);
 ";
 
 /// What was set aside, put to what is there again.
 const RECALL: &str = "
+    INSERT OR IGNORE INTO main.folder SELECT * FROM temp.known_folder;
+    INSERT INTO main.version SELECT * FROM temp.known_version;
+    INSERT INTO main.parent SELECT * FROM temp.known_parent;
+    INSERT INTO main.piece SELECT * FROM temp.known_put;
     UPDATE main.piece SET sealed_hash = k.sealed_hash FROM temp.known_piece k
         WHERE piece.sealed_hash IS NULL AND piece.version = k.version AND piece.ordinal = k.ordinal
             AND piece.object = k.object;
@@ -102,6 +124,10 @@ const RECALL: &str = "
             AND shard.backend = k.backend;
     UPDATE main.object SET verified_ns = k.verified_ns FROM temp.known_object k
         WHERE object.verified_ns IS NULL AND object.id = k.id;
+    DROP TABLE temp.known_folder;
+    DROP TABLE temp.known_parent;
+    DROP TABLE temp.known_put;
+    DROP TABLE temp.known_version;
     DROP TABLE temp.known_piece;
     DROP TABLE temp.known_shard;
     DROP TABLE temp.known_object;

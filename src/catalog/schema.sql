@@ -81,8 +81,9 @@ CREATE TABLE version (
     -- 1 once a piece of it was committed here.
     seen INTEGER NOT NULL CHECK (seen IN (0, 1))
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX version_by_name ON version (name_tag, generation DESC, id DESC);
-CREATE INDEX version_head ON version (name_tag, generation DESC, id DESC) WHERE head = 1;
+-- What writers gave ids to, which begin with ff, comes after what the owner did.
+CREATE INDEX version_by_name ON version (name_tag, id < x'ff' DESC, generation DESC, id DESC);
+CREATE INDEX version_head ON version (name_tag, id < x'ff' DESC, generation DESC, id DESC) WHERE head = 1;
 CREATE INDEX version_by_folder ON version (folder, head);
 CREATE INDEX version_unfinished ON version (name_tag) WHERE complete = 0 AND removed = 0;
 

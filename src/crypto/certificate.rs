@@ -13,12 +13,12 @@ const CERTIFICATE_PREFIX: &[u8] = b"shard signer certificate v1\n";
 pub enum Role {
     /// Everything: it signs for the owner.
     Owner,
-    /// Add files, and nothing else: for machines that cannot read. Nothing issues it yet.
+    /// Add files, and nothing else: for machines that cannot read.
     Writer,
 }
 
 impl Role {
-    fn code(self) -> u8 {
+    pub(super) fn code(self) -> u8 {
         match self {
             Self::Owner => 0,
             Self::Writer => 1,

@@ -4,7 +4,7 @@
 //! each, one subkey for each purpose by BLAKE3's derive-key mode; the Ed25519 [`Signer`] that signs every manifest; the
 //! [`StoreId`] that pins the first signer, which vouches for later ones by [`Certificate`]; AES-256-GCM for what is sealed;
 //! the [`CatalogKey`] that seals the catalog; shares of a secret, of which any k give it; the [`RecipientKey`] that others seal
-//! to; the [`VerifyKey`] and [`AccessKeys`] that say what a machine may open; the texts that keys are kept in: the [`KeyFile`], in plain or under a [`Passphrase`], and the [`RecoveryKit`] on paper.
+//! to; the [`LimitedKey`] of a machine that may not open, and [`AccessKeys`], which say what it may; the texts that keys are kept in: the [`KeyFile`], in plain or under a [`Passphrase`], and the [`RecoveryKit`] on paper.
 //!
 //! *What it knows.* Bytes and purposes.
 //!
@@ -19,11 +19,13 @@ mod certificate;
 mod key_file;
 mod keyring;
 mod kit;
+mod limited_key;
 mod passphrase;
 mod recipient;
 mod shares;
 mod signer;
 mod verify_key;
+mod write_key;
 
 pub use access::AccessKeys;
 pub use aead::{DataKey, SealContext, StripeCipher, TAG_BYTES};
@@ -32,13 +34,15 @@ pub use certificate::{Certificate, Role};
 pub use key_file::{KEY_FILE_SCHEMA, KeyFile, KeyFileError, MAX_KEY_FILE_BYTES, SealedKeyring};
 pub use keyring::{Keyring, KeyringError, MAX_MASTER_KEYS};
 pub use kit::{KitError, MAX_KIT_BYTES, RecoveryKit, write_kit};
+pub use limited_key::{LimitedKey, LimitedKeyError};
 pub use passphrase::{CostError, MAX_PASSPHRASE_BYTES, Passphrase, PassphraseCost, PassphraseError, SALT_BYTES};
 pub use recipient::{MAX_RECIPIENT_FILE_BYTES, RECIPIENT_RANDOM_BYTES, RECIPIENT_SCHEMA, RecipientError, RecipientKey};
 pub use shares::{KeyShare, SHARE_BYTES, ShareError, SharedSecret, combine_shares, share_of, split_secret};
 pub use signer::{PublicKey, Signature, Signer};
-pub use verify_key::{VERIFY_KEY_SCHEMA, VerifyKey, VerifyKeyError};
+pub use verify_key::{VERIFY_KEY_SCHEMA, VerifyKey};
+pub use write_key::{WRITE_KEY_SCHEMA, WRITER_SECRET_BYTES, WriteKey};
 
-use crate::id::{Digest, ObjectId, StoreId};
+use crate::id::{Digest, ObjectId, StoreId, WriterId};
 use std::fmt;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
@@ -66,6 +70,9 @@ mod context {
     pub(super) const KIT_SETTINGS_LINE: &str = "shard v1 2026-11-21 recovery kit settings line";
     pub(super) const KIT_SHORT_FORM: &str = "shard v1 2026-11-21 recovery kit short form";
     pub(super) const VERIFY_CHECK: &str = "shard v1 2026-11-21 verify-only key check";
+    pub(super) const WRITER_SIGNER: &str = "shard v1 2026-11-21 writer signer";
+    pub(super) const WRITER_ID: &str = "shard v1 2026-11-21 writer id";
+    pub(super) const WRITE_CHECK: &str = "shard v1 2026-11-21 write-only key check";
     pub(super) const STORE_ID: &str = "shard v1 2026-11-21 store id";
 }
 
@@ -131,6 +138,12 @@ impl PublicKey {
     /// The id of the store whose first signer key this is.
     pub fn store_id(&self) -> StoreId {
         StoreId(blake3::derive_key(context::STORE_ID, &self.0))
+    }
+
+    /// What a writer is called whose signer key this is.
+    pub fn writer_id(&self) -> WriterId {
+        let hash = blake3::derive_key(context::WRITER_ID, &self.0);
+        WriterId::from_slice(&hash[..WriterId::BYTES]).expect("a hash has more bytes")
     }
 }
 

@@ -88,6 +88,16 @@ impl RecipientKey {
         [encapsulated.as_slice(), &sealed].concat()
     }
 
+    /// The public key itself, as files have it.
+    pub(super) fn key_bytes(&self) -> Vec<u8> {
+        self.key.to_bytes().to_vec()
+    }
+
+    /// From what [`Self::key_bytes`] gives; `None` where the bytes are no public key.
+    pub(super) fn from_parts(store: StoreId, key_id: Digest, key: &[u8]) -> Option<Self> {
+        Some(Self { store, key_id, key: EncapsulationKey::try_from(key).ok()? })
+    }
+
     /// The text of its file.
     pub fn to_file(&self) -> String {
         let bytes = self.key.to_bytes();

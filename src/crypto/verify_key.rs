@@ -1,6 +1,7 @@
 //! What a machine needs that checks and repairs and cannot read: which store is trusted, and a catalog key of its own.
 
-use super::{CatalogKey, Keyring, PublicKey, context};
+use super::limited_key::digits;
+use super::{CatalogKey, Keyring, LimitedKeyError, PublicKey, context};
 use crate::id::{Digest, StoreId};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -8,17 +9,6 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 /// Says what the file is.
 pub const VERIFY_KEY_SCHEMA: &str = "shard.verify-key/1";
-
-/// Why a text is not a verify-only key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum VerifyKeyError {
-    /// Not the JSON it should be.
-    #[error("this is no file of schema {VERIFY_KEY_SCHEMA}")]
-    Malformed,
-    /// It does not have the check value beside it.
-    #[error("the verify-only key does not match its check value: the file is damaged or mistyped")]
-    Check,
-}
 
 /// A key that opens nothing of the store: it names the store and its signers, and seals this machine's own catalog.
 #[derive(Zeroize, ZeroizeOnDrop)]
@@ -87,24 +77,15 @@ impl VerifyKey {
     }
 
     /// The key in the text of a file.
-    pub fn from_file(text: &[u8]) -> Result<Self, VerifyKeyError> {
-        let file: VerifyKeyFile = serde_json::from_slice(text).map_err(|_| VerifyKeyError::Malformed)?;
+    pub(super) fn from_file(text: &[u8]) -> Result<Self, LimitedKeyError> {
+        let malformed = LimitedKeyError::Malformed { schema: VERIFY_KEY_SCHEMA };
+        let file: VerifyKeyFile = serde_json::from_slice(text).map_err(|_| malformed)?;
         if file.schema != VERIFY_KEY_SCHEMA {
-            return Err(VerifyKeyError::Malformed);
+            return Err(malformed);
         }
-        let mut catalog = Zeroizing::new([0; 32]);
-        hex::decode_to_slice(file.catalog.as_bytes(), catalog.as_mut_slice()).map_err(|_| VerifyKeyError::Malformed)?;
+        let catalog = digits(&file.catalog).ok_or(malformed)?;
         let key = Self { store: file.store, signers: file.signers, settings: file.settings, catalog: *catalog };
-        if key.check_value() == file.check { Ok(key) } else { Err(VerifyKeyError::Check) }
-    }
-
-    /// Whether a text says of itself that it is such a file.
-    pub fn is_such_a_file(text: &[u8]) -> bool {
-        #[derive(Deserialize)]
-        struct Schema {
-            schema: String,
-        }
-        serde_json::from_slice::<Schema>(text).is_ok_and(|file| file.schema == VERIFY_KEY_SCHEMA)
+        if key.check_value() == file.check { Ok(key) } else { Err(LimitedKeyError::Check) }
     }
 
     fn check_value(&self) -> Digest {
@@ -125,7 +106,7 @@ impl fmt::Debug for VerifyKey {
 
 #[cfg(test)]
 mod tests {
-    use super::super::MasterKey;
+    use super::super::{LimitedKey, MasterKey};
     use super::*;
 
     #[test]
@@ -134,7 +115,7 @@ mod tests {
         let keyring = keyring.expect("two keys");
         let key = VerifyKey::of(&keyring, [7; 32], Some("seal = \"key\"\n".to_owned()));
         let text = key.to_file();
-        assert!(VerifyKey::is_such_a_file(text.as_bytes()));
+        assert!(matches!(LimitedKey::from_file(text.as_bytes()), Some(Ok(LimitedKey::Verify(_)))));
         let same = |other: &VerifyKey| {
             (other.store, &other.signers, &other.settings, other.catalog)
                 == (key.store, &key.signers, &key.settings, key.catalog)
@@ -143,7 +124,7 @@ mod tests {
         for bit in 0..text.len() * 8 {
             let mut flipped = text.as_bytes().to_vec();
             flipped[bit / 8] ^= 1 << (bit % 8);
-            // White space and the case of hex digits carry nothing: the same key may come back, never another.
+            // White space carries nothing: the same key may come back, never another.
             if let Ok(other) = VerifyKey::from_file(&flipped) {
                 assert!(same(&other), "bit {bit}");
             }

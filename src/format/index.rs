@@ -2,11 +2,13 @@
 
 use super::manifest::ObjectKind;
 use super::name::FileName;
-use crate::id::{BackendId, Digest, ObjectId, VersionId};
+use crate::id::{BackendId, Digest, ObjectId, VersionId, WriterId};
 use serde::{Deserialize, Serialize};
 
 /// An index holds at most this many pieces.
 pub const MAX_INDEX_PIECES: usize = 65_536;
+/// The highest generation that a writer may say: what the owner puts after it always has room to be newer.
+pub const MAX_WRITER_GENERATION: u64 = u32::MAX as u64;
 /// An index is at most this many bytes.
 pub const MAX_INDEX_BYTES: u64 = 16 * 1024 * 1024;
 
@@ -140,9 +142,60 @@ pub enum IndexError {
         /// The piece.
         ordinal: u32,
     },
+    /// It speaks of a version that is not the writer's.
+    #[error("writer {writer} speaks of version {version}, which it did not put")]
+    NotItsOwn {
+        /// Who signed the object.
+        writer: WriterId,
+        /// The version.
+        version: VersionId,
+    },
+    /// Over [`MAX_WRITER_GENERATION`].
+    #[error("writer {writer} says that version {version} has generation {generation}: at most {MAX_WRITER_GENERATION}")]
+    Generation {
+        /// Who signed the object.
+        writer: WriterId,
+        /// The version.
+        version: VersionId,
+        /// Its generation, as it is said.
+        generation: u64,
+    },
+    /// A removal, from one who may not remove.
+    #[error("writer {writer} may remove nothing")]
+    WriterRemoval {
+        /// Who signed the object.
+        writer: WriterId,
+    },
+}
+
+impl IndexError {
+    /// Whether the signer said more than it may: the whole object is not to be trusted then.
+    pub fn is_overreach(&self) -> bool {
+        matches!(self, Self::NotItsOwn { .. } | Self::Generation { .. } | Self::WriterRemoval { .. })
+    }
 }
 
 impl Index {
+    /// That a writer says nothing here but what it may: it adds versions of its own, which replace versions of its own.
+    /// Whatever the owner or another writer put, it can neither name nor hide.
+    pub fn check_writer(&self, writer: WriterId) -> Result<(), IndexError> {
+        if self.removal.is_some() {
+            return Err(IndexError::WriterRemoval { writer });
+        }
+        for Piece { version, last, .. } in &self.pieces {
+            let parents = last.iter().flat_map(|whole| &whole.parents);
+            let foreign = std::iter::once(version).chain(parents).find(|version| version.writer() != Some(writer));
+            if let Some(version) = foreign {
+                return Err(IndexError::NotItsOwn { writer, version: *version });
+            }
+            let generation = last.as_ref().map_or(0, |whole| whole.generation);
+            if generation > MAX_WRITER_GENERATION {
+                return Err(IndexError::Generation { writer, version: *version, generation });
+            }
+        }
+        Ok(())
+    }
+
     /// The bytes that are stored.
     pub fn to_bytes(&self) -> Result<Vec<u8>, IndexError> {
         if self.pieces.len() > MAX_INDEX_PIECES {

@@ -6,7 +6,7 @@ use crate::crypto::{
     AccessKeys, Certificate, DataKey, KeyShare, MasterKey, OpenError, PublicKey, RECIPIENT_RANDOM_BYTES, RecipientKey,
     Role, SealContext, SharedSecret, Signature, Signer, StripeCipher,
 };
-use crate::id::{Digest, Geometry, ObjectId, StoreId};
+use crate::id::{Digest, Geometry, ObjectId, StoreId, WriterId};
 use crate::merkle::{self, ObjectBinding};
 use crate::stripe::{Layout, LayoutError, Seal, StripeShape};
 use serde::{Deserialize, Serialize};
@@ -161,6 +161,14 @@ pub enum ManifestError {
         /// What the object is for.
         kind: ObjectKind,
     },
+    /// Signed by a writer that does not give such an id.
+    #[error("object {object} has an id that its signer, writer {writer}, does not give")]
+    NotItsOwn {
+        /// The object.
+        object: ObjectId,
+        /// Who signed it.
+        writer: WriterId,
+    },
     /// What would open the object is not at hand.
     #[error("the object is sealed with {seal}, and the key {key_id} is not here")]
     NoKey {
@@ -221,6 +229,7 @@ pub struct ManifestDraft {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Manifest {
     public: PublicPart,
+    writer: Option<WriterId>,
     layout: Layout,
     bytes: ManifestBytes,
 }
@@ -276,11 +285,9 @@ impl Manifest {
         if !public.signer.verifies_manifest(&bytes.public, &Signature(signature)) {
             return Err(ManifestError::Signature);
         }
-        if role == Role::Writer && public.kind != ObjectKind::Data {
-            return Err(ManifestError::Role { kind: public.kind });
-        }
+        let writer = public.check_role(role)?;
         let layout = public.check()?;
-        Ok(Self { public, layout, bytes })
+        Ok(Self { public, writer, layout, bytes })
     }
 
     /// Like [`Self::open_public`], and the sealed part is the one that was signed.
@@ -320,6 +327,11 @@ impl Manifest {
     /// The objects that it removes: none, unless it is of a removal.
     pub fn removes(&self) -> &[ObjectId] {
         &self.public.removes
+    }
+
+    /// The writer that signed it; `None` where one signed it that signs for the owner.
+    pub fn writer(&self) -> Option<WriterId> {
+        self.writer
     }
 
     /// Where its bytes lie.
@@ -439,6 +451,21 @@ impl PublicPart {
         match &self.certificate {
             None => (self.signer.store_id() == *store).then_some(Role::Owner),
             Some(certificate) => certificate.role_of(&self.signer, store),
+        }
+    }
+
+    /// The writer that signed it, where one did and may: files in objects of its own ids, and nothing else.
+    fn check_role(&self, role: Role) -> Result<Option<WriterId>, ManifestError> {
+        if role == Role::Owner {
+            return Ok(None);
+        }
+        let writer = self.signer.writer_id();
+        if self.kind != ObjectKind::Data {
+            return Err(ManifestError::Role { kind: self.kind });
+        }
+        match self.object.writer() == Some(writer) {
+            true => Ok(Some(writer)),
+            false => Err(ManifestError::NotItsOwn { object: self.object, writer }),
         }
     }
 

@@ -4,7 +4,7 @@ mod removes;
 
 use super::manifest::{MAX_PUBLIC_BYTES, MAX_SEALED_BYTES};
 use super::*;
-use crate::crypto::{MasterKey, Signer};
+use crate::crypto::{Keyring, MasterKey, Signer, WriteKey};
 use crate::id::{Digest, Geometry, ObjectId, StoreId, VersionId};
 use crate::stripe::{Layout, Seal, StripeShape};
 use serde_json::{Value, json};
@@ -390,5 +390,71 @@ fn an_index_over_its_limits_or_with_names_that_lead_elsewhere_is_refused() {
         [text.replace("ordinal", "ordinals"), format!("{text} x"), text.replace("\"ordinal\":0", "\"ordinal\":-1")]
     {
         assert!(Index::from_bytes(changed.as_bytes(), 0).is_err(), "{changed}");
+    }
+}
+
+fn write_key() -> WriteKey {
+    WriteKey::of(&Keyring::new(key()), ([7; 32], [8; 32]), None)
+}
+
+/// The draft with an id that the writer gives.
+fn writers_draft() -> ManifestDraft {
+    let object = ObjectId::given_by(Some(write_key().writer_id()), [2; 16]);
+    ManifestDraft { object, ..draft(100) }
+}
+
+/// What the writer signed, with its public part changed and signed anew by the writer.
+fn resigned_by_writer(change: impl FnOnce(&mut Value)) -> ManifestBytes {
+    let signer = write_key().signer();
+    let bytes = Manifest::sign(writers_draft(), PartSealer::Nobody, &signer).expect("a manifest").bytes().clone();
+    let mut public: Value = serde_json::from_slice(&bytes.public).expect("JSON");
+    change(&mut public);
+    signed(public.to_string().into_bytes(), bytes.sealed, &signer)
+}
+
+#[test]
+fn a_writer_signs_files_under_its_own_ids_and_nothing_else() {
+    let writer = write_key().writer_id();
+    assert_eq!(open(&resigned_by_writer(|_| {})).expect("it may").writer(), Some(writer));
+    assert_eq!(manifest(100).writer(), None);
+    let removal = resigned_by_writer(|public| public["kind"] = json!("removal"));
+    assert!(matches!(open(&removal), Err(ManifestError::Role { kind: ObjectKind::Removal })));
+    // An id that the owner gave, or another writer: refused before the roots that bind it are looked at.
+    let other = WriteKey::of(&Keyring::new(key()), ([9; 32], [8; 32]), None).writer_id();
+    for foreign in [ObjectId([2; 16]), ObjectId([0xff; 16]), ObjectId::given_by(Some(other), [2; 16])] {
+        let forged = resigned_by_writer(|public| public["object"] = json!(foreign.to_string()));
+        assert!(matches!(open(&forged), Err(ManifestError::NotItsOwn { object, .. }) if object == foreign));
+    }
+    // The certificate is the signer's alone, and says what it says.
+    let raised = resigned_by_writer(|public| public["certificate"]["role"] = json!("owner"));
+    assert!(matches!(open(&raised), Err(ManifestError::ForeignStore { .. })));
+    let without = resigned_by_writer(|public| drop(public.as_object_mut().expect("an object").remove("certificate")));
+    assert!(matches!(open(&without), Err(ManifestError::ForeignStore { .. })));
+}
+
+#[test]
+fn a_writer_names_its_own_versions_alone_and_removes_none() {
+    let writer = write_key().writer_id();
+    let own = |byte: u8| VersionId::given_by(Some(writer), [byte; 16]);
+    let piece = |version: VersionId, parents: Vec<VersionId>, generation: u64| {
+        let whole = Whole { total_bytes: 1, blake3: Digest([0; 32]), mtime_ns: 0, mode: 0, generation, parents };
+        let name = FileName::new("a").expect("a name");
+        Index {
+            pieces: vec![Piece { version, name, ordinal: 0, offset: 0, bytes: 1, last: Some(whole) }],
+            removal: None,
+        }
+    };
+    let most = index::MAX_WRITER_GENERATION;
+    assert!(piece(own(1), vec![own(2)], most).check_writer(writer).is_ok());
+    let owners = VersionId([3; 16]);
+    let removal = Index { removal: Some(Removal::default()), ..Index::default() };
+    for overreach in [
+        piece(owners, Vec::new(), 1),
+        piece(own(1), vec![own(2), owners], 1),
+        piece(own(1), Vec::new(), most + 1),
+        piece(own(1), Vec::new(), u64::MAX),
+        removal,
+    ] {
+        assert!(overreach.check_writer(writer).is_err_and(|error| error.is_overreach()), "{overreach:?}");
     }
 }

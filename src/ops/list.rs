@@ -4,7 +4,7 @@ use super::{Controls, Timestamp};
 use crate::catalog::{self, Catalog, ObjectState, VersionRecord};
 use crate::error::Result;
 use crate::format::FileName;
-use crate::id::{Geometry, ObjectId, RedundancyLevel, VersionId};
+use crate::id::{Geometry, ObjectId, RedundancyLevel, VersionId, WriterId};
 use crate::store::Store;
 use serde::Serialize;
 use std::collections::HashMap;
@@ -58,6 +58,8 @@ pub struct ListedFileVersion {
     pub name: FileName,
     /// The version.
     pub version: VersionId,
+    /// The writer that put it; `None` where the owner did.
+    pub writer: Option<WriterId>,
     /// Its length in bytes.
     pub size: u64,
     /// When the file was last changed.
@@ -153,6 +155,7 @@ fn describe(
     Ok(Some(ListedFileVersion {
         name: version.name.clone(),
         version: version.id,
+        writer: version.id.writer(),
         size: whole.total_bytes,
         modified: Timestamp(whole.mtime_ns),
         objects,

@@ -4,9 +4,10 @@ use super::remove::{Doomed, RemoveReport, remove_versions};
 use super::{Controls, leftovers};
 use crate::catalog::VersionRecord;
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::VersionId;
+use crate::format::ObjectKind;
+use crate::id::{VersionId, WriterId};
 use crate::store::Store;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -35,6 +36,16 @@ pub struct PruneOptions {
 }
 
 impl KeepRule {
+    /// The same, among what the owner and what each writer put by itself: nobody makes another's versions old by adding to
+    /// them.
+    fn choose_of_each(&self, versions: &[VersionRecord], heads: &HashSet<VersionId>) -> HashSet<VersionId> {
+        let mut by_hand: BTreeMap<Option<WriterId>, Vec<VersionRecord>> = BTreeMap::new();
+        for version in versions {
+            by_hand.entry(version.id.writer()).or_default().push(version.clone());
+        }
+        by_hand.values().flat_map(|versions| self.choose(versions, heads)).collect()
+    }
+
     /// Which of a file's versions go. `versions` are the complete ones that were not removed, newest first; `heads`
     /// those that no other descends from, which always stay.
     pub fn choose(&self, versions: &[VersionRecord], heads: &HashSet<VersionId>) -> Vec<VersionId> {
@@ -63,6 +74,7 @@ pub async fn prune(store: &Store, options: PruneOptions) -> Result<RemoveReport>
         let doing = "pruning needs to know what to keep: how many versions, or for how long";
         return Err(Error::new(ErrorKind::Invalid, doing));
     }
+    store.signer(ObjectKind::Removal)?;
     leftovers::clear(store, &options.controls).await?;
     let mut doomed = Vec::new();
     let mut after = None;
@@ -78,7 +90,7 @@ pub async fn prune(store: &Store, options: PruneOptions) -> Result<RemoveReport>
                     let heads = catalog.heads(name)?.iter().map(|head| head.id).collect();
                     let mut versions = catalog.versions(name)?;
                     versions.retain(|version| version.complete && !version.removed);
-                    let going: HashSet<VersionId> = keep.choose(&versions, &heads).into_iter().collect();
+                    let going = keep.choose_of_each(&versions, &heads);
                     found.extend(versions.iter().filter(|version| going.contains(&version.id)).map(Doomed::of));
                 }
                 let next = if names.len() == PAGE_FILES { names.last().map(|l| l.newest.name.clone()) } else { None };

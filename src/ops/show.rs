@@ -6,7 +6,7 @@ use super::{Controls, Timestamp};
 use crate::catalog::{self, Catalog, ObjectRecord, ObjectState, PieceRecord, ShardRecord, ShardState, VersionRecord};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::FileName;
-use crate::id::{BackendId, Digest, ObjectId, RedundancyLevel, VersionId};
+use crate::id::{BackendId, Digest, ObjectId, RedundancyLevel, VersionId, WriterId};
 use crate::store::Store;
 use serde::Serialize;
 
@@ -28,6 +28,8 @@ pub struct ShowReport {
     pub name: FileName,
     /// The version that is shown.
     pub version: VersionId,
+    /// The writer that put it; `None` where the owner did.
+    pub writer: Option<WriterId>,
     /// Its length in bytes.
     pub size: u64,
     /// When it was last changed.
@@ -107,6 +109,8 @@ pub struct ShownShard {
 pub struct ShownVersion {
     /// The version.
     pub version: VersionId,
+    /// The writer that put it; `None` where the owner did.
+    pub writer: Option<WriterId>,
     /// Its length in bytes.
     pub size: u64,
     /// When it was last changed.
@@ -165,6 +169,7 @@ pub async fn show(store: &Store, options: ShowOptions) -> Result<ShowReport> {
     Ok(ShowReport {
         name: version.name,
         version: version.id,
+        writer: version.id.writer(),
         size: whole.total_bytes,
         modified: Timestamp(whole.mtime_ns),
         mode: whole.mode,
@@ -259,6 +264,7 @@ fn describe_version(version: &VersionRecord, is_head: bool) -> Option<ShownVersi
     let whole = version.whole.as_ref()?;
     Some(ShownVersion {
         version: version.id,
+        writer: version.id.writer(),
         size: whole.total_bytes,
         modified: Timestamp(whole.mtime_ns),
         generation: whole.generation,

@@ -1,9 +1,10 @@
 //! The key file: readable by its owner alone, replaced whole, in plain or under a passphrase.
 
+use super::held::Held;
 use super::random_bytes;
 use crate::crypto::{
-    CatalogKey, KeyFile, KeyFileError, Keyring, MAX_KEY_FILE_BYTES, MAX_KIT_BYTES, MasterKey, Passphrase,
-    PassphraseCost, RecoveryKit, SALT_BYTES, VerifyKey,
+    CatalogKey, KeyFile, KeyFileError, Keyring, LimitedKey, MAX_KIT_BYTES, MasterKey, Passphrase, PassphraseCost,
+    RecoveryKit, SALT_BYTES,
 };
 use crate::error::{Error, ErrorKind, Result};
 use std::fs::{self, File};
@@ -28,8 +29,8 @@ pub(super) struct OpenedKey {
 pub(super) enum HeldKey {
     /// All of them.
     Owner(OpenedKey),
-    /// None: it checks and repairs.
-    Verifier(VerifyKey),
+    /// None of them, but one that lets it do some things without opening anything.
+    Limited(LimitedKey),
 }
 
 impl HeldKey {
@@ -37,7 +38,7 @@ impl HeldKey {
     pub(super) fn catalog_key(&self) -> CatalogKey {
         match self {
             Self::Owner(opened) => opened.keyring.catalog_key(),
-            Self::Verifier(key) => key.catalog_key(),
+            Self::Limited(key) => key.catalog_key(),
         }
     }
 }
@@ -80,31 +81,37 @@ fn is_key_file(text: &[u8]) -> bool {
     text.trim_ascii_start().starts_with(b"{")
 }
 
-/// Opens a store's own key file.
+/// Opens a store's own keys; [`ErrorKind::WrongKey`] on a machine that has none of them.
 pub(super) fn open(path: &Path, passphrase: Option<&PassphraseSource>) -> Result<OpenedKey> {
-    let (text, mode) = read(path, MAX_KEY_FILE_BYTES)?;
-    refuse_readable_by_others(path, mode)?;
-    open_text(&text, path, passphrase)
+    match open_held(path, passphrase)? {
+        HeldKey::Owner(opened) => Ok(opened),
+        HeldKey::Limited(key) => Err(Held::by(&key).refusal()),
+    }
 }
 
 /// Opens what the key file of a store holds.
 pub(super) fn open_held(path: &Path, passphrase: Option<&PassphraseSource>) -> Result<HeldKey> {
     let (text, mode) = read(path, MAX_KIT_BYTES)?;
     refuse_readable_by_others(path, mode)?;
-    if VerifyKey::is_such_a_file(&text) {
-        return Ok(HeldKey::Verifier(VerifyKey::from_file(&text).map_err(|error| unusable(path, error))?));
+    match limited(&text, path)? {
+        Some(key) => Ok(HeldKey::Limited(key)),
+        None => Ok(HeldKey::Owner(open_text(&text, path, passphrase)?)),
     }
-    Ok(HeldKey::Owner(open_text(&text, path, passphrase)?))
 }
 
-/// The verify-only key in a file; `None` where the file is something else.
-pub(super) fn load_verifier(path: &Path) -> Result<Option<VerifyKey>> {
+/// The verify-only or write-only key in a file; `None` where the file is something else.
+pub(super) fn load_limited(path: &Path) -> Result<Option<LimitedKey>> {
     let (text, mode) = read(path, MAX_KIT_BYTES)?;
-    if !VerifyKey::is_such_a_file(&text) {
-        return Ok(None);
+    let key = limited(&text, path)?;
+    if key.is_some() {
+        refuse_readable_by_others(path, mode)?;
     }
-    refuse_readable_by_others(path, mode)?;
-    VerifyKey::from_file(&text).map(Some).map_err(|error| unusable(path, error))
+    Ok(key)
+}
+
+/// The same from text that is at hand.
+pub(super) fn limited(text: &[u8], path: &Path) -> Result<Option<LimitedKey>> {
+    LimitedKey::from_file(text).transpose().map_err(|error| unusable(path, error))
 }
 
 fn open_text(text: &[u8], path: &Path, passphrase: Option<&PassphraseSource>) -> Result<OpenedKey> {

@@ -8,9 +8,12 @@ use super::key::{self, BroughtKeys, OpenedKey, PassphraseSource};
 use super::{CATALOG_NAME, CONFIG_NAME, KEY_NAME, Store, catalog_file, init, random_bytes};
 use crate::backend::BackendUrl;
 use crate::catalog::{self, Catalog};
-use crate::crypto::{CatalogKey, Keyring, MasterKey, Passphrase, RecipientKey, VerifyKey, write_kit};
+use crate::crypto::{
+    CatalogKey, Keyring, LimitedKey, MasterKey, Passphrase, RecipientKey, VerifyKey, WriteKey, write_kit,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{Digest, StoreId};
+use crate::stripe::Seal;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -92,10 +95,20 @@ fn note_exported(dir: &Path, key_id: Digest, catalog_key: Arc<CatalogKey>) -> Re
 }
 
 /// Makes a key for a machine that is to check and repair without being able to read.
-pub fn export_verifier(dir: &Path, passphrase: Option<&PassphraseSource>) -> Result<VerifyKey> {
+pub fn export_verifier(dir: &Path, passphrase: Option<&PassphraseSource>) -> Result<LimitedKey> {
     let config = super::load_config(dir)?;
     let opened = key::open(&dir.join(KEY_NAME), passphrase)?;
-    Ok(VerifyKey::of(&opened.keyring, random_bytes()?, Some(elsewhere(config, dir).to_text()?)))
+    let settings = elsewhere(config, dir).to_text()?;
+    Ok(LimitedKey::Verify(VerifyKey::of(&opened.keyring, random_bytes()?, Some(settings))))
+}
+
+/// Makes a key for a machine that is to add files, besides, without being able to read any.
+pub fn export_writer(dir: &Path, passphrase: Option<&PassphraseSource>) -> Result<LimitedKey> {
+    let config = Config { seal: Seal::Recipient, ..super::load_config(dir)? };
+    let opened = key::open(&dir.join(KEY_NAME), passphrase)?;
+    let settings = elsewhere(config, dir).to_text()?;
+    let secrets = (random_bytes()?, random_bytes()?);
+    Ok(LimitedKey::Write(Box::new(WriteKey::of(&opened.keyring, secrets, Some(settings)))))
 }
 
 /// The public half of the key in use, to be sealed to.
@@ -105,16 +118,22 @@ pub fn recipient(dir: &Path, passphrase: Option<&PassphraseSource>) -> Result<Re
     Ok(opened.keyring.current().recipient(opened.keyring.store_id()))
 }
 
-/// The verify-only key in a file; `None` where the file is something else.
-pub fn load_verifier(path: &Path) -> Result<Option<VerifyKey>> {
-    key::load_verifier(path)
+/// The verify-only or write-only key in a file; `None` where the file is something else.
+pub fn load_limited(path: &Path) -> Result<Option<LimitedKey>> {
+    key::load_limited(path)
 }
 
-/// Makes a store that checks and repairs, with the backends that the key brought; gives their names.
+/// The same from a text that is at hand; `path` says where it came from.
+pub fn read_limited(text: &[u8], path: &Path) -> Result<Option<LimitedKey>> {
+    key::limited(text, path)
+}
+
+/// Makes a store of a verify-only or write-only key, with the backends that the key brought; gives their names.
 ///
-/// [`ErrorKind::Refused`] where there is a store already.
-pub fn import_verifier(dir: &Path, key: &VerifyKey) -> Result<Vec<String>> {
-    refuse_occupied(dir)?;
+/// Interrupted, it leaves no store; run again with the same key, it goes on. [`ErrorKind::Refused`] where there is a store
+/// already, or another key.
+pub fn import_limited(dir: &Path, key: &LimitedKey) -> Result<Vec<String>> {
+    refuse_occupied(dir, key)?;
     let _lock = init::lock(dir)?;
     let made = import_locked(dir, key);
     // Whatever came of it, nobody is making a store here any more.
@@ -122,16 +141,25 @@ pub fn import_verifier(dir: &Path, key: &VerifyKey) -> Result<Vec<String>> {
     made
 }
 
-fn refuse_occupied(dir: &Path) -> Result<()> {
-    if [KEY_NAME, CONFIG_NAME].iter().all(|name| dir.join(name).symlink_metadata().is_err()) {
-        return Ok(());
-    }
-    let doing = format!("there is a store in {} already", dir.display());
+/// What an interrupted import leaves is this very key, and no settings.
+fn refuse_occupied(dir: &Path, key: &LimitedKey) -> Result<()> {
+    let is_there = |name: &str| dir.join(name).symlink_metadata().is_ok();
+    let is_this_key = || {
+        let held = key::load_limited(&dir.join(KEY_NAME)).ok().flatten();
+        held.is_some_and(|held| held.to_file() == key.to_file())
+    };
+    let what = match (is_there(CONFIG_NAME), is_there(KEY_NAME)) {
+        (false, false) => return Ok(()),
+        (false, true) if is_this_key() => return Ok(()),
+        (true, _) => "a store",
+        (false, true) => "another key",
+    };
+    let doing = format!("there is {what} in {} already", dir.display());
     Err(Error::new(ErrorKind::Refused, doing).with_hint("name another folder with --store"))
 }
 
-fn import_locked(dir: &Path, key: &VerifyKey) -> Result<Vec<String>> {
-    refuse_occupied(dir)?;
+fn import_locked(dir: &Path, key: &LimitedKey) -> Result<Vec<String>> {
+    refuse_occupied(dir, key)?;
     let (path, config_path) = (dir.join(KEY_NAME), dir.join(CONFIG_NAME));
     let config = match key.settings() {
         Some(settings) => Config::from_text(settings, &config_path)?,

@@ -1,6 +1,6 @@
 //! A store: what one machine needs to use its backends.
 //!
-//! *What it is.* [`Store`] holds the settings, the master keys (or a verify-only key), the catalog and the registry of backends, and a lock that
+//! *What it is.* [`Store`] holds the settings, the master keys (or a key that can do less), the catalog and the registry of backends, and a lock that
 //! says this process is alive. Making one ([`Store::init`]) and opening one ([`Store::open`]) are here; operations are not.
 //!
 //! *What it knows.* Which files a store has and in which order they are made.
@@ -18,12 +18,14 @@
 
 mod catalog_file;
 pub mod config;
+mod held;
 mod init;
 mod key;
 pub mod keys;
 mod lease;
 mod recipient;
 
+pub use held::Held;
 pub use init::{DEFAULT_BACKEND_COUNT, FirstBackends, InitOptions};
 pub use key::{BroughtKeys, PASSPHRASE_HINT, PassphraseSource, load as load_key};
 pub use lease::Lease;
@@ -31,9 +33,10 @@ pub use recipient::load_recipient;
 
 use crate::backend::{self, Backend, BackendRegistry, BackendSpec, Environment, RegisteredBackend};
 use crate::catalog::{self, Catalog, JournalEntry, ProcessLock};
-use crate::crypto::{AccessKeys, Keyring, MasterKey, Signer};
+use crate::crypto::{AccessKeys, Keyring, LimitedKey, MasterKey, RecipientKey, Signer};
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::{ProcessId, StoreId};
+use crate::format::ObjectKind;
+use crate::id::{Digest, ObjectId, ProcessId, StoreId, VersionId, WriterId};
 use config::Config;
 use key::{HeldKey, OpenedKey};
 use std::collections::BTreeSet;
@@ -101,8 +104,10 @@ pub struct Store {
     dir: PathBuf,
     id: StoreId,
     key_has_passphrase: bool,
+    held: Held,
     access: Arc<AccessKeys>,
     signer: Option<Signer>,
+    recipient: Option<Arc<RecipientKey>>,
     config: Config,
     environment: Environment,
     registry: BackendRegistry,
@@ -145,16 +150,31 @@ impl Store {
     }
 
     fn assemble(dir: &Path, held: HeldKey, config: Config, (catalog, process): (Catalog, ProcessLock)) -> Self {
-        let (signer, key_has_passphrase, access) = match held {
+        let held_by = match &held {
+            HeldKey::Owner(_) => Held::Owner,
+            HeldKey::Limited(key) => Held::by(key),
+        };
+        let (mut signer, mut recipient, mut key_has_passphrase) = (None, None, false);
+        let access = match held {
             HeldKey::Owner(OpenedKey { keyring, passphrase }) => {
-                (Some(keyring.signer()), passphrase.is_some(), AccessKeys::to_open(keyring))
+                signer = Some(keyring.signer());
+                recipient = Some(Arc::new(keyring.current().recipient(keyring.store_id())));
+                key_has_passphrase = passphrase.is_some();
+                AccessKeys::to_open(keyring)
             }
-            HeldKey::Verifier(key) => (None, false, AccessKeys::to_check(key.store_id())),
+            HeldKey::Limited(LimitedKey::Write(key)) => {
+                signer = Some(key.signer());
+                recipient = Some(Arc::new(key.recipient().clone()));
+                AccessKeys::to_check(key.store_id())
+            }
+            HeldKey::Limited(LimitedKey::Verify(key)) => AccessKeys::to_check(key.store_id()),
         };
         Self {
             dir: dir.to_owned(),
             id: access.store_id(),
+            held: held_by,
             signer,
+            recipient,
             key_has_passphrase,
             access: Arc::new(access),
             config,
@@ -182,9 +202,9 @@ impl Store {
         &self.access
     }
 
-    /// Whether this machine only checks and repairs: it has no key that opens or signs.
-    pub fn is_verify_only(&self) -> bool {
-        self.signer.is_none()
+    /// What this machine has of the store's keys.
+    pub fn held(&self) -> Held {
+        self.held
     }
 
     /// Whether the key file is under a passphrase.
@@ -194,12 +214,39 @@ impl Store {
 
     /// The master key that seals what is new; [`ErrorKind::WrongKey`] on a machine that has none.
     pub fn sealing_key(&self) -> Result<&MasterKey> {
-        self.access.keyring().map(Keyring::current).ok_or_else(verify_only)
+        self.access.keyring().map(Keyring::current).ok_or_else(|| self.held.refusal())
     }
 
-    /// What signs its manifests; [`ErrorKind::WrongKey`] on a machine that may not.
-    pub fn signer(&self) -> Result<&Signer> {
-        self.signer.as_ref().ok_or_else(verify_only)
+    /// The public half of the master key in use; [`ErrorKind::WrongKey`] on a machine that stores nothing.
+    pub fn recipient(&self) -> Result<&Arc<RecipientKey>> {
+        self.recipient.as_ref().ok_or_else(|| self.held.refusal())
+    }
+
+    /// Which master key is in use, as far as this machine knows.
+    pub fn key_id(&self) -> Option<Digest> {
+        self.recipient.as_ref().map(|recipient| recipient.key_id())
+    }
+
+    /// What signs objects of this kind; [`ErrorKind::WrongKey`] on a machine that may not make such objects.
+    pub fn signer(&self, kind: ObjectKind) -> Result<&Signer> {
+        let may = self.held == Held::Owner || kind == ObjectKind::Data;
+        self.signer.as_ref().filter(|_| may).ok_or_else(|| self.held.refusal())
+    }
+
+    /// What this machine is called in the ids that it gives; `None` where it gives them for the owner.
+    pub fn writer(&self) -> Option<WriterId> {
+        let signer = self.signer.as_ref().filter(|_| self.held == Held::WriteOnly);
+        signer.map(|signer| signer.public_key().writer_id())
+    }
+
+    /// An id that no object ever had.
+    pub fn new_object_id(&self) -> Result<ObjectId> {
+        Ok(ObjectId::given_by(self.writer(), random_bytes()?))
+    }
+
+    /// An id that no version ever had.
+    pub fn new_version_id(&self) -> Result<VersionId> {
+        Ok(VersionId::given_by(self.writer(), random_bytes()?))
     }
 
     /// Its settings as they were when it was opened.
@@ -322,11 +369,6 @@ fn random_bytes<const N: usize>() -> Result<[u8; N]> {
     let failed = |error| Error::new(ErrorKind::Local, "the system gives no random bytes").with_source(error);
     getrandom::fill(&mut bytes).map_err(failed)?;
     Ok(bytes)
-}
-
-fn verify_only() -> Error {
-    let doing = "this machine has a verify-only key: it checks and repairs, and stores and removes nothing";
-    Error::new(ErrorKind::WrongKey, doing).with_hint("do it where the store's own key is")
 }
 
 /// Opens the key off the reactor: a person may be asked, and a passphrase takes its time.

@@ -138,7 +138,7 @@ fn a_verify_only_machine_lists_no_name_and_stores_removes_and_reads_nothing() {
         assert_eq!(helper.failure(12, command)["kind"], "wrong-key", "{command:?}");
     }
     assert_eq!(helper.failure(13, &["recover", NAME, "-o", "-"])["kind"], "not-found");
-    assert_eq!(helper.failure(13, &["remove", NAME])["kind"], "not-found");
+    assert_eq!(helper.failure(12, &["remove", NAME])["kind"], "wrong-key");
     let places: Vec<String> = (1..=5).map(|number| owner.backend(number).display().to_string()).collect();
     let key = helper.path("helper.key").display().to_string();
     let from = ["recover", "--all", "-o", "out", "--from", &places[0], "--from", &places[1], "--from", &places[2]];

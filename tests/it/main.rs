@@ -50,3 +50,4 @@ mod tidy;
 mod verifier_removals;
 mod verify;
 mod world;
+mod write_only;

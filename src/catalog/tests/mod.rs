@@ -6,6 +6,7 @@ mod objects;
 mod opening;
 mod removals;
 mod sealed;
+mod writers;
 
 use super::{Catalog, Commit, ObjectKind, ObjectRecord, ShardRecord, ShardState};
 use crate::crypto::CatalogKey;

@@ -263,9 +263,10 @@ fn a_rebuild_from_the_catalog_of_another_store_is_refused_and_changes_nothing() 
 fn questions_about_one_thing_use_an_index() {
     let world = World::new();
     let questions = [
-        "SELECT * FROM version WHERE name_tag = x'00' AND head = 1 ORDER BY generation DESC, id DESC",
+        "SELECT * FROM version WHERE name_tag = x'00' AND head = 1 ORDER BY id < x'ff' DESC, generation DESC, id DESC",
         "SELECT * FROM version WHERE name_tag = x'00' AND complete = 1 AND removed = 0
-            ORDER BY generation DESC, id DESC LIMIT 5",
+            ORDER BY id < x'ff' DESC, generation DESC, id DESC LIMIT 5",
+        "SELECT 1 FROM piece WHERE version = x'00' AND ordinal = 0 AND object <> x'00' LIMIT 1",
         "SELECT f.tag FROM folder f WHERE f.parent = x'00'",
         "SELECT id, name_tag, sealed_name FROM version WHERE folder = x'00' AND head = 1",
         "SELECT id FROM object WHERE dead = 0 AND (verified_ns, id) > (1, x'00') ORDER BY verified_ns, id LIMIT 5",

@@ -49,20 +49,25 @@ pub(crate) struct NewRecipient {
 #[command(after_help = "\
 Examples:
   shard key export -o /media/stick/kit.txt
-  shard key export | lp")]
+  shard key export | lp
+  shard key export --write-only -o server.key")]
 pub(crate) struct ExportKey {
     /// Where to write it, readable by you alone; an existing file is kept [default: standard output]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
     /// Write a key for a machine that is to verify and repair, and can read nothing
-    #[arg(long)]
+    #[arg(long, conflicts_with = "write_only")]
     pub(crate) verify_only: bool,
+    /// Write a key for a machine that is to store files besides, and can read and remove none
+    #[arg(long)]
+    pub(crate) write_only: bool,
 }
 
 /// Bring keys back from a recovery kit or a key file
 ///
 /// Where there is no store, one is made with the places that the kit names; `shard catalog rebuild` then finds what is on
-/// them. Typing errors are found and named by their line.
+/// them. Typing errors are found and named by their line. A verify-only or write-only key makes a store that can do what
+/// the key says.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
 Examples:

@@ -9,8 +9,8 @@ use crate::cli::printable::Printable;
 use crate::cli::render::{count, facts};
 use crate::cli::{moment, passphrase};
 use serde::Serialize;
-use shard::crypto::MAX_KIT_BYTES;
-use shard::id::{Digest, StoreId};
+use shard::crypto::{LimitedKey, MAX_KIT_BYTES};
+use shard::id::{Digest, StoreId, WriterId};
 use shard::store::keys::{self, ExportedKit, ImportedKeys, KeyFacts};
 use shard::store::{BroughtKeys, load_key};
 use std::fs::{self, File};
@@ -18,6 +18,9 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use zeroize::Zeroizing;
+
+/// What standard input is called where a file would be named.
+const STDIN: &str = "standard input";
 
 /// What every key command says of the keys.
 #[derive(Serialize)]
@@ -47,8 +50,8 @@ pub(super) fn export(options: &ExportKey, context: &mut Context) -> Result<ExitC
     }
     let folder = context.store_folder()?;
     let passphrase = context.passphrase();
-    if options.verify_only {
-        return export_verifier(&folder, options, context);
+    if options.verify_only || options.write_only {
+        return export_limited(&folder, options, context);
     }
     let date = moment::rfc3339(unix_ns());
     let date = date.split('T').next().unwrap_or(&date);
@@ -110,68 +113,99 @@ pub(super) fn recipient(options: &NewRecipient, context: &mut Context) -> Result
     Ok(ExitCode::Done)
 }
 
+/// What is said of a key that can do less than the store's own.
 #[derive(Serialize)]
-struct Verifier<'a> {
+struct Limited<'a> {
     store: StoreId,
-    signers: usize,
     verify_only: bool,
+    write_only: bool,
+    /// How many keys signed for the owner so far, as a verify-only key lists them.
+    signers: Option<usize>,
+    /// What a write-only key's machine is called in what it puts.
+    writer: Option<WriterId>,
+    /// The key that opens what a write-only key's machine puts.
+    key_id: Option<Digest>,
     output: Option<&'a Path>,
     /// The key itself, where it goes to no file.
     key: Option<&'a str>,
     backends: &'a [String],
 }
 
-fn export_verifier(folder: &Path, options: &ExportKey, context: &mut Context) -> Result<ExitCode, Failure> {
-    let key = keys::export_verifier(folder, Some(&context.passphrase()))?;
+impl Limited<'_> {
+    fn of(key: &LimitedKey) -> Self {
+        let (signers, writer) = match key {
+            LimitedKey::Verify(key) => (Some(key.signers().len()), None),
+            LimitedKey::Write(key) => (None, Some((key.writer_id(), key.recipient().key_id()))),
+        };
+        Self {
+            store: key.store_id(),
+            verify_only: writer.is_none(),
+            write_only: writer.is_some(),
+            signers,
+            writer: writer.map(|(writer, _)| writer),
+            key_id: writer.map(|(_, key_id)| key_id),
+            output: None,
+            key: None,
+            backends: &[],
+        }
+    }
+
+    /// What the machine is that has the key, for people.
+    fn facts(&self) -> Vec<(&'static str, String)> {
+        let mut facts = vec![("store", self.store.to_string())];
+        match (self.writer, self.key_id) {
+            (Some(writer), Some(key_id)) => facts.extend([
+                ("opens", "nothing that is sealed: for a machine that stores files, verifies and repairs".to_owned()),
+                ("stores", format!("as writer {writer}, for the key {key_id} alone to open")),
+            ]),
+            _ => facts.push(("opens", "nothing that is sealed: for a machine that verifies and repairs".to_owned())),
+        }
+        facts
+    }
+}
+
+fn export_limited(folder: &Path, options: &ExportKey, context: &mut Context) -> Result<ExitCode, Failure> {
+    let passphrase = context.passphrase();
+    let key = match options.write_only {
+        true => keys::export_writer(folder, Some(&passphrase))?,
+        false => keys::export_verifier(folder, Some(&passphrase))?,
+    };
     let text = key.to_file();
     if let Some(path) = &options.output {
         write_new(path, text.as_bytes())?;
     }
+    let about = Limited::of(&key);
     match (context.output.reader(), &options.output) {
         (Reader::Script, output) => {
-            let document = Verifier {
-                store: key.store_id(),
-                signers: key.signers().len(),
-                verify_only: true,
-                output: output.as_deref(),
-                key: output.is_none().then_some(&text),
-                backends: &[],
-            };
-            context.output.document("shard.key-export/1", &document)?;
+            let key = output.is_none().then_some(text.as_str());
+            context.output.document("shard.key-export/1", &Limited { output: output.as_deref(), key, ..about })?;
         }
         (Reader::Person, None) => context.output.text(&text)?,
-        (Reader::Person, Some(path)) => context.output.text(&facts([
-            ("key", Printable(&path.to_string_lossy()).to_string()),
-            ("store", key.store_id().to_string()),
-            ("opens", "nothing that is sealed with the key: for a machine that verifies and repairs".to_owned()),
-            ("now", "`shard key import` it there, then `shard catalog rebuild`".to_owned()),
-        ]))?,
+        (Reader::Person, Some(path)) => {
+            let mut lines = vec![("key", Printable(&path.to_string_lossy()).to_string())];
+            lines.extend(about.facts());
+            lines.push(("now", "`shard key import` it there, then `shard catalog rebuild`".to_owned()));
+            context.output.text(&facts(lines))?;
+        }
     }
     Ok(ExitCode::Done)
 }
 
-/// Makes a store of a verify-only key; `None` where the file is none.
-fn import_verifier(options: &ImportKey, folder: &Path, context: &mut Context) -> Result<Option<ExitCode>, Failure> {
-    let is_file = !options.is_stdin() && options.file.is_file();
-    let Some(key) = is_file.then(|| keys::load_verifier(&options.file)).transpose()?.flatten() else {
-        return Ok(None);
-    };
-    let backends = keys::import_verifier(folder, &key)?;
+/// Makes a store of a verify-only or write-only key.
+fn import_limited(key: &LimitedKey, folder: &Path, context: &mut Context) -> Result<ExitCode, Failure> {
+    let backends = keys::import_limited(folder, key)?;
+    let about = Limited { backends: &backends, ..Limited::of(key) };
     match context.output.reader() {
-        Reader::Script => {
-            let (store, signers) = (key.store_id(), key.signers().len());
-            let document = Verifier { store, signers, verify_only: true, output: None, key: None, backends: &backends };
-            context.output.document("shard.key-import/1", &document)?;
+        Reader::Script => context.output.document("shard.key-import/1", &about)?,
+        Reader::Person => {
+            let mut lines = vec![("folder", Printable(&folder.to_string_lossy()).to_string())];
+            lines.extend(about.facts());
+            lines.push(("backends", Printable(&backends.join(", ")).to_string()));
+            context.output.text(&facts(lines))?;
         }
-        Reader::Person => context.output.text(&facts([
-            ("store", Printable(&folder.to_string_lossy()).to_string()),
-            ("id", key.store_id().to_string()),
-            ("opens", "nothing: this machine verifies and repairs".to_owned()),
-            ("backends", Printable(&backends.join(", ")).to_string()),
-        ]))?,
     }
     context.notices.note(&format!("`{}` finds what is on the places", context.to_type("catalog rebuild")));
-    Ok(Some(ExitCode::Done))
+    Ok(ExitCode::Done)
 }
 
 fn exported_page(exported: &ExportedKit, path: &Path) -> String {
@@ -217,10 +251,16 @@ pub(super) fn import(options: &ImportKey, context: &mut Context) -> Result<ExitC
     }
     let folder = context.store_folder()?;
     let passphrase = context.passphrase();
-    if let Some(done) = import_verifier(options, &folder, context)? {
-        return Ok(done);
+    let given = options.is_stdin().then(read_stdin).transpose()?;
+    let limited = match &given {
+        Some(text) => keys::read_limited(text, Path::new(STDIN))?,
+        None if options.file.is_file() => keys::load_limited(&options.file)?,
+        None => None,
+    };
+    if let Some(key) = limited {
+        return import_limited(&key, &folder, context);
     }
-    let brought = bring(options, context)?;
+    let brought = bring(options, given, context)?;
     let imported = keys::import(&folder, brought, Some(&passphrase))?;
     let made = imported.made_with_backends.as_deref();
     let document = Imported {
@@ -247,20 +287,24 @@ pub(super) fn import(options: &ImportKey, context: &mut Context) -> Result<ExitC
     Ok(ExitCode::Done)
 }
 
-fn bring(options: &ImportKey, context: &Context) -> Result<BroughtKeys, Failure> {
-    let passphrase = context.passphrase();
-    if !options.is_stdin() {
-        let missing = || Failure::new(FailureKind::NotFound, format!("there is no {}", options.file.display()));
-        return match options.file.try_exists() {
-            Ok(false) => Err(missing()),
-            _ => Ok(load_key(&options.file, Some(&passphrase))?),
-        };
-    }
+fn read_stdin() -> Result<Zeroizing<Vec<u8>>, Failure> {
     let mut text = Zeroizing::new(Vec::new());
     let read = io::stdin().lock().take(MAX_KIT_BYTES).read_to_end(&mut text);
     let failed = |error| Failure::new(FailureKind::Local, "cannot read standard input").because(error);
     read.map_err(failed)?;
-    Ok(keys::read_keys(&text, Path::new("standard input"), Some(&passphrase))?)
+    Ok(text)
+}
+
+fn bring(options: &ImportKey, given: Option<Zeroizing<Vec<u8>>>, context: &Context) -> Result<BroughtKeys, Failure> {
+    let passphrase = context.passphrase();
+    if let Some(text) = given {
+        return Ok(keys::read_keys(&text, Path::new(STDIN), Some(&passphrase))?);
+    }
+    let missing = || Failure::new(FailureKind::NotFound, format!("there is no {}", options.file.display()));
+    match options.file.try_exists() {
+        Ok(false) => Err(missing()),
+        _ => Ok(load_key(&options.file, Some(&passphrase))?),
+    }
 }
 
 fn imported_page(imported: &ImportedKeys, folder: &Path) -> String {
@@ -312,6 +356,7 @@ pub(super) fn rotate(context: &mut Context) -> Result<ExitCode, Failure> {
     tell(keys, "shard.key-rotate/1", &said, context)?;
     let (export, import) = (context.to_type("key export -o FILE"), "shard key import FILE");
     context.notices.note(&format!("the kits made before lack it: `{export}`, and `{import}` on other machines"));
+    context.notices.note("machines with a write-only key go on sealing to the older key, which opens that still");
     Ok(ExitCode::Done)
 }
 

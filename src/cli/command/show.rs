@@ -12,7 +12,7 @@ use crate::cli::render::{count, facts, headline, margin, object_tone, shard_kind
 use crate::cli::table::{Table, Tone};
 use shard::ErrorKind;
 use shard::backend::{self, BackendUrl};
-use shard::id::ShardId;
+use shard::id::{ShardId, WriterId};
 use shard::ops::Timestamp;
 use shard::ops::list::ListedVersions;
 use shard::ops::show::{self, ShowFolderReport, ShowOptions, ShowReport, ShownObject, ShownShard};
@@ -60,6 +60,7 @@ fn page(report: &ShowReport, store: &Store) -> String {
     let zones = |margin: Option<u32>| margin.map(|margin| margin as usize);
     page.push_str(&facts([
         ("version", report.version.to_string()),
+        ("put by", put_by(report.writer)),
         ("size", format!("{} ({} bytes)", ByteSize(report.size), report.size)),
         ("modified", moment::rfc3339(report.modified.0)),
         ("blake3", report.blake3.to_string()),
@@ -130,8 +131,13 @@ fn whereabouts(shard: ShardId, backend: &str, store: &Store) -> String {
     }
 }
 
+/// Whoever a version is signed for: one that a writer put was made where nobody can read.
+fn put_by(writer: Option<WriterId>) -> String {
+    writer.map_or_else(|| "the owner".to_owned(), |writer| format!("writer {writer}"))
+}
+
 fn versions(report: &ShowReport) -> String {
-    let mut table = Table::new(["VERSION", ">SIZE", "MODIFIED", ">GENERATION", "NEWEST"]);
+    let mut table = Table::new(["VERSION", ">SIZE", "MODIFIED", ">GENERATION", "NEWEST", "PUT BY"]);
     for version in &report.versions {
         let cells = [
             version.version.to_string(),
@@ -139,6 +145,7 @@ fn versions(report: &ShowReport) -> String {
             moment::minutes(version.modified.0),
             version.generation.to_string(),
             if version.head { "yes" } else { "" }.to_owned(),
+            put_by(version.writer),
         ];
         table.row(Tone::Plain, cells);
     }

@@ -12,7 +12,7 @@ use crate::cli::render::{count, facts, margin, object_tone, toned};
 use crate::cli::table::{Table, Tone};
 use shard::catalog::ObjectState;
 use shard::ops::status::{self, BackendStatus, ObjectCounts, StatusCheck, StatusOptions, StatusReport};
-use shard::store::Contact;
+use shard::store::{Contact, Held};
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -44,6 +44,19 @@ fn page(report: &StatusReport, context: &Context) -> String {
     if report.objects.total > 0 {
         lines.push(("margin", margin(zones(report.margin), zones(report.backend_margin))));
         lines.push(("may be lost", report.may_be_lost.join("; ")));
+    }
+    match (report.key.held, report.key.writer) {
+        (Held::Owner, _) => {}
+        (Held::WriteOnly, Some(writer)) => lines.push((
+            "key",
+            format!("write-only: this machine stores files as writer {writer}, and reads and removes none"),
+        )),
+        (Held::VerifyOnly | Held::WriteOnly, _) => {
+            lines.push((
+                "key",
+                "verify-only: this machine checks and repairs, and stores and removes nothing".to_owned(),
+            ));
+        }
     }
     if !report.key.exported {
         let export = context.to_type("key export -o FILE");

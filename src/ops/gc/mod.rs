@@ -131,13 +131,10 @@ async fn run(store: &Store, controls: &Controls) -> Result<GcReport> {
         ..GcReport::default()
     };
     let mut deletes = delete_pending(store, Which::All, controls).await?;
-    let has_keys = store.access().keyring().is_some();
-    if has_keys {
-        unfinished::clear(store, &mut report, controls).await?;
-    }
+    unfinished::clear(store, &mut report, controls).await?;
     surplus::clear(store, &mut report, controls).await?;
-    // To pack anew takes a signer, and to end a removal, to have read all of what it names.
-    if !has_keys {
+    // To pack anew takes a master key, and to end a removal, to have read all of what it names.
+    if store.access().keyring().is_none() {
         return Ok(conclude(store, report, &deletes));
     }
     repack::run(store, &sources, &mut report, controls).await?;
@@ -163,9 +160,10 @@ async fn plan(store: &Store, controls: &Controls) -> Result<GcReport> {
     let mut report = GcReport { dry_run: true, ..GcReport::default() };
     let stats = store.catalog(|catalog| catalog.stats()).await?;
     report.shards_deleted = stats.pending_deletes;
+    unfinished::plan(store, &mut report).await?;
     if store.access().keyring().is_some() {
-        unfinished::plan(store, &mut report).await?;
         repack::plan(store, &Sources::of(store), &mut report, controls).await?;
+        report.removals_finished = store.catalog(|catalog| catalog.finished_for(REMOVAL_ROUNDS)).await?.len() as u64;
     }
     surplus::plan(store, &mut report, controls).await?;
     report.leftovers = leftovers::count(store).await?;
@@ -186,7 +184,6 @@ async fn plan(store: &Store, controls: &Controls) -> Result<GcReport> {
         .await?;
     report.shards_deleted += shards;
     report.bytes_freed = bytes;
-    report.removals_finished = store.catalog(|catalog| catalog.finished_for(REMOVAL_ROUNDS)).await?.len() as u64;
     Ok(report)
 }
 

@@ -332,6 +332,8 @@ async fn copy(thin: &Thin, writer: &mut ObjectWriter<'_>) -> Result<Vec<Piece>> 
 /// the first.
 fn id_before(replaced: ObjectId, random: [u8; ObjectId::BYTES]) -> Option<ObjectId> {
     let random_bits = u128::BITS - ORDER_BITS;
+    // Before all that writers give: what packs anew signs for the owner.
+    let replaced = replaced.min(ObjectId::FIRST_OF_WRITERS);
     let order = (u128::from_be_bytes(replaced.0) >> random_bits).checked_sub(1)?;
     let tail = u128::from_be_bytes(random) & ((1 << random_bits) - 1);
     Some(ObjectId((order << random_bits | tail).to_be_bytes()))

@@ -6,9 +6,9 @@ use crate::error::{ErrorKind, Result};
 use crate::format::FileName;
 use crate::id::{ProcessId, VersionId};
 use crate::ops::Controls;
-use crate::ops::put::version_lease;
+use crate::ops::put::{take_back, version_lease};
 use crate::ops::remove::{Doomed, RemovedFile, remove_versions};
-use crate::store::Store;
+use crate::store::{Held, Store};
 use serde::Serialize;
 
 /// A file that was begun, not ended, and stays.
@@ -48,12 +48,34 @@ pub(super) async fn clear(store: &Store, report: &mut GcReport, controls: &Contr
         if !is_still.iter().any(|other| other.id == version.id) {
             continue;
         }
+        if store.held() == Held::WriteOnly {
+            // It signs no removal; nobody else knows of a file without an end, or is told that it is lost.
+            report.bytes_freed += take_back_version(store, version.id).await?;
+            report.unfinished.push(RemovedFile { name: version.name, version: version.id });
+            continue;
+        }
         let removed = remove_versions(store, vec![Doomed::of(&version)], controls).await?;
         report.unfinished.extend(removed.files);
         report.shards_deleted += removed.shards_deleted;
         report.bytes_freed += removed.bytes_freed;
     }
     Ok(())
+}
+
+/// Deletes the objects of a version that is not whole, without a removal; says how many bytes that should free.
+async fn take_back_version(store: &Store, version: VersionId) -> Result<u64> {
+    let (objects, bytes) = store
+        .catalog(move |catalog| {
+            let objects = catalog.objects_of_version(version)?;
+            let mut bytes = 0;
+            for object in &objects {
+                bytes += catalog.shards(*object)?.iter().map(|shard| shard.bytes).sum::<u64>();
+            }
+            Ok((objects, bytes))
+        })
+        .await?;
+    take_back(store, &objects).await?;
+    Ok(bytes)
 }
 
 /// Says which would go.

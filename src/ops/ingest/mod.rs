@@ -138,7 +138,13 @@ pub async fn read_object(
     let places = sources.places(found.shards.iter().map(|shard| (shard.index, shard.backend)));
     let manifest = gather_manifest(&places, found.object, &keys.store_id()).await?;
     let reader = ObjectReader::with_keys(manifest, places, Arc::clone(keys));
-    let index = reader.index().await;
+    let index = match reader.index().await {
+        // Signed, and yet not to be believed in anything.
+        Err(ReadError::Index { object, source }) if source.is_overreach() => {
+            return Err(ReadError::Index { object, source });
+        }
+        index => index,
+    };
     // What could not be opened for the index is not asked for again.
     let created_ns = match index {
         Ok(_) => reader.sealed_part().await.ok().map(|part| part.created_ns),

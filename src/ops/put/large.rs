@@ -33,7 +33,7 @@ impl<'a> Session<'a> {
         let progress = if is_file { resume::go_on(self, &name, reading).await? } else { None };
         let mut pieces = match progress {
             Some(Progress { version, objects, lease }) => Pieces { version, objects, lease: Some(lease) },
-            None => Pieces { version: VersionId(self.store.random_bytes()?), objects: Vec::new(), lease: None },
+            None => Pieces { version: self.store.new_version_id()?, objects: Vec::new(), lease: None },
         };
         let outcome = self.put_pieces(&name, reading, seen, &mut pieces).await;
         self.report.bytes_read += reading.bytes();

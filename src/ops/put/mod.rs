@@ -19,6 +19,7 @@ mod resume;
 mod session;
 
 pub use large::version_lease;
+pub(in crate::ops) use resume::take_back;
 
 use super::writer::StoredObject;
 use super::{Controls, leftovers};

@@ -49,7 +49,7 @@ impl<'a> Session<'a> {
         self.report.bytes_read += reading.bytes();
         let outcome = reading.check_whole().await;
         if outcome.is_ok() {
-            let version = VersionId(self.store.random_bytes()?);
+            let version = self.store.new_version_id()?;
             pack.index_bytes += entry_bytes(&name);
             pack.names.insert(name.clone());
             pack.entries.push(Entry { name, version, offset, blake3: reading.whole_hash(), seen });

@@ -104,7 +104,7 @@ async fn begins_with(session: &Session<'_>, reading: &mut Reading, pieces: &[Pie
 }
 
 /// Removes objects that hold pieces of a version that will never be whole. What cannot be deleted now waits.
-pub(super) async fn take_back(store: &Store, objects: &[ObjectId]) -> Result<()> {
+pub(in crate::ops) async fn take_back(store: &Store, objects: &[ObjectId]) -> Result<()> {
     for object in objects.iter().copied() {
         let discard = move |catalog: &mut Catalog| {
             let shards = catalog.shards(object)?;

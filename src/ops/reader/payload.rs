@@ -45,6 +45,7 @@ impl ObjectReader {
         let manifest = self.manifest().clone();
         let parse = move || {
             let index = Index::from_bytes(&bytes, index_offset)?;
+            manifest.writer().map_or(Ok(()), |writer| index.check_writer(writer))?;
             index.check_removal(manifest.kind(), manifest.removes())?;
             Ok(index)
         };

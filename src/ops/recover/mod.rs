@@ -38,7 +38,7 @@ use super::Controls;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::FileName;
 use crate::id::VersionId;
-use crate::store::Store;
+use crate::store::{Held, Store};
 use origin::Origin;
 use session::Session;
 use std::fmt;
@@ -123,6 +123,10 @@ impl RecoverOptions {
 pub async fn recover(store: &Store, options: RecoverOptions) -> Result<RecoverReport> {
     let cancel = options.controls.cancel.clone();
     let controls = options.controls.clone();
+    if store.held() == Held::WriteOnly {
+        // It knows names of what it put, and still reads nothing.
+        store.sealing_key()?;
+    }
     let work = async {
         let (session, output) = Session::new(Origin::Store(store), options)?;
         session.run(output).await

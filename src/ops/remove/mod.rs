@@ -110,6 +110,8 @@ impl Doomed {
 /// [`ErrorKind::NotFound`], before anything is changed, when one of the files or versions is not there.
 pub async fn remove(store: &Store, options: RemoveOptions) -> Result<RemoveReport> {
     options.controls.check_cancelled()?;
+    // Before anything is looked for: what cannot be signed removes nothing.
+    store.signer(ObjectKind::Removal)?;
     leftovers::clear(store, &options.controls).await?;
     let mut doomed = Vec::new();
     for name in &options.names {

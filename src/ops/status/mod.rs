@@ -23,8 +23,8 @@ use crate::backend::Reach;
 use crate::catalog::{self, Catalog, CatalogStats, ObjectAge, ObjectState};
 use crate::error::Result;
 use crate::format::FileName;
-use crate::id::{BackendId, Digest, Geometry, ObjectId, StoreId, VersionId};
-use crate::store::Store;
+use crate::id::{BackendId, Digest, Geometry, ObjectId, StoreId, VersionId, WriterId};
+use crate::store::{Held, Store};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -88,6 +88,10 @@ pub struct StatusReport {
 /// The store's key, as far as this machine knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct KeyStatus {
+    /// What this machine has of the store's keys, and so what it may do.
+    pub held: Held,
+    /// What it is called in the versions that it puts, where it is a write-only machine.
+    pub writer: Option<WriterId>,
     /// The key in use.
     pub id: Option<Digest>,
     /// How many keys there are: one more for each change.
@@ -209,8 +213,8 @@ pub async fn status(store: &Store, options: StatusOptions) -> Result<StatusRepor
 async fn key(store: &Store) -> Result<KeyStatus> {
     let exported = store.key_is_exported().await?;
     let keys = store.access().keyring().map_or(0, |keyring| keyring.keys().len());
-    let id = store.access().keyring().map(|keyring| keyring.current().key_id());
-    Ok(KeyStatus { id, keys, exported, passphrase: store.key_has_passphrase() })
+    let (held, writer, id) = (store.held(), store.writer(), store.key_id());
+    Ok(KeyStatus { held, writer, id, keys, exported, passphrase: store.key_has_passphrase() })
 }
 
 /// Goes through all living objects: the smallest margins, the zones that are not to be lost, the worst state.

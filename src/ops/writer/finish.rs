@@ -69,7 +69,7 @@ fn sign(
     (shape, payload_bytes): (StripeShape, u64),
     (sealing, sealed, shard_roots): (&Sealing, SealedPart, Vec<Digest>),
 ) -> Result<Manifest> {
-    let (sealer, signer) = (sealing.part_sealer(store)?, store.signer()?);
+    let (sealer, signer) = (sealing.part_sealer(store)?, store.signer(kind)?);
     let (store_id, key_id) = (store.id(), sealing.key_id(store)?);
     let signed = Layout::new(shape, payload_bytes).map_err(format::ManifestError::from).and_then(|layout| {
         let (seal, share_digests) = (sealing.seal(), sealing.share_digests(object));

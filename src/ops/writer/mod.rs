@@ -66,7 +66,7 @@ pub struct ObjectOptions {
     pub geometry: Geometry,
     /// How it is sealed.
     pub seal: Seal,
-    /// To whom, with the seal `recipient`.
+    /// To whom, with the seal `recipient`; to the store's own key where it is not given.
     pub recipient: Option<Arc<RecipientKey>>,
     /// What happens where the places would let one zone read what is dispersed.
     pub readable_zone: ReadableZone,
@@ -167,7 +167,7 @@ impl<'a> ObjectWriter<'a> {
     ///
     /// [`ErrorKind::BelowQuorum`] where the places that take shards now could not even hold the quorum.
     pub async fn begin(store: &'a Store, options: ObjectOptions) -> Result<Self> {
-        let object = ObjectId(store.random_bytes()?);
+        let object = store.new_object_id()?;
         Self::begin_as(store, options, object).await
     }
 
@@ -175,7 +175,7 @@ impl<'a> ObjectWriter<'a> {
     pub async fn begin_as(store: &'a Store, options: ObjectOptions, object: ObjectId) -> Result<Self> {
         options.controls.check_cancelled()?;
         // Before anything is written: what cannot be signed counts for nothing.
-        store.signer()?;
+        store.signer(options.kind)?;
         let shape = new_object_shape(options.geometry, options.seal)?;
         let sealing = Sealing::draw(store, &options)?;
         let places = Places::choose(store, object, &options).await?;

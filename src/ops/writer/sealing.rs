@@ -7,7 +7,7 @@ use crate::crypto::{
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{PartSealer, seal_context};
 use crate::id::{Digest, Geometry, ObjectId};
-use crate::store::Store;
+use crate::store::{Held, Store};
 use crate::stripe::{Check, Seal, StripeEncoder, StripeShape};
 use std::sync::Arc;
 use zeroize::Zeroizing;
@@ -30,7 +30,7 @@ enum PartSecret {
 }
 
 impl Sealing {
-    /// Draws what sealing takes. With the seal `recipient` there has to be one.
+    /// Draws what sealing takes. With the seal `recipient` and without one it is the public half of the store's own key.
     pub(super) fn draw(store: &Store, options: &ObjectOptions) -> Result<Self> {
         let data_key = match options.seal {
             Seal::None => None,
@@ -38,14 +38,19 @@ impl Sealing {
         };
         let part = match options.seal {
             Seal::None => PartSecret::Nothing,
-            Seal::Key => PartSecret::MasterKey,
+            Seal::Key => {
+                // Before anything is written, where there is none.
+                store.sealing_key()?;
+                PartSecret::MasterKey
+            }
             Seal::Dispersed => draw_shares(store, options.geometry)?,
             Seal::Recipient => {
-                let recipient = options.recipient.clone().ok_or_else(|| {
-                    Error::new(ErrorKind::Invalid, "sealing to a public key takes one")
-                        .with_hint("name its file with --recipient FILE")
-                })?;
-                refuse_foreign(store, &recipient)?;
+                let recipient = match &options.recipient {
+                    Some(recipient) => recipient,
+                    None => store.recipient()?,
+                };
+                refuse_foreign(store, recipient)?;
+                let recipient = Arc::clone(recipient);
                 PartSecret::Recipient(recipient, Box::new(Zeroizing::new(store.random_bytes()?)))
             }
         };
@@ -86,10 +91,10 @@ impl Sealing {
 
     /// Which master key the manifest names.
     pub(super) fn key_id(&self, store: &Store) -> Result<Digest> {
-        Ok(match &self.part {
-            PartSecret::Recipient(recipient, _) => recipient.key_id(),
-            _ => store.sealing_key()?.key_id(),
-        })
+        match &self.part {
+            PartSecret::Recipient(recipient, _) => Ok(recipient.key_id()),
+            _ => store.recipient().map(|recipient| recipient.key_id()),
+        }
     }
 
     /// The digest of each shard's key share, in the order of the shards.
@@ -106,15 +111,24 @@ impl Sealing {
     }
 }
 
-/// What another store's key opens would be signed by this one, and so trusted by nobody who could open it.
+/// What another store's key opens would be signed by this one, and so trusted by nobody who could open it. A file that only
+/// says it is of this store's key is no better: the key itself is compared with those that are known here.
 fn refuse_foreign(store: &Store, recipient: &RecipientKey) -> Result<()> {
-    let is_own = recipient.store() == store.id() && store.access().key(&recipient.key_id()).is_some();
-    if is_own {
+    let of_key = store.access().key(&recipient.key_id()).map(|key| key.recipient(store.id()));
+    let own = of_key.as_ref().or(store.recipient().ok().map(Arc::as_ref));
+    if own == Some(recipient) {
         return Ok(());
     }
-    let doing =
-        format!("the recipient is of store {}, and this store has no key {}", recipient.store(), recipient.key_id());
-    Err(Error::new(ErrorKind::Invalid, doing).with_hint("`shard key recipient new` makes one of this store"))
+    let (of, key_id) = (recipient.store(), recipient.key_id());
+    let doing = match store.held() {
+        Held::WriteOnly => format!("this machine seals to its own key alone, not to {key_id} of store {of}"),
+        _ => format!("the recipient is of store {of}, and this store has no key {key_id} with that public half"),
+    };
+    let hint = match store.held() {
+        Held::WriteOnly => "leave --recipient out, or import a new write-only key: `shard key export --write-only`",
+        _ => "`shard key recipient new` makes one of this store",
+    };
+    Err(Error::new(ErrorKind::Invalid, doing).with_hint(hint))
 }
 
 fn draw_shares(store: &Store, geometry: Geometry) -> Result<PartSecret> {

@@ -231,9 +231,11 @@ fn a_link_and_the_permissions_of_what_it_leads_to_are_kept() {
 }
 
 #[test]
-fn a_seal_to_a_recipient_is_no_setting() {
-    let text = format!("{}\n", text::BEGINNING.replace("seal = \"key\"", "seal = \"recipient\""));
-    let refused = text::parse(&text).expect_err("whom to seal to is not said");
-    assert!(matches!(&refused, Problem::Line { key, .. } if key.as_deref() == Some("seal")), "{refused}");
-    assert!(text::parse(text::BEGINNING).is_ok_and(|config| config.seal == Seal::Key));
+fn the_seal_is_any_that_there_is_and_nothing_else() {
+    for seal in Seal::ALL {
+        let text = text::BEGINNING.replace("seal = \"key\"", &format!("seal = \"{seal}\""));
+        assert!(text::parse(&text).is_ok_and(|config| config.seal == seal), "{seal}");
+    }
+    let refused = text::parse(&text::BEGINNING.replace("seal = \"key\"", "seal = \"wax\"")).expect_err("no seal");
+    assert!(matches!(&refused, Problem::Line { .. }), "{refused}");
 }

@@ -15,7 +15,8 @@ pub(super) const BEGINNING: &str = "\
 # The level of a put that names none: minimal (2/3), personal (3/5), federation (5/9), paranoid (7/15), or K/N.
 default_level = \"personal\"
 
-# How new objects are sealed: key (the store's key opens them), dispersed (any K shards open them), none.
+# How new objects are sealed: key (the store's key opens them), dispersed (any K shards open them), none,
+# recipient (sealed to the public half of the key, which a write-only machine has alone).
 seal = \"key\"
 ";
 
@@ -44,7 +45,7 @@ const QUOTA_UNITS: [(&str, u64); 8] = [
 struct Written {
     #[serde(default = "default_level", deserialize_with = "level")]
     default_level: RedundancyLevel,
-    #[serde(default = "default_seal", deserialize_with = "seal")]
+    #[serde(default = "default_seal")]
     seal: Seal,
     #[serde(default)]
     backend: Vec<BackendSpec>,
@@ -52,14 +53,6 @@ struct Written {
 
 fn default_level() -> RedundancyLevel {
     Config::default().default_level
-}
-
-/// Whom to seal to is said with each put.
-fn seal<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Seal, D::Error> {
-    match Seal::deserialize(deserializer)? {
-        Seal::Recipient => Err(serde::de::Error::custom("the seal is key, dispersed or none")),
-        seal => Ok(seal),
-    }
 }
 
 fn default_seal() -> Seal {
