@@ -4,7 +4,7 @@ use crate::crypto::{
     AccessKeys, Certificate, DataKey, KeyShare, MasterKey, OpenError, PublicKey, RECIPIENT_RANDOM_BYTES, RecipientKey,
     Role, SealContext, SharedSecret, Signature, Signer, StripeCipher,
 };
-use crate::id::{Digest, Geometry, ObjectId, StoreId};
+use crate::id::{Digest, Geometry, ObjectId, StoreId, read_hex};
 use crate::merkle::{self, ObjectBinding};
 use crate::stripe::{Layout, LayoutError, Seal, StripeShape};
 use serde::{Deserialize, Serialize};
@@ -417,7 +417,7 @@ impl ManifestDraft {
 
 /// A data key as hexadecimal text.
 mod data_key_text {
-    use super::{DataKey, Zeroizing};
+    use super::{DataKey, Zeroizing, read_hex};
     use serde::{Deserialize, Deserializer, Serializer};
 
     pub(super) fn serialize<S: Serializer>(key: &Option<DataKey>, serializer: S) -> Result<S::Ok, S::Error> {
@@ -430,7 +430,7 @@ mod data_key_text {
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<DataKey>, D::Error> {
         let text = Zeroizing::new(String::deserialize(deserializer)?);
         let mut bytes = Zeroizing::new([0; 32]);
-        hex::decode_to_slice(text.as_bytes(), bytes.as_mut_slice()).map_err(serde::de::Error::custom)?;
+        read_hex(&text, bytes.as_mut_slice()).map_err(serde::de::Error::custom)?;
         Ok(Some(DataKey::from_bytes(*bytes)))
     }
 }
