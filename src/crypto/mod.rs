@@ -36,7 +36,7 @@ pub use passphrase::{CostError, MAX_PASSPHRASE_BYTES, Passphrase, PassphraseCost
 pub use recipient::{MAX_RECIPIENT_FILE_BYTES, RECIPIENT_RANDOM_BYTES, RECIPIENT_SCHEMA, RecipientError, RecipientKey};
 pub use shares::{KeyShare, SHARE_BYTES, ShareError, SharedSecret, combine_shares, share_of, split_secret};
 pub use signer::{PublicKey, Signature, Signer};
-pub use verify_key::{VERIFY_KEY_SCHEMA, VerifyKey, VerifyKeyError};
+pub use verify_key::{MAX_VERIFY_KEY_BYTES, VERIFY_KEY_SCHEMA, VerifyKey, VerifyKeyError};
 
 use crate::id::{Digest, ObjectId, StoreId};
 use std::fmt;
@@ -76,9 +76,11 @@ pub struct MasterKey {
 }
 
 impl MasterKey {
-    /// From 32 random bytes, which the caller draws and then forgets.
-    pub fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self { bytes }
+    /// From 32 random bytes, which the caller draws and then wipes; the copy that is handed over is wiped here.
+    pub fn from_bytes(mut bytes: [u8; 32]) -> Self {
+        let key = Self { bytes };
+        bytes.zeroize();
+        key
     }
 
     /// What signs this store's manifests.

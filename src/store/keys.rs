@@ -5,10 +5,10 @@
 
 use super::config::{self, Config};
 use super::key::{self, BroughtKeys, OpenedKey, PassphraseSource};
-use super::{CATALOG_NAME, CONFIG_NAME, KEY_NAME, Store, catalog_file, init, random_bytes};
+use super::{CATALOG_NAME, CONFIG_NAME, KEY_NAME, Store, catalog_file, fill_random, init};
 use crate::backend::BackendUrl;
 use crate::catalog::{self, Catalog};
-use crate::crypto::{CatalogKey, Keyring, MasterKey, Passphrase, RecipientKey, VerifyKey, write_kit};
+use crate::crypto::{CatalogKey, Keyring, Passphrase, RecipientKey, VerifyKey, write_kit};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{Digest, StoreId};
 use std::fs::File;
@@ -95,7 +95,9 @@ fn note_exported(dir: &Path, key_id: Digest, catalog_key: Arc<CatalogKey>) -> Re
 pub fn export_verifier(dir: &Path, passphrase: Option<&PassphraseSource>) -> Result<VerifyKey> {
     let config = super::load_config(dir)?;
     let opened = key::open(&dir.join(KEY_NAME), passphrase)?;
-    Ok(VerifyKey::of(&opened.keyring, random_bytes()?, Some(elsewhere(config, dir).to_text()?)))
+    let mut catalog = Zeroizing::new([0; 32]);
+    fill_random(catalog.as_mut_slice())?;
+    Ok(VerifyKey::of(&opened.keyring, *catalog, Some(elsewhere(config, dir).to_text()?)))
 }
 
 /// The public half of the key in use, to be sealed to.
@@ -228,7 +230,7 @@ pub fn rotate(dir: &Path, passphrase: Option<&PassphraseSource>) -> Result<KeyFa
     let _lock = lock(dir)?;
     let path = dir.join(KEY_NAME);
     let OpenedKey { keyring, passphrase } = key::open(&path, passphrase)?;
-    let longer = keyring.with_key(MasterKey::from_bytes(random_bytes()?));
+    let longer = keyring.with_key(key::new_master_key()?);
     let keyring = longer.map_err(|error| Error::new(ErrorKind::Refused, "no new key is made").with_source(error))?;
     key::save(&path, &keyring, passphrase.as_ref())?;
     Ok(KeyFacts::of(&keyring, passphrase.as_ref()))
