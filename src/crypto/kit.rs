@@ -221,7 +221,10 @@ fn readable(character: char) -> char {
 }
 
 fn readable_text(text: &str) -> Zeroizing<String> {
-    Zeroizing::new(text.chars().filter(|character| !character.is_whitespace()).map(readable).collect())
+    // No character becomes longer: grown once, so that no copy is left behind by growing.
+    let mut readable_text = Zeroizing::new(String::with_capacity(text.len()));
+    readable_text.extend(text.chars().filter(|character| !character.is_whitespace()).map(readable));
+    readable_text
 }
 
 impl RecoveryKit {
