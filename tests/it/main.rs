@@ -29,6 +29,7 @@ mod heal_damage;
 mod key_kills;
 mod kill;
 mod past;
+mod planted;
 mod private_mounts;
 mod put;
 mod put_folder;
