@@ -26,6 +26,7 @@ mod edge_mounts;
 mod front_page;
 mod golden;
 mod heal_damage;
+mod key_faults;
 mod key_kills;
 mod kill;
 mod past;
