@@ -32,6 +32,7 @@ mod kill;
 mod past;
 mod planted;
 mod private_mounts;
+mod providers;
 mod put;
 mod put_folder;
 mod put_leftovers;
