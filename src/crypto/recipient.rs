@@ -189,6 +189,30 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_key_that_is_none_is_refused_though_its_check_is_right() {
+        let recipient = key().recipient(key().store_id());
+        let file = |bytes: &[u8]| {
+            let check = check_value(&recipient.store, &recipient.key_id, bytes);
+            let (store, key_id, key) = (recipient.store, recipient.key_id, hex::encode(bytes));
+            let file = RecipientFile { schema: RECIPIENT_SCHEMA.to_owned(), store, key_id, key, check };
+            serde_json::to_vec(&file).expect("JSON")
+        };
+        let right = recipient.key.to_bytes();
+        assert_eq!(RecipientKey::from_file(&file(&right)), Ok(recipient.clone()));
+        // 3,329 is the first number that is no coefficient; 3,328 is the last that is one.
+        for (low, high, expected) in [(0x00, 0x0D, true), (0x01, 0x0D, false), (0xFF, 0x0F, false)] {
+            let mut bytes = right.to_vec();
+            (bytes[0], bytes[1]) = (low, bytes[1] & 0xF0 | high);
+            assert_eq!(RecipientKey::from_file(&file(&bytes)).is_ok(), expected, "{low:x} {high:x}");
+        }
+        for length in [0, 1, right.len() - 1, right.len() + 1] {
+            let mut bytes = right.to_vec();
+            bytes.resize(length, 0);
+            assert_eq!(RecipientKey::from_file(&file(&bytes)), Err(RecipientError::Check), "{length} bytes");
+        }
+    }
+
     /// The vectors of the X-Wing draft, in short: each as BLAKE3 of public key, ciphertext and shared secret.
     #[test]
     fn x_wing_gives_the_published_vectors() {
