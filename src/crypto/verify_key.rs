@@ -2,6 +2,7 @@
 
 use super::{CatalogKey, Keyring, PublicKey, context};
 use crate::id::{Digest, StoreId, read_hex};
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
@@ -105,7 +106,8 @@ impl VerifyKey {
         let mut catalog = Zeroizing::new([0; 32]);
         read_hex(&file.catalog, catalog.as_mut_slice()).map_err(|_| VerifyKeyError::Malformed)?;
         let key = Self { store: file.store, signers: file.signers, settings: file.settings, catalog: *catalog };
-        if key.check_value() == file.check { Ok(key) } else { Err(VerifyKeyError::Check) }
+        verify_slices_are_equal(&key.check_value().0, &file.check.0).map_err(|_| VerifyKeyError::Check)?;
+        Ok(key)
     }
 
     /// Whether a text says of itself that it is such a file.

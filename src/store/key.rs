@@ -58,7 +58,6 @@ pub struct BroughtKeys {
 pub fn load(path: &Path, passphrase: Option<&PassphraseSource>) -> Result<BroughtKeys> {
     let (text, mode) = read(path, MAX_KIT_BYTES)?;
     if is_key_file(&text) {
-        refuse_longer(path, &text, MAX_KEY_FILE_BYTES)?;
         refuse_readable_by_others(path, mode)?;
     }
     read_keys(&text, path, passphrase)
@@ -67,6 +66,7 @@ pub fn load(path: &Path, passphrase: Option<&PassphraseSource>) -> Result<Brough
 /// The same from text that is at hand; `path` says where it came from.
 pub(super) fn read_keys(text: &[u8], path: &Path, passphrase: Option<&PassphraseSource>) -> Result<BroughtKeys> {
     if is_key_file(text) {
+        refuse_longer(path, text, MAX_KEY_FILE_BYTES)?;
         let opened = open_text(text, path, passphrase)?;
         return Ok(BroughtKeys { keyring: opened.keyring, settings: None });
     }
