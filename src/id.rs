@@ -42,6 +42,19 @@ pub enum Error {
     },
 }
 
+/// A text is not as many lower-case hexadecimal digits as it should be; it is not quoted, since it may be a secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("these are not the lower-case hexadecimal digits that should be here")]
+pub(crate) struct NotLowerHex;
+
+/// Fills `bytes` from exactly two lower-case hexadecimal digits for each: there is one way to write them.
+pub(crate) fn read_hex(text: &str, bytes: &mut [u8]) -> Result<(), NotLowerHex> {
+    if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        return Err(NotLowerHex);
+    }
+    hex::decode_to_slice(text, bytes).map_err(|_| NotLowerHex)
+}
+
 macro_rules! byte_id {
     ($(#[$doc:meta])* $name:ident, $bytes:expr) => {
         $(#[$doc])*
@@ -80,11 +93,10 @@ macro_rules! byte_id {
 
             fn from_str(text: &str) -> Result<Self, Error> {
                 let mut bytes = [0; $bytes];
-                let lower = !text.bytes().any(|byte| byte.is_ascii_uppercase());
-                if !lower || hex::decode_to_slice(text, &mut bytes).is_err() {
-                    return Err(Error::NotHex { text: text.to_owned(), expected_digits: $bytes * 2 });
+                match read_hex(text, &mut bytes) {
+                    Ok(()) => Ok(Self(bytes)),
+                    Err(NotLowerHex) => Err(Error::NotHex { text: text.to_owned(), expected_digits: $bytes * 2 }),
                 }
-                Ok(Self(bytes))
             }
         }
 
@@ -403,6 +415,18 @@ mod tests {
             let geometry = Geometry::new(1, total).expect("valid");
             assert!(u64::from(geometry.block_bytes()) * total as u64 <= MAX_STRIPE_BYTES);
             assert!(geometry.block_bytes() >= 16 * 1024);
+        }
+    }
+
+    #[test]
+    fn hexadecimal_digits_are_read_in_one_way_alone() {
+        let read = |text: &str| {
+            let mut bytes = [0; 2];
+            read_hex(text, &mut bytes).map(|()| bytes)
+        };
+        assert_eq!(read("0aff"), Ok([10, 255]));
+        for wrong in ["0AFF", "0aFf", "0af", "0aff0", "0aff00", "", "0xff", " aff", "0ag0", "0afé"] {
+            assert_eq!(read(wrong), Err(NotLowerHex), "{wrong}");
         }
     }
 

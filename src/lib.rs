@@ -62,9 +62,11 @@
 //! | What is known follows from what was committed, in any order and on any machine; versions that do not know each other are both shown. | `what_is_known_follows_from_what_was_committed_and_not_from_the_order` · `heads_that_do_not_know_each_other_are_both_shown_newest_first` |
 //! | A stored name leads nowhere out of its folder. | `a_name_cannot_lead_out_of_its_folder` |
 //! | A copy of the catalog tells no name, size, time or hash of a file, and what is sealed in it opens in its own row alone. | `a_copied_catalog_tells_nothing_after_put_overwrite_remove_and_rebuild` · `what_is_sealed_opens_in_its_own_row_alone` |
-//! | The key is shown nowhere but on a recovery kit, and not used when others can read it. | `a_master_key_is_not_shown` · `a_key_that_others_can_read_is_refused` · `no_key_and_no_passphrase_is_in_any_output_or_any_file_but_its_own` |
+//! | The key is shown nowhere but on a recovery kit, and not used when others can read it. | `a_master_key_is_not_shown` · `a_key_that_others_can_read_is_refused` · `no_key_and_no_passphrase_is_in_any_output_or_any_file_but_its_own` · `nothing_planted_is_found_anywhere_when_it_is_sealed_with_the_key` |
 //! | What a shard is called decides nothing: thrown together under any name, damaged at either end, in several copies, shards give back what their good blocks hold. | `shards_of_three_places_thrown_together_give_everything_back` · `no_damage_to_a_header_or_a_trailer_costs_a_shard_and_a_wrong_header_neither` |
 //! | What a writer signs names, hides and removes nothing of the owner's. | `a_writer_can_neither_name_an_owners_version_as_its_own_nor_as_a_parent` · `a_removal_in_what_a_writer_signed_is_refused_everywhere` · `no_generation_makes_a_writers_version_newer_than_what_the_owner_put` |
+//! | A change of key that is killed leaves the old keys or the new, and none in plain beside sealed ones. | `a_rotation_killed_anywhere_leaves_the_old_keys_or_the_new_and_can_be_done_again` · `taking_a_passphrase_away_killed_anywhere_leaves_no_plain_key_beside_a_sealed_one` |
+//! | One provider does the cryptography. | `one_provider_does_the_cryptography_but_for_the_exceptions_that_are_named` |
 //! | The places and a recovery kit bring everything back on another machine; a typing error in the kit is found. | `places_and_a_kit_bring_a_store_with_two_keys_back_on_a_fresh_machine` · `a_mistyped_character_is_found_and_named_by_its_line` |
 //!
 //! # Three depths

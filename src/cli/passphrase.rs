@@ -52,12 +52,11 @@ pub(crate) fn new_passphrase(variables: &PassphraseVariables) -> shard::Result<P
     if let Some(given) = variables.passphrase() {
         return given;
     }
-    let first = ask_text("new passphrase: ")?;
-    let second = ask_text("once more: ")?;
-    if first != second {
+    let first = ask("new passphrase: ")?;
+    if first != ask("once more: ")? {
         return Err(Error::new(ErrorKind::Invalid, "the two are not the same; nothing was changed"));
     }
-    checked(first)
+    Ok(first)
 }
 
 fn checked(bytes: Zeroizing<Vec<u8>>) -> shard::Result<Passphrase> {

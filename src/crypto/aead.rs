@@ -27,9 +27,11 @@ pub struct DataKey {
 }
 
 impl DataKey {
-    /// From 32 random bytes, which the caller draws and then forgets.
-    pub fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self { bytes }
+    /// From 32 random bytes, which the caller draws and then wipes; the copy that is handed over is wiped here.
+    pub fn from_bytes(mut bytes: [u8; 32]) -> Self {
+        let key = Self { bytes };
+        bytes.zeroize();
+        key
     }
 
     /// The bytes, to be sealed and stored.
@@ -145,7 +147,9 @@ pub(super) fn open_part(key: &[u8; 32], context: &SealContext, sealed: &[u8]) ->
 
 /// Seals a short text under a key that seals nothing else.
 pub(super) fn seal_once(key: &[u8; 32], associated_data: &[u8], text: &[u8]) -> Vec<u8> {
-    let mut sealed = text.to_vec();
+    // Room for the tag too, so that no copy of the text is left behind by growing.
+    let mut sealed = Vec::with_capacity(text.len() + TAG_BYTES);
+    sealed.extend_from_slice(text);
     aes_256_gcm(key)
         .seal_in_place_append_tag(nonce(0, true), Aad::from(associated_data), &mut sealed)
         .expect("a record is far shorter than what AES-GCM can seal");

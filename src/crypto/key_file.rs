@@ -3,7 +3,7 @@
 use super::aead::aes_256_gcm;
 use super::passphrase::{CostError, Passphrase, PassphraseCost, SALT_BYTES};
 use super::{Keyring, KeyringError, MasterKey};
-use crate::id::{Digest, StoreId};
+use crate::id::{Digest, StoreId, read_hex};
 use aws_lc_rs::aead::{Aad, Nonce};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use serde::{Deserialize, Serialize};
@@ -119,22 +119,17 @@ impl WrittenSeal {
             return Err(KeyFileError::Malformed);
         }
         let cost = PassphraseCost::new(self.memory_kib, self.passes, self.lanes)?;
-        let sealed = hex::decode(&self.sealed).map_err(|_| KeyFileError::Malformed)?;
-        if hex::encode(&sealed) != self.sealed {
-            return Err(KeyFileError::Malformed);
-        }
+        let mut sealed = vec![0; self.sealed.len() / 2];
+        read_hex(&self.sealed, &mut sealed).map_err(|_| KeyFileError::Malformed)?;
         Ok(SealedKeyring { store, cost, salt: *digits(&self.salt)?, sealed })
     }
 }
 
-/// The bytes that hexadecimal digits stand for; there is one way to write them.
+/// Exactly N bytes, as digits.
 fn digits<const N: usize>(text: &str) -> Result<Zeroizing<[u8; N]>, KeyFileError> {
     let mut bytes = Zeroizing::new([0; N]);
-    let lower = !text.bytes().any(|byte| byte.is_ascii_uppercase());
-    match hex::decode_to_slice(text, bytes.as_mut_slice()) {
-        Ok(()) if lower => Ok(bytes),
-        _ => Err(KeyFileError::Malformed),
-    }
+    read_hex(text, bytes.as_mut_slice()).map_err(|_| KeyFileError::Malformed)?;
+    Ok(bytes)
 }
 
 fn of_store(keyring: Keyring, store: &StoreId) -> Result<Keyring, KeyFileError> {
@@ -166,8 +161,10 @@ impl SealedKeyring {
 impl Keyring {
     /// The text of the key file, readable by whoever has it.
     pub fn to_key_file(&self) -> Zeroizing<String> {
-        let written =
-            |key: &MasterKey| WrittenKey { key: Zeroizing::new(hex::encode(key.bytes)), check: key.check_value() };
+        let written = |key: &MasterKey| WrittenKey {
+            key: Zeroizing::new(hex::encode(key.bytes.as_slice())),
+            check: key.check_value(),
+        };
         self.write(Some(self.keys().iter().map(written).collect()), None)
     }
 

@@ -4,6 +4,7 @@
 
 use super::{Keyring, KeyringError, MasterKey, context};
 use crate::id::StoreId;
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use qrcode::render::unicode::Dense1x2;
 use qrcode::{EcLevel, QrCode};
 use std::fmt::Write;
@@ -221,7 +222,10 @@ fn readable(character: char) -> char {
 }
 
 fn readable_text(text: &str) -> Zeroizing<String> {
-    Zeroizing::new(text.chars().filter(|character| !character.is_whitespace()).map(readable).collect())
+    // No character becomes longer: grown once, so that no copy is left behind by growing.
+    let mut readable_text = Zeroizing::new(String::with_capacity(text.len()));
+    readable_text.extend(text.chars().filter(|character| !character.is_whitespace()).map(readable));
+    readable_text
 }
 
 impl RecoveryKit {
@@ -244,7 +248,7 @@ fn read_short_form(text: &str) -> Result<RecoveryKit, KitError> {
     let keys_end = bytes.len().checked_sub(CHECK_BYTES).ok_or(KitError::ShortForm)?;
     let (keys, check) = bytes.split_at(keys_end);
     let (keys, rest) = keys.as_chunks::<KEY_BYTES>();
-    if !rest.is_empty() || short_form_check(keys.as_flattened()) != check {
+    if !rest.is_empty() || verify_slices_are_equal(&short_form_check(keys.as_flattened()), check).is_err() {
         return Err(KitError::ShortForm);
     }
     let keys = keys.iter().map(|key| MasterKey::from_bytes(*key)).collect();
@@ -317,9 +321,8 @@ impl<'a> Lines<'a> {
             }
             let (key, check) = bytes.split_at(KEY_BYTES);
             let key = MasterKey::from_bytes(key.try_into().expect("split at its length"));
-            if key.check_value().0[..CHECK_BYTES] != *check {
-                return Err(last.mistyped(format!("key line {number}-{LINES_A_KEY}")));
-            }
+            verify_slices_are_equal(&key.check_value().0[..CHECK_BYTES], check)
+                .map_err(|_| last.mistyped(format!("key line {number}-{LINES_A_KEY}")))?;
             keys.push(key);
         }
         if let Some((label, line)) = lines.next() {

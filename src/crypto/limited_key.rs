@@ -5,6 +5,10 @@ use crate::id::StoreId;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
+/// The file of such a key is at most this many bytes; a larger one is not read. Settings, the most of it, are at most 1 MiB of
+/// text that JSON writes with at most two bytes for one.
+pub const MAX_LIMITED_KEY_BYTES: u64 = 2 * 1024 * 1024 + 16 * 1024;
+
 /// Why a text is not the key that it says it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum LimitedKeyError {
@@ -76,11 +80,4 @@ impl LimitedKey {
             Self::Write(key) => key.catalog_key(),
         }
     }
-}
-
-/// Exactly these bytes, from lower-case hexadecimal digits: a key is written in one way.
-pub(super) fn digits<const N: usize>(text: &str) -> Option<Zeroizing<[u8; N]>> {
-    let mut bytes = Zeroizing::new([0; N]);
-    let is_lower = !text.bytes().any(|byte| byte.is_ascii_uppercase());
-    (is_lower && hex::decode_to_slice(text, bytes.as_mut_slice()).is_ok()).then_some(bytes)
 }

@@ -34,7 +34,7 @@ pub use certificate::{Certificate, Role};
 pub use key_file::{KEY_FILE_SCHEMA, KeyFile, KeyFileError, MAX_KEY_FILE_BYTES, SealedKeyring};
 pub use keyring::{Keyring, KeyringError, MAX_MASTER_KEYS};
 pub use kit::{KitError, MAX_KIT_BYTES, RecoveryKit, write_kit};
-pub use limited_key::{LimitedKey, LimitedKeyError};
+pub use limited_key::{LimitedKey, LimitedKeyError, MAX_LIMITED_KEY_BYTES};
 pub use passphrase::{CostError, MAX_PASSPHRASE_BYTES, Passphrase, PassphraseCost, PassphraseError, SALT_BYTES};
 pub use recipient::{MAX_RECIPIENT_FILE_BYTES, RECIPIENT_RANDOM_BYTES, RECIPIENT_SCHEMA, RecipientError, RecipientKey};
 pub use shares::{KeyShare, SHARE_BYTES, ShareError, SharedSecret, combine_shares, share_of, split_secret};
@@ -83,9 +83,11 @@ pub struct MasterKey {
 }
 
 impl MasterKey {
-    /// From 32 random bytes, which the caller draws and then forgets.
-    pub fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self { bytes }
+    /// From 32 random bytes, which the caller draws and then wipes; the copy that is handed over is wiped here.
+    pub fn from_bytes(mut bytes: [u8; 32]) -> Self {
+        let key = Self { bytes };
+        bytes.zeroize();
+        key
     }
 
     /// What signs this store's manifests.

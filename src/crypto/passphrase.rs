@@ -1,6 +1,7 @@
 //! A passphrase, and the key that Argon2id (RFC 9106) makes of it.
 
 use argon2::{Algorithm, Argon2, Params, Version};
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use std::fmt;
 use std::ops::RangeInclusive;
 use zeroize::Zeroizing;
@@ -46,6 +47,15 @@ impl Passphrase {
         }
     }
 }
+
+/// In constant time, where they are equally long.
+impl PartialEq for Passphrase {
+    fn eq(&self, other: &Self) -> bool {
+        verify_slices_are_equal(&self.bytes, &other.bytes).is_ok()
+    }
+}
+
+impl Eq for Passphrase {}
 
 impl fmt::Debug for Passphrase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -210,5 +220,7 @@ mod tests {
         let long = Zeroizing::new(vec![b'a'; MAX_PASSPHRASE_BYTES + 1]);
         assert_eq!(Passphrase::new(long).err(), Some(PassphraseError::TooLong { bytes: MAX_PASSPHRASE_BYTES + 1 }));
         assert_eq!(format!("{:?}", passphrase("hush")), "Passphrase(secret)");
+        assert!(passphrase("hush") == passphrase("hush"));
+        assert!(passphrase("hush") != passphrase("husk") && passphrase("hush") != passphrase("hus"));
     }
 }

@@ -3,11 +3,11 @@
 //! The key encapsulation is X-Wing (draft-connolly-cfrg-xwing-kem): X25519 and ML-KEM-768, of which either may fall.
 
 use super::{MasterKey, OpenError, SealContext, aead, context, part_key};
-use crate::id::{Digest, StoreId};
+use crate::id::{Digest, StoreId, read_hex};
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use x_wing::{CIPHERTEXT_SIZE, Decapsulate, DecapsulationKey, EncapsulationKey, KeyExport};
-use zeroize::Zeroizing;
+use x_wing::{CIPHERTEXT_SIZE, Decapsulate, DecapsulationKey, EncapsulationKey, KeyExport, SharedKey};
+use zeroize::{Zeroize, Zeroizing};
 
 /// Says what the file of a public key is.
 pub const RECIPIENT_SCHEMA: &str = "shard.recipient/1";
@@ -59,7 +59,7 @@ impl MasterKey {
     pub fn open_recipient_part(&self, context: &SealContext, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, OpenError> {
         let (encapsulated, sealed) = sealed.split_at_checked(ENCAPSULATED_BYTES).ok_or(OpenError)?;
         let encapsulated = encapsulated.try_into().map_err(|_| OpenError)?;
-        let secret = Zeroizing::new(<[u8; 32]>::from(self.decapsulation_key().decapsulate(&encapsulated)));
+        let secret = taken(self.decapsulation_key().decapsulate(&encapsulated));
         aead::open_part(&part_key(context::RECIPIENT_PART, &secret, context.object), context, sealed)
     }
 
@@ -83,7 +83,7 @@ impl RecipientKey {
     /// Seals the sealed part of an object's manifest, with random bytes that are used for nothing else.
     pub fn seal_part(&self, context: &SealContext, text: &[u8], random: &[u8; RECIPIENT_RANDOM_BYTES]) -> Vec<u8> {
         let (encapsulated, secret) = self.key.encapsulate_deterministic(&(*random).into());
-        let secret = Zeroizing::new(<[u8; 32]>::from(secret));
+        let secret = taken(secret);
         let sealed = aead::seal_part(&part_key(context::RECIPIENT_PART, &secret, context.object), context, text);
         [encapsulated.as_slice(), &sealed].concat()
     }
@@ -117,13 +117,22 @@ impl RecipientKey {
         if file.schema != RECIPIENT_SCHEMA {
             return Err(RecipientError::Malformed);
         }
-        let bytes = hex::decode(&file.key).map_err(|_| RecipientError::Malformed)?;
+        let mut bytes = vec![0; file.key.len() / 2];
+        read_hex(&file.key, &mut bytes).map_err(|_| RecipientError::Malformed)?;
         if check_value(&file.store, &file.key_id, &bytes) != file.check {
             return Err(RecipientError::Check);
         }
         let key = EncapsulationKey::try_from(bytes.as_slice()).map_err(|_| RecipientError::Check)?;
         Ok(Self { store: file.store, key_id: file.key_id, key })
     }
+}
+
+/// The shared secret, and no copy of it where it was.
+fn taken(mut shared: SharedKey) -> Zeroizing<[u8; 32]> {
+    let mut secret = Zeroizing::new([0; 32]);
+    secret.copy_from_slice(shared.as_slice());
+    shared.as_mut_slice().zeroize();
+    secret
 }
 
 fn check_value(store: &StoreId, key_id: &Digest, key: &[u8]) -> Digest {
@@ -186,10 +195,31 @@ mod tests {
         for bit in 0..text.len() * 8 {
             let mut flipped = text.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
-            // White space and the case of hex digits carry nothing: the same key may come back, never another.
-            if let Ok(other) = RecipientKey::from_file(&flipped) {
-                assert_eq!(other, recipient, "bit {bit}");
-            }
+            assert!(RecipientKey::from_file(&flipped).is_err(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_is_none_is_refused_though_its_check_is_right() {
+        let recipient = key().recipient(key().store_id());
+        let file = |bytes: &[u8]| {
+            let check = check_value(&recipient.store, &recipient.key_id, bytes);
+            let (store, key_id, key) = (recipient.store, recipient.key_id, hex::encode(bytes));
+            let file = RecipientFile { schema: RECIPIENT_SCHEMA.to_owned(), store, key_id, key, check };
+            serde_json::to_vec(&file).expect("JSON")
+        };
+        let right = recipient.key.to_bytes();
+        assert_eq!(RecipientKey::from_file(&file(&right)), Ok(recipient.clone()));
+        // 3,329 is the first number that is no coefficient; 3,328 is the last that is one.
+        for (low, high, expected) in [(0x00, 0x0D, true), (0x01, 0x0D, false), (0xFF, 0x0F, false)] {
+            let mut bytes = right.to_vec();
+            (bytes[0], bytes[1]) = (low, bytes[1] & 0xF0 | high);
+            assert_eq!(RecipientKey::from_file(&file(&bytes)).is_ok(), expected, "{low:x} {high:x}");
+        }
+        for length in [0, 1, right.len() - 1, right.len() + 1] {
+            let mut bytes = right.to_vec();
+            bytes.resize(length, 0);
+            assert_eq!(RecipientKey::from_file(&file(&bytes)), Err(RecipientError::Check), "{length} bytes");
         }
     }
 

@@ -81,18 +81,21 @@ impl SharedSecret {
 /// `None` where `random` has not k−1 values.
 pub fn split_secret(
     geometry: Geometry,
-    secret: [u8; SHARE_BYTES],
+    mut secret: [u8; SHARE_BYTES],
     random: &[[u8; SHARE_BYTES]],
 ) -> Option<(SharedSecret, Vec<KeyShare>)> {
+    let shared = SharedSecret { bytes: secret };
+    secret.zeroize();
     if random.len() != geometry.data_shards() - 1 {
         return None;
     }
-    let mut points = vec![(0, secret)];
+    // Grown once, so that no copy is left behind by growing.
+    let mut points = Zeroizing::new(Vec::with_capacity(geometry.data_shards()));
+    points.push((0, shared.bytes));
     points.extend((1u8..).zip(random.iter().copied()));
     let share = |shard_index| KeyShare { shard_index, bytes: *value_at(shard_index + 1, &points) };
     let shares = geometry.shard_indexes().map(share).collect();
-    points.iter_mut().for_each(|point| point.1.zeroize());
-    Some((SharedSecret { bytes: secret }, shares))
+    Some((shared, shares))
 }
 
 /// The secret that k shares hold.

@@ -109,11 +109,7 @@ impl<'de> Deserialize<'de> for Signature {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
         let mut bytes = [0; 64];
-        hex::decode_to_slice(text.as_bytes(), &mut bytes).map_err(serde::de::Error::custom)?;
-        // One way to write it, so that no signed text can be written in two ways.
-        if hex::encode(bytes) != text {
-            return Err(serde::de::Error::custom("a signature is lower-case hexadecimal digits"));
-        }
+        crate::id::read_hex(&text, &mut bytes).map_err(serde::de::Error::custom)?;
         Ok(Self(bytes))
     }
 }

@@ -1,8 +1,8 @@
 //! What a machine needs that adds files and cannot read: a public key to seal to, and a signer that may do nothing else.
 
-use super::limited_key::digits;
 use super::{CatalogKey, Certificate, Keyring, LimitedKeyError, PublicKey, RecipientKey, Role, Signer, context};
-use crate::id::{Digest, StoreId, WriterId};
+use crate::id::{Digest, StoreId, WriterId, read_hex};
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
@@ -109,7 +109,10 @@ impl WriteKey {
             return Err(malformed);
         }
         let public = hex::decode(&file.key).ok().filter(|bytes| hex::encode(bytes) == file.key).ok_or(malformed)?;
-        let (signer, catalog) = (digits(&file.signer).ok_or(malformed)?, digits(&file.catalog).ok_or(malformed)?);
+        let (mut signer, mut catalog) =
+            (Zeroizing::new([0; WRITER_SECRET_BYTES]), Zeroizing::new([0; WRITER_SECRET_BYTES]));
+        read_hex(&file.signer, signer.as_mut_slice()).map_err(|_| malformed)?;
+        read_hex(&file.catalog, catalog.as_mut_slice()).map_err(|_| malformed)?;
         let key = Self {
             recipient: RecipientKey::from_parts(file.store, file.key_id, &public).ok_or(LimitedKeyError::Check)?,
             certificate: file.certificate,
@@ -117,9 +120,7 @@ impl WriteKey {
             signer: *signer,
             catalog: *catalog,
         };
-        if key.check_value() != file.check {
-            return Err(LimitedKeyError::Check);
-        }
+        verify_slices_are_equal(&key.check_value().0, &file.check.0).map_err(|_| LimitedKeyError::Check)?;
         match key.certificate.role_of(&key.public_key(), &key.store_id()) {
             Some(Role::Writer) => Ok(key),
             _ => Err(LimitedKeyError::Certificate),

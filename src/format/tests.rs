@@ -4,7 +4,7 @@ mod removes;
 
 use super::manifest::{MAX_PUBLIC_BYTES, MAX_SEALED_BYTES};
 use super::*;
-use crate::crypto::{Keyring, MasterKey, Signer, WriteKey};
+use crate::crypto::{DataKey, Keyring, MasterKey, Signer, WriteKey};
 use crate::id::{Digest, Geometry, ObjectId, StoreId, VersionId};
 use crate::stripe::{Layout, Seal, StripeShape};
 use serde_json::{Value, json};
@@ -215,6 +215,18 @@ fn a_sealed_part_is_taken_from_another_copy_only_if_it_is_the_one_that_was_signe
     assert!(without.sealed_part(PartOpener::Nobody).is_err());
     assert!(matches!(without.clone().with_sealed(b"{}".to_vec()), Err(ManifestError::Sealed)));
     assert_eq!(without.with_sealed(whole.bytes().sealed.clone()).expect("the signed one"), whole);
+}
+
+#[test]
+fn a_data_key_is_read_in_lower_case_digits_alone() {
+    let sealed = SealedPart { data_key: Some(DataKey::from_bytes([0xAB; 32])), ..draft(100).sealed };
+    let text = serde_json::to_string(&sealed).expect("JSON");
+    assert_eq!(serde_json::from_str::<SealedPart>(&text).expect("it reads back"), sealed);
+    let digits = "ab".repeat(32);
+    for wrong in ["AB".repeat(32), format!("{}aB", &digits[2..]), digits[2..].to_owned(), format!("{digits}ab")] {
+        let refused = serde_json::from_str::<SealedPart>(&text.replace(&digits, &wrong)).expect_err("refused");
+        assert!(!refused.to_string().contains(&wrong[..8]), "a secret is not quoted");
+    }
 }
 
 #[test]

@@ -219,9 +219,8 @@ fn read(path: &Path) -> Result<String, Error> {
 
 /// A lock on a file beside the settings: the settings themselves are replaced, and a lock would go with the old file.
 pub(super) fn lock(path: &Path) -> Result<File, Error> {
-    let lock_path = beside(path, "lock");
-    let failed = |source| Error::Write { path: lock_path.clone(), source };
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path).map_err(failed)?;
+    let failed = |source| Error::Write { path: beside(path, "lock"), source };
+    let file = lock_file(path).map_err(failed)?;
     let begun = Instant::now();
     loop {
         match file.try_lock() {
@@ -233,6 +232,16 @@ pub(super) fn lock(path: &Path) -> Result<File, Error> {
             Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
         }
     }
+}
+
+/// The same lock without waiting; `None` where somebody has it, or there can be none.
+pub(super) fn try_lock(path: &Path) -> Option<File> {
+    let file = lock_file(path).ok()?;
+    file.try_lock().is_ok().then_some(file)
+}
+
+fn lock_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).truncate(false).write(true).open(beside(path, "lock"))
 }
 
 /// Replaces the file's text: after a crash there is the old one or the new one. The caller holds the lock, so that the

@@ -1,16 +1,16 @@
 //! The key file: readable by its owner alone, replaced whole, in plain or under a passphrase.
 
 use super::held::Held;
-use super::random_bytes;
+use super::{config, fill_random, random_bytes};
 use crate::crypto::{
-    CatalogKey, KeyFile, KeyFileError, Keyring, LimitedKey, MAX_KIT_BYTES, MasterKey, Passphrase, PassphraseCost,
-    RecoveryKit, SALT_BYTES,
+    CatalogKey, KeyFile, KeyFileError, Keyring, LimitedKey, MAX_KEY_FILE_BYTES, MAX_KIT_BYTES, MAX_LIMITED_KEY_BYTES,
+    MasterKey, Passphrase, PassphraseCost, RecoveryKit, SALT_BYTES,
 };
 use crate::error::{Error, ErrorKind, Result};
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
@@ -67,6 +67,7 @@ pub fn load(path: &Path, passphrase: Option<&PassphraseSource>) -> Result<Brough
 /// The same from text that is at hand; `path` says where it came from.
 pub(super) fn read_keys(text: &[u8], path: &Path, passphrase: Option<&PassphraseSource>) -> Result<BroughtKeys> {
     if is_key_file(text) {
+        refuse_longer(path, text, MAX_KEY_FILE_BYTES)?;
         let opened = open_text(text, path, passphrase)?;
         return Ok(BroughtKeys { keyring: opened.keyring, settings: None });
     }
@@ -91,17 +92,20 @@ pub(super) fn open(path: &Path, passphrase: Option<&PassphraseSource>) -> Result
 
 /// Opens what the key file of a store holds.
 pub(super) fn open_held(path: &Path, passphrase: Option<&PassphraseSource>) -> Result<HeldKey> {
-    let (text, mode) = read(path, MAX_KIT_BYTES)?;
+    let (text, mode) = read(path, MAX_LIMITED_KEY_BYTES)?;
     refuse_readable_by_others(path, mode)?;
     match limited(&text, path)? {
         Some(key) => Ok(HeldKey::Limited(key)),
-        None => Ok(HeldKey::Owner(open_text(&text, path, passphrase)?)),
+        None => {
+            refuse_longer(path, &text, MAX_KEY_FILE_BYTES)?;
+            Ok(HeldKey::Owner(open_text(&text, path, passphrase)?))
+        }
     }
 }
 
 /// The verify-only or write-only key in a file; `None` where the file is something else.
 pub(super) fn load_limited(path: &Path) -> Result<Option<LimitedKey>> {
-    let (text, mode) = read(path, MAX_KIT_BYTES)?;
+    let (text, mode) = read(path, MAX_LIMITED_KEY_BYTES.max(MAX_KIT_BYTES))?;
     let key = limited(&text, path)?;
     if key.is_some() {
         refuse_readable_by_others(path, mode)?;
@@ -111,7 +115,11 @@ pub(super) fn load_limited(path: &Path) -> Result<Option<LimitedKey>> {
 
 /// The same from text that is at hand.
 pub(super) fn limited(text: &[u8], path: &Path) -> Result<Option<LimitedKey>> {
-    LimitedKey::from_file(text).transpose().map_err(|error| unusable(path, error))
+    let key = LimitedKey::from_file(text).transpose().map_err(|error| unusable(path, error))?;
+    if key.is_some() {
+        refuse_longer(path, text, MAX_LIMITED_KEY_BYTES)?;
+    }
+    Ok(key)
 }
 
 fn open_text(text: &[u8], path: &Path, passphrase: Option<&PassphraseSource>) -> Result<OpenedKey> {
@@ -157,11 +165,17 @@ fn read(path: &Path, max_bytes: u64) -> Result<(Zeroizing<Vec<u8>>, u32)> {
     let room = metadata.len().min(max_bytes) as usize + 1;
     let mut text = Zeroizing::new(Vec::with_capacity(room));
     file.take(max_bytes + 1).read_to_end(&mut text).map_err(reading)?;
-    if text.len() as u64 > max_bytes {
-        let doing = format!("{} has more than the {max_bytes} bytes that a key may have", path.display());
-        return Err(Error::new(ErrorKind::WrongKey, doing));
-    }
+    refuse_longer(path, &text, max_bytes)?;
     Ok((text, metadata.permissions().mode()))
+}
+
+/// Each kind of key has its own limit.
+fn refuse_longer(path: &Path, text: &[u8], max_bytes: u64) -> Result<()> {
+    if text.len() as u64 <= max_bytes {
+        return Ok(());
+    }
+    let doing = format!("{} has more than the {max_bytes} bytes that a key may have", path.display());
+    Err(Error::new(ErrorKind::WrongKey, doing))
 }
 
 fn refuse_readable_by_others(path: &Path, mode: u32) -> Result<()> {
@@ -181,7 +195,7 @@ pub(super) fn open_or_create(
     let opened = match path.symlink_metadata() {
         Ok(_) => open(path, given)?,
         Err(_) => {
-            let keyring = Keyring::new(MasterKey::from_bytes(random_bytes()?));
+            let keyring = Keyring::new(new_master_key()?);
             save(path, &keyring, wanted)?;
             return Ok(keyring);
         }
@@ -190,6 +204,13 @@ pub(super) fn open_or_create(
         save(path, &opened.keyring, wanted)?;
     }
     Ok(opened.keyring)
+}
+
+/// A key that nobody had before.
+pub(super) fn new_master_key() -> Result<MasterKey> {
+    let mut bytes = Zeroizing::new([0; 32]);
+    fill_random(bytes.as_mut_slice())?;
+    Ok(MasterKey::from_bytes(*bytes))
 }
 
 /// Writes the key file durably, in place of the old one: after a crash there is the old one or the new one.
@@ -209,13 +230,29 @@ pub(super) fn save(path: &Path, keyring: &Keyring, passphrase: Option<&Passphras
 
 /// Writes what a key file is to hold, in the same way.
 pub(super) fn save_text(path: &Path, text: &str) -> Result<()> {
-    let temporary = path.with_extension("key.new");
+    let temporary = successor(path);
     let written = replace(path, &temporary, text.as_bytes());
     if written.is_err() {
         // What is left of it would be replaced by the next change; nothing is gained by keeping it until then.
         let _ = fs::remove_file(&temporary);
     }
     written.map_err(|error| Error::local(format!("cannot write the key to {}", path.display()), error))
+}
+
+/// What becomes the key file by being renamed.
+fn successor(path: &Path) -> PathBuf {
+    path.with_extension("key.new")
+}
+
+/// Clears what a change of key left that was killed: it may hold the keys in plain where a passphrase was being taken away.
+/// A change that is under way holds the lock, and is left alone.
+pub(super) fn clear_unfinished(path: &Path) {
+    let temporary = successor(path);
+    if temporary.symlink_metadata().is_ok()
+        && let Some(_lock) = config::try_lock(path)
+    {
+        let _ = fs::remove_file(temporary);
+    }
 }
 
 fn replace(path: &Path, temporary: &Path, text: &[u8]) -> std::io::Result<()> {
@@ -233,6 +270,7 @@ fn replace(path: &Path, temporary: &Path, text: &[u8]) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::crypto::VerifyKey;
 
     fn passphrase(text: &str) -> Passphrase {
         Passphrase::new(Zeroizing::new(text.as_bytes().to_vec())).expect("a passphrase")
@@ -252,6 +290,42 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).expect("chmod");
         assert_eq!(open(&path, None).expect_err("refused").kind, ErrorKind::Refused);
         assert_eq!(load(&path, None).expect_err("refused").kind, ErrorKind::Refused);
+    }
+
+    #[test]
+    fn what_a_killed_change_of_key_left_is_cleared_and_one_under_way_is_left_alone() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("master.key");
+        open_or_create(&path, None, None).expect("a key");
+        fs::write(successor(&path), "keys in plain").expect("written");
+        let under_way = config::lock(&path).expect("the lock");
+        clear_unfinished(&path);
+        assert!(successor(&path).exists());
+        drop(under_way);
+        clear_unfinished(&path);
+        assert!(!successor(&path).exists() && path.exists());
+    }
+
+    #[test]
+    fn each_kind_of_key_has_its_own_limit() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("master.key");
+        let keyring = open_or_create(&path, None, None).expect("a key");
+        let padded = |text: &str, bytes: u64| text.replacen('{', &format!("{{{}", " ".repeat(bytes as usize)), 1);
+        let plain = keyring.to_key_file();
+        save_text(&path, &padded(&plain, MAX_KEY_FILE_BYTES - plain.len() as u64)).expect("written");
+        assert!(open_held(&path, None).is_ok() && load(&path, None).is_ok());
+        save_text(&path, &padded(&plain, MAX_KEY_FILE_BYTES)).expect("written");
+        for refused in [open_held(&path, None).map(drop), load(&path, None).map(drop), open(&path, None).map(drop)] {
+            assert_eq!(refused.expect_err("too long").kind, ErrorKind::WrongKey);
+        }
+        // As long as settings can be, and written with two bytes for one.
+        let verifier = VerifyKey::of(&keyring, [7; 32], Some("\"".repeat(1024 * 1024)));
+        save_text(&path, &verifier.to_file()).expect("written");
+        assert!(matches!(open_held(&path, None), Ok(HeldKey::Limited(LimitedKey::Verify(_)))));
+        assert!(matches!(load_limited(&path), Ok(Some(_))));
+        save_text(&path, &padded(&verifier.to_file(), MAX_KEY_FILE_BYTES)).expect("written");
+        assert_eq!(open_held(&path, None).map(drop).expect_err("too long").kind, ErrorKind::WrongKey);
     }
 
     #[test]

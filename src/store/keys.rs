@@ -5,12 +5,10 @@
 
 use super::config::{self, Config};
 use super::key::{self, BroughtKeys, OpenedKey, PassphraseSource};
-use super::{CATALOG_NAME, CONFIG_NAME, KEY_NAME, Store, catalog_file, init, random_bytes};
+use super::{CATALOG_NAME, CONFIG_NAME, KEY_NAME, Store, catalog_file, fill_random, init};
 use crate::backend::BackendUrl;
 use crate::catalog::{self, Catalog};
-use crate::crypto::{
-    CatalogKey, Keyring, LimitedKey, MasterKey, Passphrase, RecipientKey, VerifyKey, WriteKey, write_kit,
-};
+use crate::crypto::{CatalogKey, Keyring, LimitedKey, Passphrase, RecipientKey, VerifyKey, WriteKey, write_kit};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{Digest, StoreId};
 use crate::stripe::Seal;
@@ -99,7 +97,7 @@ pub fn export_verifier(dir: &Path, passphrase: Option<&PassphraseSource>) -> Res
     let config = super::load_config(dir)?;
     let opened = key::open(&dir.join(KEY_NAME), passphrase)?;
     let settings = elsewhere(config, dir).to_text()?;
-    Ok(LimitedKey::Verify(VerifyKey::of(&opened.keyring, random_bytes()?, Some(settings))))
+    Ok(LimitedKey::Verify(VerifyKey::of(&opened.keyring, *new_secret()?, Some(settings))))
 }
 
 /// Makes a key for a machine that is to add files, besides, without being able to read any.
@@ -107,8 +105,14 @@ pub fn export_writer(dir: &Path, passphrase: Option<&PassphraseSource>) -> Resul
     let config = Config { seal: Seal::Recipient, ..super::load_config(dir)? };
     let opened = key::open(&dir.join(KEY_NAME), passphrase)?;
     let settings = elsewhere(config, dir).to_text()?;
-    let secrets = (random_bytes()?, random_bytes()?);
-    Ok(LimitedKey::Write(Box::new(WriteKey::of(&opened.keyring, secrets, Some(settings)))))
+    let (signer, catalog) = (new_secret()?, new_secret()?);
+    Ok(LimitedKey::Write(Box::new(WriteKey::of(&opened.keyring, (*signer, *catalog), Some(settings)))))
+}
+
+fn new_secret() -> Result<Zeroizing<[u8; 32]>> {
+    let mut secret = Zeroizing::new([0; 32]);
+    fill_random(secret.as_mut_slice())?;
+    Ok(secret)
 }
 
 /// The public half of the key in use, to be sealed to.
@@ -256,7 +260,7 @@ pub fn rotate(dir: &Path, passphrase: Option<&PassphraseSource>) -> Result<KeyFa
     let _lock = lock(dir)?;
     let path = dir.join(KEY_NAME);
     let OpenedKey { keyring, passphrase } = key::open(&path, passphrase)?;
-    let longer = keyring.with_key(MasterKey::from_bytes(random_bytes()?));
+    let longer = keyring.with_key(key::new_master_key()?);
     let keyring = longer.map_err(|error| Error::new(ErrorKind::Refused, "no new key is made").with_source(error))?;
     key::save(&path, &keyring, passphrase.as_ref())?;
     Ok(KeyFacts::of(&keyring, passphrase.as_ref()))

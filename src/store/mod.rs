@@ -310,7 +310,12 @@ impl Store {
         Lease::take(Arc::clone(&self.catalog), &self.own_leases, resource, (self.process(), run_dir)).await
     }
 
-    /// Bytes from the operating system's random source.
+    /// Fills a secret from the operating system's random source, in place: no copy is made.
+    pub fn fill_secret(&self, secret: &mut [u8]) -> Result<()> {
+        fill_random(secret)
+    }
+
+    /// Bytes from the operating system's random source, for what is no secret: an id.
     pub fn random_bytes<const N: usize>(&self) -> Result<[u8; N]> {
         random_bytes()
     }
@@ -366,15 +371,23 @@ impl From<config::Error> for Error {
 
 fn random_bytes<const N: usize>() -> Result<[u8; N]> {
     let mut bytes = [0; N];
-    let failed = |error| Error::new(ErrorKind::Local, "the system gives no random bytes").with_source(error);
-    getrandom::fill(&mut bytes).map_err(failed)?;
+    fill_random(&mut bytes)?;
     Ok(bytes)
+}
+
+fn fill_random(bytes: &mut [u8]) -> Result<()> {
+    let failed = |error| Error::new(ErrorKind::Local, "the system gives no random bytes").with_source(error);
+    getrandom::fill(bytes).map_err(failed)
 }
 
 /// Opens the key off the reactor: a person may be asked, and a passphrase takes its time.
 async fn open_key(dir: &Path, passphrase: Option<PassphraseSource>) -> Result<HeldKey> {
     let path = dir.join(KEY_NAME);
-    let opened = tokio::task::spawn_blocking(move || key::open_held(&path, passphrase.as_ref())).await;
+    let open = move || {
+        key::clear_unfinished(&path);
+        key::open_held(&path, passphrase.as_ref())
+    };
+    let opened = tokio::task::spawn_blocking(open).await;
     opened.map_err(|error| Error::new(ErrorKind::Local, "the key was not opened").with_source(error))?
 }
 

@@ -35,6 +35,16 @@ impl Desk {
         self.variables.push((name.to_owned(), value.to_owned()));
     }
 
+    /// What commands find in their environment.
+    pub(crate) fn variables(&self) -> Vec<(String, String)> {
+        self.variables.clone()
+    }
+
+    /// Commands from now on find these in their environment and no others.
+    pub(crate) fn set_variables(&mut self, variables: Vec<(String, String)>) {
+        self.variables = variables;
+    }
+
     pub(crate) fn home(&self) -> &Path {
         self.folder.path()
     }

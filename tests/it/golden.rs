@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use serde::Deserialize;
 use shard::crypto::{
-    AccessKeys, DataKey, KeyFile, KeyShare, Keyring, MasterKey, SharedSecret, StripeCipher, combine_shares,
-    split_secret,
+    AccessKeys, DataKey, KeyFile, KeyShare, Keyring, LimitedKey, MasterKey, RECIPIENT_RANDOM_BYTES, RecipientKey,
+    SharedSecret, StripeCipher, VerifyKey, combine_shares, split_secret,
 };
 use shard::format::{
     FileName, HEADER_BYTES, Header, Index, Manifest, ManifestDraft, ObjectKind, PartOpener, PartSealer, Piece, Removal,
@@ -21,8 +21,15 @@ use std::path::{Path, PathBuf};
 #[derive(Deserialize)]
 struct Inputs {
     master_key: String,
+    verify_key: VerifyKeyInput,
     versions: Vec<VersionInput>,
     objects: Vec<ObjectInput>,
+}
+
+#[derive(Deserialize)]
+struct VerifyKeyInput {
+    catalog: String,
+    settings: String,
 }
 
 #[derive(Deserialize)]
@@ -61,12 +68,15 @@ struct SecretsInput {
     secret: String,
     #[serde(default)]
     shares: Vec<String>,
+    #[serde(default)]
+    random: String,
 }
 
 /// The same, ready to seal with.
 struct Secrets {
     data_key: Option<DataKey>,
     shared: Option<(SharedSecret, Vec<KeyShare>)>,
+    recipient: Option<(RecipientKey, [u8; RECIPIENT_RANDOM_BYTES])>,
 }
 
 #[derive(Deserialize)]
@@ -81,8 +91,8 @@ fn unsealed() -> Seal {
     Seal::None
 }
 
-fn bytes_of(hex_text: &str) -> [u8; 32] {
-    hex::decode(hex_text).expect("hex").try_into().expect("32 bytes")
+fn bytes_of<const N: usize>(hex_text: &str) -> [u8; N] {
+    hex::decode(hex_text).expect("hex").try_into().expect("as many bytes as are asked for")
 }
 
 fn fixtures() -> PathBuf {
@@ -157,12 +167,14 @@ impl ObjectInput {
         StripeShape::new(self.geometry(), self.block_bytes, self.seal.overhead_bytes()).expect("a shape")
     }
 
-    fn secrets(&self) -> Secrets {
+    fn secrets(&self, key: &MasterKey) -> Secrets {
         let random: Vec<_> = self.secrets.shares.iter().map(|share| bytes_of(share)).collect();
         let split = || split_secret(self.geometry(), bytes_of(&self.secrets.secret), &random).expect("k−1 shares");
         Secrets {
             data_key: (self.seal != Seal::None).then(|| DataKey::from_bytes(bytes_of(&self.secrets.data_key))),
             shared: (self.seal == Seal::Dispersed).then(split),
+            recipient: (self.seal == Seal::Recipient)
+                .then(|| (key.recipient(key.store_id()), bytes_of(&self.secrets.random))),
         }
     }
 
@@ -178,7 +190,7 @@ impl ObjectInput {
     /// The shard files as this crate writes them.
     fn written_shards(&self, inputs: &Inputs) -> Vec<Vec<u8>> {
         let (content, _, payload) = inputs.payload(self);
-        let (shape, secrets) = (self.shape(), self.secrets());
+        let (shape, secrets) = (self.shape(), self.secrets(&inputs.key()));
         let stripe_count = payload.len().div_ceil(shape.capacity() as usize) as u64;
         let mut encoder = StripeEncoder::new(shape, self.id, Check::Full);
         if let Some(data_key) = &secrets.data_key {
@@ -239,10 +251,11 @@ impl ObjectInput {
                 data_key: secrets.data_key.clone(),
             },
         };
-        let sealer = match (&secrets.shared, self.seal) {
+        let sealer = match (&secrets.shared, &secrets.recipient) {
             (Some((secret, _)), _) => PartSealer::Shared(secret),
-            (None, Seal::None) => PartSealer::Nobody,
-            (None, _) => PartSealer::Master(&key),
+            (None, Some((recipient, random))) => PartSealer::Recipient(recipient, random),
+            (None, None) if self.seal == Seal::None => PartSealer::Nobody,
+            (None, None) => PartSealer::Master(&key),
         };
         Manifest::sign(draft, sealer, &key.signer()).expect("a manifest")
     }
@@ -358,7 +371,7 @@ fn every_k_of_the_golden_shards_give_payload_and_index_back() {
         assert_eq!(found.manifest.kind() == ObjectKind::Removal, object.removal.is_some());
         assert_eq!((found.sealed.created_ns, found.manifest.seal()), (object.created_ns, object.seal));
     }
-    assert_eq!(subset_count, 3 + 10 + 10 + 126 + 6435 + 1001 + 2 + 10 + 10 + 6 + 126 + 3);
+    assert_eq!(subset_count, 3 + 10 + 10 + 126 + 6435 + 1001 + 2 + 10 + 10 + 6 + 126 + 3 + 10 + 2);
 }
 
 #[test]
@@ -392,6 +405,21 @@ fn the_golden_key_file_is_what_this_crate_writes_and_reads() {
     assert_eq!(keyring.to_key_file().as_bytes(), golden);
     let Ok(KeyFile::Plain(read)) = KeyFile::parse(&golden) else { unreachable!("it is under no passphrase") };
     assert_eq!(read.store_id(), keyring.store_id());
+}
+
+#[test]
+fn the_golden_recipient_and_verify_only_key_are_what_this_crate_writes_and_reads() {
+    let inputs = inputs();
+    let keyring = Keyring::new(inputs.key());
+    let golden = read(&fixtures().join("golden/me.recipient"));
+    let recipient = keyring.current().recipient(keyring.store_id());
+    assert_eq!(recipient.to_file().as_bytes(), golden);
+    assert_eq!(RecipientKey::from_file(&golden), Ok(recipient));
+    let golden = read(&fixtures().join("golden/helper.key"));
+    let key = VerifyKey::of(&keyring, bytes_of(&inputs.verify_key.catalog), Some(inputs.verify_key.settings));
+    assert_eq!(key.to_file().as_bytes(), golden);
+    let read = LimitedKey::from_file(&golden).expect("a key").expect("a verify-only key");
+    assert_eq!(*read.to_file(), *key.to_file());
 }
 
 #[test]

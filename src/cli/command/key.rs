@@ -288,7 +288,8 @@ pub(super) fn import(options: &ImportKey, context: &mut Context) -> Result<ExitC
 }
 
 fn read_stdin() -> Result<Zeroizing<Vec<u8>>, Failure> {
-    let mut text = Zeroizing::new(Vec::new());
+    // Room at once for all of it, so that no copy is left behind by growing.
+    let mut text = Zeroizing::new(Vec::with_capacity(MAX_KIT_BYTES as usize + 1));
     let read = io::stdin().lock().take(MAX_KIT_BYTES).read_to_end(&mut text);
     let failed = |error| Failure::new(FailureKind::Local, "cannot read standard input").because(error);
     read.map_err(failed)?;

@@ -1,6 +1,7 @@
 //! A data key as hexadecimal text.
 
 use crate::crypto::DataKey;
+use crate::id::read_hex;
 use serde::{Deserialize, Deserializer, Serializer};
 use zeroize::Zeroizing;
 
@@ -14,6 +15,6 @@ pub(super) fn serialize<S: Serializer>(key: &Option<DataKey>, serializer: S) -> 
 pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<DataKey>, D::Error> {
     let text = Zeroizing::new(String::deserialize(deserializer)?);
     let mut bytes = Zeroizing::new([0; 32]);
-    hex::decode_to_slice(text.as_bytes(), bytes.as_mut_slice()).map_err(serde::de::Error::custom)?;
+    read_hex(&text, bytes.as_mut_slice()).map_err(serde::de::Error::custom)?;
     Ok(Some(DataKey::from_bytes(*bytes)))
 }

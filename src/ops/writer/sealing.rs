@@ -2,7 +2,7 @@
 
 use super::ObjectOptions;
 use crate::crypto::{
-    DataKey, KeyShare, RECIPIENT_RANDOM_BYTES, RecipientKey, SharedSecret, StripeCipher, split_secret,
+    DataKey, KeyShare, RECIPIENT_RANDOM_BYTES, RecipientKey, SHARE_BYTES, SharedSecret, StripeCipher, split_secret,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{PartSealer, seal_context};
@@ -34,7 +34,7 @@ impl Sealing {
     pub(super) fn draw(store: &Store, options: &ObjectOptions) -> Result<Self> {
         let data_key = match options.seal {
             Seal::None => None,
-            Seal::Key | Seal::Dispersed | Seal::Recipient => Some(DataKey::from_bytes(store.random_bytes()?)),
+            Seal::Key | Seal::Dispersed | Seal::Recipient => Some(DataKey::from_bytes(**draw_secret(store)?)),
         };
         let part = match options.seal {
             Seal::None => PartSecret::Nothing,
@@ -51,7 +51,7 @@ impl Sealing {
                 };
                 refuse_foreign(store, recipient)?;
                 let recipient = Arc::clone(recipient);
-                PartSecret::Recipient(recipient, Box::new(Zeroizing::new(store.random_bytes()?)))
+                PartSecret::Recipient(recipient, draw_secret(store)?)
             }
         };
         Ok(Self { seal: options.seal, data_key, part })
@@ -111,6 +111,13 @@ impl Sealing {
     }
 }
 
+/// Random bytes where they stay, so that moving them leaves no copy.
+fn draw_secret<const N: usize>(store: &Store) -> Result<Box<Zeroizing<[u8; N]>>> {
+    let mut secret = Box::new(Zeroizing::new([0; N]));
+    store.fill_secret(secret.as_mut_slice())?;
+    Ok(secret)
+}
+
 /// What another store's key opens would be signed by this one, and so trusted by nobody who could open it. A file that only
 /// says it is of this store's key is no better: the key itself is compared with those that are known here.
 fn refuse_foreign(store: &Store, recipient: &RecipientKey) -> Result<()> {
@@ -132,9 +139,9 @@ fn refuse_foreign(store: &Store, recipient: &RecipientKey) -> Result<()> {
 }
 
 fn draw_shares(store: &Store, geometry: Geometry) -> Result<PartSecret> {
-    let random: Zeroizing<Vec<_>> =
-        Zeroizing::new((1..geometry.data_shards()).map(|_| store.random_bytes()).collect::<Result<_>>()?);
+    let mut random = Zeroizing::new(vec![[0; SHARE_BYTES]; geometry.data_shards() - 1]);
+    random.iter_mut().try_for_each(|share| store.fill_secret(share))?;
     let refused = || Error::new(ErrorKind::Invalid, "the secret of an object cannot be shared");
-    let (secret, shares) = split_secret(geometry, store.random_bytes()?, &random).ok_or_else(refused)?;
+    let (secret, shares) = split_secret(geometry, **draw_secret(store)?, &random).ok_or_else(refused)?;
     Ok(PartSecret::Shared(secret, shares))
 }
