@@ -44,7 +44,8 @@ pub(super) async fn finish(writer: ObjectWriter<'_>, contents: Contents, index_b
     };
     let (index_offset, created_ns, data_key) = (payload_bytes - index_bytes, store.now_ns(), sealing.data_key());
     let sealed = SealedPart { index_offset, index_bytes, created_ns, data_key };
-    let removes = contents.index.removal.iter().flat_map(Removal::object_ids).collect();
+    let removal = contents.index.removal.iter().filter(|_| options.kind == format::ObjectKind::Removal);
+    let removes = removal.flat_map(Removal::object_ids).collect();
     let manifest = match sign(store, (object, options.kind, removes), (shape, payload_bytes), (&sealing, sealed, roots))
     {
         Ok(manifest) => manifest,
