@@ -1,6 +1,6 @@
 /* ISA-L at the four levels, for benches/compare.py: one line of JSON per measurement.
  *
- *   cc -O2 -o isa_l benches/isa_l.c -lisal && ./isa_l [SECONDS]
+ *   cc -O2 -o isa_l benches/isa_l.c -lisal && ./isa_l
  *
  * Stripes lie in memory as in benches/codec.rs, the matrix is ISA-L's own. Reconstruction gives the first min(k, n-k)
  * data blocks back, which is checked once before anything is timed. */
@@ -11,7 +11,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { COLD_BYTES = 64 << 20, PAGE_BYTES = 4096, MOST = 32, SAMPLES = 9 };
+enum { COLD_BYTES = 64 << 20, PAGE_BYTES = 4096, MOST = 32, SAMPLES = 81 };
 
 struct walk { const char *name; int block_bytes, cold; };
 static const struct walk WALKS[] = {
@@ -20,6 +20,8 @@ static const struct walk WALKS[] = {
 static const int LEVELS[][2] = {{2, 3}, {3, 5}, {5, 9}, {7, 15}};
 
 struct job { int inputs, outputs, first_input, first_output, block_bytes; uint8_t *tables; };
+
+static const double SAMPLE_SECONDS = 0.0005;
 
 static double now(void) {
     struct timespec t;
@@ -39,24 +41,23 @@ static int by_size(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-static double median_seconds(const struct job *job, uint8_t *memory, size_t stripe_bytes, int stripes, double seconds) {
-    double samples[SAMPLES];
+/* Samples as in benches/codec.rs: as many stripes as take half a millisecond. */
+static double median_seconds(const struct job *job, uint8_t *memory, size_t stripe_bytes, int stripes) {
+    double samples[SAMPLES], spent = 0;
     int next = 0;
-    for (int i = -1; i < SAMPLES; i++) { /* the first one warms up */
-        double begun = now(), spent = 0;
-        long times = 0;
-        while (spent < seconds / SAMPLES) {
-            for (int j = 0; j < 8; j++) run(job, memory + stripe_bytes * (next = (next + 1) % stripes));
-            times += 8;
-            spent = now() - begun;
-        }
-        if (i >= 0) samples[i] = spent / times;
+    long times = 1;
+    for (int i = 0; i < SAMPLES;) {
+        double begun = now();
+        for (long j = 0; j < times; j++) run(job, memory + stripe_bytes * (next = (next + 1) % stripes));
+        spent = now() - begun;
+        if (i == 0 && spent < SAMPLE_SECONDS) times *= 2;
+        else samples[i++] = spent / times;
     }
     qsort(samples, SAMPLES, sizeof *samples, by_size);
     return samples[SAMPLES / 2];
 }
 
-static void measure(const struct walk *walk, int k, int n, double seconds) {
+static void measure(const struct walk *walk, int k, int n) {
     static uint8_t matrix[MOST * MOST], left[MOST * MOST], inverse[MOST * MOST];
     static uint8_t encode[32 * MOST * MOST], decode[32 * MOST * MOST];
     int lost = k < n - k ? k : n - k, block = walk->block_bytes;
@@ -77,15 +78,14 @@ static void measure(const struct walk *walk, int k, int n, double seconds) {
     if (memcmp(kept, memory, (size_t)lost * block)) exit(1);
     for (int i = 0; i < 2; i++)
         printf("{\"id\":\"%s/%s/%d/%d\",\"seconds\":%.9f,\"bytes\":%d}\n", walk->name, i ? "reconstruct" : "encode", k, n,
-               median_seconds(&jobs[i], memory, stripe_bytes, stripes, seconds), k * block);
+               median_seconds(&jobs[i], memory, stripe_bytes, stripes), k * block);
     fflush(stdout);
     free(memory);
     free(kept);
 }
 
-int main(int argc, char **argv) {
-    double seconds = argc > 1 ? atof(argv[1]) : 0.3;
+int main(void) {
     for (unsigned w = 0; w < sizeof WALKS / sizeof *WALKS; w++)
-        for (unsigned l = 0; l < 4; l++) measure(&WALKS[w], LEVELS[l][0], LEVELS[l][1], seconds);
+        for (unsigned l = 0; l < sizeof LEVELS / sizeof *LEVELS; l++) measure(&WALKS[w], LEVELS[l][0], LEVELS[l][1]);
     return 0;
 }
