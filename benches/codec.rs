@@ -54,8 +54,7 @@ impl Operation {
             Self::Encode => codec.encode_in_place(stripe).expect("n equal blocks"),
             Self::Reconstruct => {
                 let (kept, mut lost) = self.read_and_written(codec.geometry(), stripe);
-                let blocks: Vec<Option<&[u8]>> =
-                    repeat_n(None, lost.len()).chain(kept.into_iter().map(Some)).collect();
+                let blocks: Vec<Option<&[u8]>> = repeat_n(None, lost.len()).chain(kept.into_iter().map(Some)).collect();
                 let wanted: Vec<u8> = codec.geometry().shard_indexes().take(lost.len()).collect();
                 let absent = repeat_n(None, codec.geometry().total_shards() - blocks.len());
                 let blocks: Vec<_> = blocks.into_iter().chain(absent).collect();

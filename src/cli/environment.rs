@@ -61,7 +61,8 @@ impl Environment {
         let chosen = name.to_string_lossy().parse::<Engine>().and_then(Engine::use_by_default);
         chosen.map_err(|error| {
             let names: Vec<_> = Engine::available().into_iter().map(Engine::name).collect();
-            let failure = Failure::new(FailureKind::Usage, format!("{CODEC_VARIABLE} cannot be followed")).because(error);
+            let failure =
+                Failure::new(FailureKind::Usage, format!("{CODEC_VARIABLE} cannot be followed")).because(error);
             failure.hint(format!("unset {CODEC_VARIABLE}, or set it to one of {}", names.join(", ")))
         })
     }

@@ -208,7 +208,7 @@ fn an_engine_of_another_processor_is_refused() {
     for engine in Engine::ALL {
         match ErasureCodec::with_engine(RedundancyLevel::Personal, engine) {
             Ok(codec) => {
-                assert_eq!((codec.engine(), codec.engine_name(), engine.is_available()), (engine, engine.name(), true))
+                assert_eq!((codec.engine(), codec.engine_name(), engine.is_available()), (engine, engine.name(), true));
             }
             Err(error) => {
                 assert_eq!((error, engine.is_available()), (EngineError::Unavailable { engine }, false));

@@ -46,7 +46,10 @@ fn an_engine_that_is_not_there_is_wrong_usage_and_the_hint_names_those_that_are(
     for (name, why) in [("sse9", "is no codec engine"), (absent.name(), "this processor cannot run the codec engine")] {
         desk.set("SHARD_CODEC", name);
         let failure = desk.failure(2, &["list"]);
-        assert_eq!((&failure["kind"], &failure["message"]), (&"usage".into(), &"SHARD_CODEC cannot be followed".into()));
+        assert_eq!(
+            (&failure["kind"], &failure["message"]),
+            (&"usage".into(), &"SHARD_CODEC cannot be followed".into())
+        );
         let cause = failure["causes"][0].as_str().expect("a cause");
         assert!(cause.contains(why) && cause.contains(name), "{cause}");
         let hint = failure["hint"].as_str().expect("a hint");

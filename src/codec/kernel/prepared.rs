@@ -1,6 +1,6 @@
 //! Rows of a matrix, ready for one engine.
 //!
-//! *Preconditions.* None: lengths are asserted, and a [`Kernel`] exists only where the processor was asked for it.
+//! *Preconditions*: none; lengths are asserted, and a [`Kernel`] exists only where the processor was asked for it.
 
 use super::column::{Factors, Kernel, Pass};
 use super::portable;
