@@ -8,6 +8,7 @@ use shard::codec::{Engine, ErasureCodec};
 use shard::id::{Geometry, RedundancyLevel};
 use std::error::Error;
 use std::hint::black_box;
+use std::io::{self, Write};
 use std::iter::repeat_n;
 use std::time::{Duration, Instant};
 
@@ -201,7 +202,7 @@ fn encode_only(engine: &str, level: &str, times: &str) -> Result<(), Box<dyn Err
 }
 
 /// Measures what has all of the words in its name; a table, or a line of JSON a figure.
-fn measure_all(words: &[&str]) {
+fn measure_all(words: &[&str], out: &mut dyn Write) -> io::Result<()> {
     let (flags, words): (Vec<&str>, Vec<&str>) = words.iter().partition(|word| word.starts_with("--"));
     let json = flags.contains(&"--json");
     for walk in WALKS {
@@ -214,16 +215,20 @@ fn measure_all(words: &[&str]) {
                 let id = name(operation_name);
                 if json {
                     for (engine, seconds) in figures {
-                        println!(r#"{{"id":"{id}","engine":"{engine}","seconds":{seconds:.9},"bytes":{data_bytes}}}"#);
+                        writeln!(
+                            out,
+                            r#"{{"id":"{id}","engine":"{engine}","seconds":{seconds:.9},"bytes":{data_bytes}}}"#
+                        )?;
                     }
                     continue;
                 }
                 let rate = |seconds: f64| data_bytes as f64 / seconds / 1e9;
                 let figures = figures.into_iter().map(|(engine, seconds)| format!("{engine} {:.2}", rate(seconds)));
-                println!("{id:28} GB/s: {}", figures.collect::<Vec<_>>().join("  "));
+                writeln!(out, "{id:28} GB/s: {}", figures.collect::<Vec<_>>().join("  "))?;
             }
         }
     }
+    Ok(())
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -232,6 +237,5 @@ fn main() -> Result<(), Box<dyn Error>> {
     if let ["--encode-only", engine, level, times] = words[..] {
         return encode_only(engine, level, times);
     }
-    measure_all(&words);
-    Ok(())
+    Ok(measure_all(&words, &mut io::stdout().lock())?)
 }

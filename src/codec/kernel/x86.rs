@@ -27,6 +27,11 @@ kernel!(
 impl Register for __m128i {
     const BYTES: usize = 16;
 
+    #[inline(always)]
+    fn prefetch(from: *const u8) {
+        fetch_ahead(from);
+    }
+
     intrinsics! {
         fn zero() -> Self = _mm_setzero_si128();
         fn load(from: *const u8) -> Self = _mm_loadu_si128(from.cast());
@@ -48,6 +53,11 @@ impl Lookup for __m128i {
 
 impl Register for __m256i {
     const BYTES: usize = 32;
+
+    #[inline(always)]
+    fn prefetch(from: *const u8) {
+        fetch_ahead(from);
+    }
 
     intrinsics! {
         fn zero() -> Self = _mm256_setzero_si256();
@@ -78,6 +88,11 @@ impl Affine for __m256i {
 impl Register for __m512i {
     const BYTES: usize = 64;
 
+    #[inline(always)]
+    fn prefetch(from: *const u8) {
+        fetch_ahead(from);
+    }
+
     intrinsics! {
         fn zero() -> Self = _mm512_setzero_si512();
         fn load(from: *const u8) -> Self = _mm512_loadu_si512(from.cast());
@@ -103,4 +118,10 @@ impl Affine for __m512i {
         fn repeat_8(from: *const u8) -> Self = _mm512_set1_epi64(from.cast::<i64>().read_unaligned());
         fn transform(self, bytes: Self) -> Self = _mm512_gf2p8affine_epi64_epi8::<0>(bytes, self);
     }
+}
+
+#[inline(always)]
+fn fetch_ahead(from: *const u8) {
+    // SAFETY: every x86-64 has it, and it takes any address: what is not mapped is left alone.
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) };
 }
