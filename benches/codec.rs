@@ -130,10 +130,13 @@ impl Stripes {
     }
 }
 
+/// What is done with a stripe.
+type Work<'a> = Box<dyn Fn(&mut [u8]) + 'a>;
+
 /// One that takes part in a measurement.
 struct Runner<'a> {
     name: &'static str,
-    work: Box<dyn Fn(&mut [u8]) + 'a>,
+    work: Work<'a>,
     /// How many stripes make a sample.
     stripes: usize,
     /// Seconds a stripe, by sample.
