@@ -299,6 +299,11 @@ proptest! {
         let error = codec.reconstruct(&too_few, &[order[k] as u8]);
         prop_assert_eq!(error, Err(Error::TooFew { present: k - 1, needed: k }));
     }
+}
+
+proptest! {
+    // Each case runs every engine; geometries near the limit cost most of the time.
+    #![proptest_config(ProptestConfig::with_cases(10))]
 
     #[test]
     fn every_engine_encodes_reconstructs_and_checks_the_same(
