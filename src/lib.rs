@@ -46,6 +46,7 @@
 //! | Imports only point down; the pure modules touch nothing; only the command line prints and reads the environment. | `imports_only_point_down` · `the_pure_modules_touch_nothing` · `only_the_command_line_prints_and_reads_the_environment` |
 //! | Any k of n blocks give all n back, at all 33,320 loss patterns of the four levels; fewer are refused. | `every_loss_within_the_promise_of_the_four_levels_is_undone_and_every_other_is_refused` |
 //! | Parity is that of `reed-solomon-erasure`, byte for byte. | `parity_is_byte_identical_to_reed_solomon_erasure` |
+//! | Every engine computes the same, and touches nothing beside its blocks; unsafe code is in the codec's kernels alone. | `every_kernel_computes_the_same_at_every_length` · `every_engine_encodes_reconstructs_and_checks_the_same` · `unsafe_code_has_one_place` |
 //! | What is stored is what `FORMAT.md` says, to the last byte. | `every_golden_shard_is_what_this_crate_writes_to_the_last_byte` · `every_k_of_the_golden_shards_give_payload_and_index_back` |
 //! | A block that was swapped, shifted or taken from another object does not verify. | `a_block_verifies_at_its_own_position_alone` · `shards_swapped_with_each_other_give_no_byte` · `shards_of_another_object_give_no_byte` |
 //! | A proof holds for one block of one object, and every change of it is noticed. | `any_changed_field_of_a_proof_is_noticed` · `a_flip_of_any_bit_of_a_proof_is_noticed` |

@@ -35,7 +35,12 @@ Examples:
 
 Exit codes:
   0 healthy · 1 failed · 2 wrong usage · 3 degraded, nothing lost · 4 lost · 5 unavailable now
-  10 no store · 11 busy · 12 wrong key or passphrase · 13 no such file, object, backend or key";
+  10 no store · 11 busy · 12 wrong key or passphrase · 13 no such file, object, backend or key
+
+Environment:
+  SHARD_STORE names the store, SHARD_PASSPHRASE_FILE a file with the passphrase of its key.
+  SHARD_CODEC chooses the instructions that blocks are coded with; the fastest are taken without it:
+  gfni-avx512, avx512, gfni-avx2, avx2, ssse3, neon or portable, as far as the processor has them.";
 
 /// A whole command line.
 #[derive(Debug, Parser)]

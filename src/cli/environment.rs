@@ -3,6 +3,7 @@
 use super::failure::{Failure, FailureKind};
 use super::passphrase::PassphraseVariables;
 use etcetera::BaseStrategy;
+use shard::codec::Engine;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -15,6 +16,8 @@ const STORE_FOLDER: &str = "shard";
 const PASSPHRASE_VARIABLES: [&str; 2] = ["SHARD_PASSPHRASE_FILE", "SHARD_PASSPHRASE"];
 /// The same for the passphrase that is to come in its place.
 const NEW_PASSPHRASE_VARIABLES: [&str; 2] = ["SHARD_NEW_PASSPHRASE_FILE", "SHARD_NEW_PASSPHRASE"];
+/// Names the engine that blocks are coded with.
+const CODEC_VARIABLE: &str = "SHARD_CODEC";
 /// What the variables with a provider's credentials and settings begin with.
 const CLOUD_PREFIXES: [&str; 3] = ["AWS_", "AZURE_", "GOOGLE_"];
 
@@ -22,6 +25,7 @@ const CLOUD_PREFIXES: [&str; 3] = ["AWS_", "AZURE_", "GOOGLE_"];
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Environment {
     store_variable: Option<PathBuf>,
+    codec_variable: Option<OsString>,
     data_folder: Option<PathBuf>,
     /// The home folder, where there is one.
     pub(crate) home: Option<PathBuf>,
@@ -41,6 +45,7 @@ impl Environment {
         let strategy = etcetera::base_strategy::Xdg::new().ok();
         Self {
             store_variable: std::env::var_os(STORE_VARIABLE).filter(|value| !value.is_empty()).map(PathBuf::from),
+            codec_variable: std::env::var_os(CODEC_VARIABLE).filter(|value| !value.is_empty()),
             data_folder: strategy.as_ref().map(BaseStrategy::data_dir),
             home: strategy.as_ref().map(|strategy| strategy.home_dir().to_owned()),
             temporary: std::env::temp_dir(),
@@ -48,6 +53,18 @@ impl Environment {
             passphrase: passphrase_variables(PASSPHRASE_VARIABLES),
             new_passphrase: passphrase_variables(NEW_PASSPHRASE_VARIABLES),
         }
+    }
+
+    /// Makes the engine that the variable names the default of this process; without it nothing is changed.
+    pub(crate) fn choose_codec_engine(&self) -> Result<(), Failure> {
+        let Some(name) = &self.codec_variable else { return Ok(()) };
+        let chosen = name.to_string_lossy().parse::<Engine>().and_then(Engine::use_by_default);
+        chosen.map_err(|error| {
+            let names: Vec<_> = Engine::available().into_iter().map(Engine::name).collect();
+            let failure =
+                Failure::new(FailureKind::Usage, format!("{CODEC_VARIABLE} cannot be followed")).because(error);
+            failure.hint(format!("unset {CODEC_VARIABLE}, or set it to one of {}", names.join(", ")))
+        })
     }
 
     /// The store's folder, absolute: the flag, else the variable, else the place for a person's data.
@@ -74,6 +91,7 @@ impl std::fmt::Debug for Environment {
         let names: Vec<_> = self.cloud.keys().collect();
         f.debug_struct("Environment")
             .field("store_variable", &self.store_variable)
+            .field("codec_variable", &self.codec_variable)
             .field("data_folder", &self.data_folder)
             .field("home", &self.home)
             .field("cloud", &names)
@@ -96,6 +114,7 @@ mod tests {
     fn environment(store: Option<&str>, data: Option<&str>) -> Environment {
         Environment {
             store_variable: store.map(PathBuf::from),
+            codec_variable: None,
             data_folder: data.map(PathBuf::from),
             home: None,
             temporary: PathBuf::from("/tmp"),

@@ -10,6 +10,7 @@ use super::output::{Output, Reader};
 use super::{command, completions, man, runtime};
 use clap::Parser;
 use clap::error::ErrorKind;
+use shard::codec::Engine;
 use std::ffi::OsString;
 use tracing::level_filters::LevelFilter;
 
@@ -26,7 +27,12 @@ pub(crate) fn run_process() -> std::process::ExitCode {
     let notices = Notices::new(reader, talk);
     let output = Output::stdout(reader);
     let mut context = Context::new(Environment::capture(), cli.global, output, notices);
-    run_command(cli.command, &mut context)
+    let chosen = context.environment.choose_codec_engine();
+    chosen
+        .and_then(|()| {
+            tracing::info!(engine = Engine::by_default().name(), "codec");
+            run_command(cli.command, &mut context)
+        })
         .unwrap_or_else(|failure| {
             notices.failure(&failure);
             failure.kind.exit()

@@ -60,4 +60,12 @@ pub enum Error {
         /// Which block.
         index: u8,
     },
+    /// Not one place per wanted block.
+    #[error("{found} places were given for {expected} wanted blocks")]
+    PlaceCount {
+        /// How many blocks are wanted.
+        expected: usize,
+        /// How many places were given.
+        found: usize,
+    },
 }

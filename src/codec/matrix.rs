@@ -51,6 +51,19 @@ impl Matrix {
         rows
     }
 
+    /// The rows that give the parity blocks, by this generator: all but the square on top.
+    pub(super) fn parity_rows(&self) -> Self {
+        Self { columns: self.columns, cells: self.cells[self.columns * self.columns..].to_vec() }
+    }
+
+    pub(super) fn row_count(&self) -> usize {
+        self.cells.len() / self.columns
+    }
+
+    pub(super) fn column_count(&self) -> usize {
+        self.columns
+    }
+
     pub(super) fn row(&self, index: usize) -> &[u8] {
         &self.cells[index * self.columns..][..self.columns]
     }

@@ -9,34 +9,43 @@
 //! *What it does not know.* What the bytes mean, where blocks come from, whether a block is damaged: it detects
 //! nothing, so a block that is not right must be left out. No hashing, no files, no threads of its own.
 //!
-//! *Invariants.* Any k blocks decode, at every geometry. Blocks that are given are never copied or changed. What is
-//! computed does not depend on the engine that computes it. Memory beyond the results is bounded by
-//! [`CHECK_COLUMN_BYTES`] per parity block and the remembered decoding rows.
+//! *Invariants.* Any k blocks decode, at every geometry. Blocks that are given are never copied or changed, unless they
+//! are shorter than a register. What is computed does not depend on the [`Engine`] that computes it. Memory beyond the
+//! results is bounded by the remembered decoding rows. All unsafe code is in `kernel/`.
+//!
+//! ```text
+//!  ErasureCodec ──► matrix    which rows: parity, or what undoes a loss
+//!       │           decode_cache    those rows, remembered by loss
+//!       ▼
+//!  kernel::PreparedRows   rows as one engine takes them; lengths are checked here
+//!       ▼
+//!  column::sweep          the one loop, over a register and a way to multiply it
+//!       ▼
+//!  x86, neon, portable
+//! ```
 
 mod decode_cache;
 mod engine;
 mod error;
+mod kernel;
 mod matrix;
-mod portable;
 mod stats;
 #[cfg(test)]
 mod tests;
 
+pub use engine::{Engine, EngineError};
 pub use error::Error;
 pub use stats::CodecStats;
 
 use crate::id::Geometry;
 use decode_cache::DecodeCache;
-use engine::Engine;
+use kernel::PreparedRows;
 use matrix::Matrix;
 use std::fmt;
 use std::sync::Arc;
 
 /// What coding gives.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
-
-/// How many bytes of each parity block are computed again at a time by a parity check.
-pub const CHECK_COLUMN_BYTES: usize = 4096;
 
 /// Codes stripes of one geometry; a clone is another handle to the same matrix. Every method may be called from many
 /// threads at once.
@@ -47,18 +56,30 @@ pub struct ErasureCodec {
 
 struct Code {
     geometry: Geometry,
+    engine: Engine,
     generator: Matrix,
+    parity: PreparedRows,
     decode_cache: DecodeCache,
-    engine: &'static dyn Engine,
 }
 
 impl ErasureCodec {
-    /// The code of a geometry or a redundancy level. Takes time of the order n·k², so make one and clone it.
+    /// The code of a geometry or a redundancy level, by the engine that is the default ([`Engine::by_default`]). Takes
+    /// time of the order n·k², so make one and clone it.
     pub fn new(geometry: impl Into<Geometry>) -> Self {
-        let geometry = geometry.into();
+        Self::made_for(geometry.into(), Engine::by_default())
+    }
+
+    /// [`Self::new`] with an engine of one's own choice, of those that are [available](Engine::available).
+    pub fn with_engine(geometry: impl Into<Geometry>, engine: Engine) -> Result<Self, EngineError> {
+        Ok(Self::made_for(geometry.into(), engine.checked()?))
+    }
+
+    fn made_for(geometry: Geometry, engine: Engine) -> Self {
         let generator = Matrix::generator(geometry);
-        let code = Code { geometry, generator, decode_cache: DecodeCache::default(), engine: engine::selected() };
-        Self { code: Arc::new(code) }
+        let parity = PreparedRows::new(engine, generator.parity_rows());
+        // No loss takes more rows than there are parity blocks.
+        let decode_cache = DecodeCache::new(parity.bytes());
+        Self { code: Arc::new(Code { geometry, engine, generator, parity, decode_cache }) }
     }
 
     /// Its k and n.
@@ -71,7 +92,12 @@ impl ErasureCodec {
         self.code.geometry.into()
     }
 
-    /// Which arithmetic it uses on this machine, as a name for measurements.
+    /// What it computes with.
+    pub fn engine(&self) -> Engine {
+        self.code.engine
+    }
+
+    /// What it computes with, as a name for measurements.
     pub fn engine_name(&self) -> &'static str {
         self.code.engine.name()
     }
@@ -83,7 +109,7 @@ impl ErasureCodec {
         let (data, parity) = stripe.split_at_mut(self.data_shards() * block_bytes);
         let data: Vec<_> = data.chunks(block_bytes).collect();
         let mut parity: Vec<_> = parity.chunks_mut(block_bytes).collect();
-        self.code.engine.multiply(&self.parity_rows(), &data, &mut parity);
+        self.code.parity.write(&data, &mut parity);
         Ok(())
     }
 
@@ -92,45 +118,36 @@ impl ErasureCodec {
     /// `blocks` has n places, `None` where a block is absent or not to be trusted. Only absent blocks can be wanted:
     /// a present one is an error, not a copy. With k blocks or more present, nothing else than wrong arguments fails.
     pub fn reconstruct(&self, blocks: &[Option<&[u8]>], wanted: &[u8]) -> Result<Vec<(u8, Vec<u8>)>> {
-        let block_bytes = self.check_blocks(blocks.len(), present(blocks))?;
-        self.check_wanted(blocks, wanted)?;
-        let count = present(blocks).count();
-        if count < self.data_shards() {
-            return Err(Error::TooFew { present: count, needed: self.data_shards() });
+        let (rows, inputs) = self.decoding(blocks, wanted)?;
+        Ok(wanted.iter().copied().zip(rows.blocks(&inputs)).collect())
+    }
+
+    /// [`Self::reconstruct`] into the caller's memory: a place for each wanted block, in the order of `wanted` and of a
+    /// block's length. What was there is overwritten; after an error it is as it was.
+    pub fn reconstruct_into(&self, blocks: &[Option<&[u8]>], wanted: &[u8], places: &mut [&mut [u8]]) -> Result<()> {
+        let (rows, inputs) = self.decoding(blocks, wanted)?;
+        if places.len() != wanted.len() {
+            return Err(Error::PlaceCount { expected: wanted.len(), found: places.len() });
         }
-        // The first k: data blocks come first, and their rows of the matrix are the cheap ones.
-        let (used, inputs): (Vec<u8>, Vec<&[u8]>) =
-            present(blocks).take(self.data_shards()).map(|(index, block)| (index as u8, block)).unzip();
-        let rows = self.code.decode_cache.rows(&self.code.generator, &used, wanted);
-        let rows: Vec<&[u8]> = rows.rows().collect();
-        let mut rebuilt: Vec<_> = wanted.iter().map(|index| (*index, vec![0; block_bytes])).collect();
-        let mut outputs: Vec<&mut [u8]> = rebuilt.iter_mut().map(|(_, block)| block.as_mut_slice()).collect();
-        self.code.engine.multiply(&rows, &inputs, &mut outputs);
-        Ok(rebuilt)
+        let expected_bytes = inputs[0].len();
+        for (index, place) in wanted.iter().zip(&*places) {
+            if place.len() != expected_bytes {
+                return Err(Error::BlockLength { index: (*index).into(), bytes: place.len(), expected_bytes });
+            }
+        }
+        rows.write(&inputs, places);
+        Ok(())
     }
 
     /// Whether the parity blocks, the last n−k of `blocks`, are those of the data blocks before them.
     pub fn check_parity(&self, blocks: &[&[u8]]) -> Result<bool> {
-        let block_bytes = self.check_blocks(blocks.len(), blocks.iter().copied().enumerate())?;
+        self.check_blocks(blocks.len(), blocks.iter().copied().enumerate())?;
         let (data, parity) = blocks.split_at(self.data_shards());
-        let rows = self.parity_rows();
-        let column_bytes = CHECK_COLUMN_BYTES.min(block_bytes);
-        let mut scratch = vec![0; column_bytes * parity.len()];
-        for start in (0..block_bytes).step_by(column_bytes) {
-            let column = start..block_bytes.min(start + column_bytes);
-            let inputs: Vec<&[u8]> = data.iter().map(|block| &block[column.clone()]).collect();
-            let mut expected: Vec<&mut [u8]> = scratch.chunks_mut(column_bytes).collect();
-            expected.iter_mut().for_each(|block| *block = &mut std::mem::take(block)[..column.len()]);
-            self.code.engine.multiply(&rows, &inputs, &mut expected);
-            if expected.iter().zip(parity).any(|(expected, block)| **expected != block[column.clone()]) {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        Ok(self.code.parity.compare(data, parity))
     }
 
     /// [`Self::check_parity`] of a contiguous stripe, as [`Self::encode_in_place`] leaves it. The parity is computed
-    /// again, a column at a time, without memory for a second stripe.
+    /// again and compared on the way, without memory for a second stripe.
     pub fn check_parity_in_place(&self, stripe: &[u8]) -> Result<bool> {
         let block_bytes = self.block_bytes(stripe.len())?;
         self.check_parity(&stripe.chunks(block_bytes).collect::<Vec<_>>())
@@ -140,8 +157,19 @@ impl ErasureCodec {
         self.code.geometry.data_shards()
     }
 
-    fn parity_rows(&self) -> Vec<&[u8]> {
-        self.code.generator.rows().skip(self.data_shards()).collect()
+    /// The rows that give the wanted blocks, and the blocks to apply them to.
+    fn decoding<'a>(&self, blocks: &[Option<&'a [u8]>], wanted: &[u8]) -> Result<(Arc<PreparedRows>, Vec<&'a [u8]>)> {
+        self.check_blocks(blocks.len(), present(blocks))?;
+        self.check_wanted(blocks, wanted)?;
+        let count = present(blocks).count();
+        if count < self.data_shards() {
+            return Err(Error::TooFew { present: count, needed: self.data_shards() });
+        }
+        // The first k: data blocks come first, and their rows of the matrix are the cheap ones.
+        let (used, inputs): (Vec<u8>, Vec<&[u8]>) =
+            present(blocks).take(self.data_shards()).map(|(index, block)| (index as u8, block)).unzip();
+        let compute = || PreparedRows::new(self.code.engine, self.code.generator.decode_rows(&used, wanted));
+        Ok((self.code.decode_cache.rows(&used, wanted, compute), inputs))
     }
 
     /// The length of a block in a contiguous stripe.

@@ -4,6 +4,9 @@ use super::*;
 use crate::id::RedundancyLevel;
 use proptest::prelude::*;
 
+/// Where the portable engine begins a second column, in bytes.
+const COLUMN_BYTES: usize = 4096;
+
 /// GF(2^8) with 0x11D by logarithms, and the systematic Vandermonde matrix, sharing nothing with the code under test.
 struct NaiveField {
     exp: [u8; 510],
@@ -183,6 +186,39 @@ fn only_absent_blocks_can_be_wanted_and_only_once() {
 }
 
 #[test]
+fn a_place_that_does_not_fit_the_wanted_block_is_refused_and_left_alone() {
+    let codec = ErasureCodec::new(geometry(2, 4));
+    let block = &[7_u8, 7][..];
+    let blocks = [Some(block), None, Some(block), None];
+    let (mut one, mut two, mut three) = ([1_u8; 2], [2_u8; 2], [3_u8; 3]);
+    let missing = codec.reconstruct_into(&blocks, &[1, 3], &mut [&mut one]);
+    assert_eq!(missing, Err(Error::PlaceCount { expected: 2, found: 1 }));
+    let unequal = Error::BlockLength { index: 3, bytes: 3, expected_bytes: 2 };
+    assert_eq!(codec.reconstruct_into(&blocks, &[1, 3], &mut [&mut one, &mut three]), Err(unequal));
+    assert_eq!(
+        codec.reconstruct_into(&blocks, &[1, 1], &mut [&mut one, &mut two]),
+        Err(Error::WantedTwice { index: 1 })
+    );
+    assert_eq!((one, two, three), ([1; 2], [2; 2], [3; 3]));
+    assert_eq!(codec.reconstruct_into(&blocks, &[], &mut []), Ok(()));
+}
+
+#[test]
+fn an_engine_of_another_processor_is_refused() {
+    for engine in Engine::ALL {
+        match ErasureCodec::with_engine(RedundancyLevel::Personal, engine) {
+            Ok(codec) => {
+                assert_eq!((codec.engine(), codec.engine_name(), engine.is_available()), (engine, engine.name(), true));
+            }
+            Err(error) => {
+                assert_eq!((error, engine.is_available()), (EngineError::Unavailable { engine }, false));
+            }
+        }
+    }
+    assert_eq!(ErasureCodec::new(RedundancyLevel::Personal).engine(), Engine::by_default());
+}
+
+#[test]
 fn decoding_rows_are_remembered_per_pattern_and_the_oldest_are_forgotten() {
     let codec = ErasureCodec::new(geometry(4, 12));
     let stripe = encoded_stripe(&codec, 5, 3);
@@ -202,11 +238,11 @@ fn decoding_rows_are_remembered_per_pattern_and_the_oldest_are_forgotten() {
 fn a_flipped_bit_anywhere_in_a_stripe_fails_the_parity_check() {
     let codec = ErasureCodec::new(geometry(3, 5));
     // One column and the beginning of a second.
-    let block_bytes = CHECK_COLUMN_BYTES + 1;
+    let block_bytes = COLUMN_BYTES + 1;
     let mut stripe = encoded_stripe(&codec, block_bytes, 11);
     assert_eq!(codec.check_parity_in_place(&stripe), Ok(true));
     for block in 0..5 {
-        for byte in [0, 1, CHECK_COLUMN_BYTES - 1, CHECK_COLUMN_BYTES] {
+        for byte in [0, 1, COLUMN_BYTES - 1, COLUMN_BYTES] {
             stripe[block * block_bytes + byte] ^= 0x10;
             assert_eq!(codec.check_parity_in_place(&stripe), Ok(false), "block {block}, byte {byte}");
             stripe[block * block_bytes + byte] ^= 0x10;
@@ -221,7 +257,7 @@ fn any_geometry() -> impl Strategy<Value = Geometry> {
 }
 
 fn any_block_bytes() -> impl Strategy<Value = usize> {
-    prop_oneof![8 => 1_usize..300, 1 => CHECK_COLUMN_BYTES - 2..CHECK_COLUMN_BYTES + 3]
+    prop_oneof![8 => 1_usize..300, 1 => COLUMN_BYTES - 2..COLUMN_BYTES + 3]
 }
 
 proptest! {
@@ -262,5 +298,36 @@ proptest! {
         let too_few = with_present(&stripe, block_bytes, |index| order[..k - 1].contains(&index));
         let error = codec.reconstruct(&too_few, &[order[k] as u8]);
         prop_assert_eq!(error, Err(Error::TooFew { present: k - 1, needed: k }));
+    }
+}
+
+proptest! {
+    // Each case runs every engine; geometries near the limit cost most of the time.
+    #![proptest_config(ProptestConfig::with_cases(10))]
+
+    #[test]
+    fn every_engine_encodes_reconstructs_and_checks_the_same(
+        geometry in any_geometry(), block_bytes in any_block_bytes(), seed: u64,
+        order in Just((0..255_usize).collect::<Vec<_>>()).prop_shuffle(),
+    ) {
+        let portable = ErasureCodec::with_engine(geometry, Engine::Portable).expect("always there");
+        let stripe = encoded_stripe(&portable, block_bytes, seed);
+        let (k, n) = (geometry.data_shards(), geometry.total_shards());
+        let order: Vec<usize> = order.into_iter().filter(|index| *index < n).collect();
+        let blocks = with_present(&stripe, block_bytes, |index| order[..k].contains(&index));
+        let wanted: Vec<u8> = order[k..].iter().map(|index| *index as u8).collect();
+        for engine in Engine::available() {
+            let codec = ErasureCodec::with_engine(geometry, engine).expect("available");
+            prop_assert!(encoded_stripe(&codec, block_bytes, seed) == stripe, "{}", engine);
+            prop_assert_eq!(codec.check_parity_in_place(&stripe), Ok(true));
+            let mut places = noise(wanted.len() * block_bytes, seed);
+            let mut into: Vec<&mut [u8]> = places.chunks_mut(block_bytes).collect();
+            prop_assert_eq!(codec.reconstruct_into(&blocks, &wanted, &mut into), Ok(()));
+            let rebuilt = codec.reconstruct(&blocks, &wanted).expect("k are present");
+            for ((index, block), place) in rebuilt.iter().zip(places.chunks(block_bytes)) {
+                let expected = &stripe[usize::from(*index) * block_bytes..][..block_bytes];
+                prop_assert!(block == expected && place == expected, "{}, block {}", engine, index);
+            }
+        }
     }
 }

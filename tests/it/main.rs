@@ -3,6 +3,7 @@
 mod adversary;
 mod cli_documents;
 mod cli_edges;
+mod cli_engine;
 mod cli_exits;
 mod cli_keeping;
 mod cli_keys;

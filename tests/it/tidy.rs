@@ -32,6 +32,10 @@ const WORLD: [&str; 6] = ["env", "fs", "net", "process", "thread", "time"];
 /// Crates and types that do.
 const WORLD_NAMES: [&str; 9] =
     ["tokio", "rand", "rand_core", "getrandom", "jiff", "SystemRandom", "OsRng", "Instant", "SystemTime"];
+/// The files that may have unsafe code, and the one that says so to the compiler.
+const UNSAFE_FILES: [&str; 4] =
+    ["codec/kernel/column.rs", "codec/kernel/neon.rs", "codec/kernel/prepared.rs", "codec/kernel/x86.rs"];
+const UNSAFE_FACE: &str = "codec/kernel/mod.rs";
 /// Names that say nothing about what a module holds.
 const EMPTY_NAMES: [&str; 7] = ["util", "utils", "common", "helpers", "types", "misc", "core"];
 /// What stays open must not stay in the code.
@@ -190,12 +194,21 @@ fn prints_and_looks_around(source: &Source) -> Vec<String> {
 }
 
 fn unsafe_code(source: &Source) -> Vec<String> {
-    if source.top_module() == "codec" {
-        return Vec::new();
-    }
+    let is_kernel = UNSAFE_FILES.contains(&source.path.as_str());
     let tokens = tokens(&source.code);
-    let words = tokens.iter().filter(|token| token.text == "unsafe");
-    words.map(|word| format!("line {}: unsafe has its place in codec only", word.line)).collect()
+    let words = tokens.iter().filter(|token| token.text == "unsafe" && !is_kernel);
+    let mut complaints: Vec<String> =
+        words.map(|word| format!("line {}: unsafe has its place in the codec's kernels only", word.line)).collect();
+    // The lint is lifted where the kernels are declared, and nowhere else.
+    let lifts = tokens
+        .windows(3)
+        .filter(|three| matches!(three[0].text, "allow" | "expect" | "warn") && three[2].text == "unsafe_code");
+    let lifts = lifts.filter(|_| source.path != UNSAFE_FACE);
+    complaints.extend(lifts.map(|three| format!("line {}: unsafe code is not allowed from here", three[0].line)));
+    if is_kernel && !source.text.split("\nuse ").next().is_some_and(|doc| doc.contains("//! *Preconditions*")) {
+        complaints.push("a file with unsafe code does not say its preconditions".to_owned());
+    }
+    complaints
 }
 
 fn unfinished_work(source: &Source) -> Vec<String> {
@@ -337,6 +350,11 @@ fn a_print_or_a_look_at_the_environment_is_seen() {
 fn unsafe_unfinished_and_unrun_code_is_seen() {
     assert!(complains(unsafe_code, "id.rs", "fn f() { unsafe { g() } }"));
     assert!(!complains(unsafe_code, "id.rs", "// nothing unsafe here\n#![forbid(unsafe_code)]"));
+    assert!(complains(unsafe_code, "codec/mod.rs", "fn f() { unsafe { g() } }"));
+    assert!(complains(unsafe_code, "codec/mod.rs", "#[allow(unsafe_code)]\nmod kernel;"));
+    assert!(!complains(unsafe_code, "codec/kernel/mod.rs", "#[allow(unsafe_code)]\nmod x86;"));
+    assert!(complains(unsafe_code, "codec/kernel/x86.rs", "//! Fast.\n\nuse a;\nunsafe fn f() {}"));
+    assert!(!complains(unsafe_code, "codec/kernel/x86.rs", "//! *Preconditions*: b.\n\nuse a;\nunsafe fn f() {}"));
     for wrong in ["// TODO: later", "/// FIXME", "fn f() { todo!() }", "unimplemented!();", "// XXX"] {
         assert!(complains(unfinished_work, "id.rs", wrong), "{wrong}");
     }
