@@ -10,6 +10,7 @@
 //! *Invariants.* Damage is reported as data, not as an error. Nothing is deleted because it seems absent. Progress goes out
 //! through a callback; nothing calls upward.
 
+mod adopt;
 mod backends;
 mod bench;
 pub mod catalog_stats;
@@ -37,6 +38,7 @@ mod timestamp;
 pub mod verify;
 pub mod writer;
 
+pub use adopt::adopt_places;
 pub use backends::{
     AddedBackend, BackendCheck, ListedBackend, Marking, Removing, add_backend, check_backends, list_backends,
     remove_backend,

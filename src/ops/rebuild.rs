@@ -173,7 +173,8 @@ fn other_store(store: &Store) -> Option<Error> {
     Some(Error::new(ErrorKind::WrongKey, doing).with_hint(WRONG_KEY_HINT))
 }
 
-async fn open_place(store: &Store, url: &str) -> Result<(BackendId, Arc<dyn Backend>)> {
+/// A place that a person names, which has to have this store's mark.
+pub(in crate::ops) async fn open_place(store: &Store, url: &str) -> Result<(BackendId, Arc<dyn Backend>)> {
     let spec = BackendSpec::new("from", BackendId([0; BackendId::BYTES]), url);
     let place = backend::open(&spec, store.environment(), store.dir())?;
     match place.read_mark().await? {

@@ -2,6 +2,7 @@
 
 use super::desk::{Desk, Outcome, has_keys, noise};
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -93,6 +94,40 @@ fn places_and_a_kit_bring_a_store_with_two_keys_back_on_a_fresh_machine() {
     assert_eq!(fs::read(nobody.path("out/first")).expect("a file"), first);
     assert_eq!(fs::read(nobody.path("out/second")).expect("a file"), second);
     assert!(!nobody.store().exists());
+}
+
+#[test]
+fn a_rebuild_with_a_key_and_the_places_is_the_old_machine_again() {
+    let places = tempfile::tempdir().expect("a folder");
+    let old = desk_with_places(places.path());
+    old.file("a", b"abc");
+    old.expect(0, &["put", "a"]);
+    let key = places.path().join("owner.key");
+    fs::copy(old.store().join("master.key"), &key).expect("copied");
+    drop(old);
+    let place = |number: u8| places.path().join(number.to_string()).display().to_string();
+    let stranger = Desk::new();
+    stranger.expect(0, &["init"]);
+
+    let new = Desk::new();
+    new.expect(13, &["catalog", "rebuild", "--from", &place(1), "--key", "no-such-key"]);
+    assert!(!new.store().exists());
+    new.expect(5, &["catalog", "rebuild", "--from", word(places.path()), "--key", word(&key)]);
+    // It goes on where it was stopped, and passes over what it has already.
+    let from = [1, 2, 4, 2].map(place);
+    let words: Vec<&str> = from.iter().flat_map(|place| ["--from", place]).collect();
+    let rebuild = [&["catalog", "rebuild", "--key", word(&key)][..], &words].concat();
+    for _ in 0..2 {
+        let report = new.json(0, &rebuild);
+        let names = report["backends"].as_array().expect("backends").iter().map(|b| b["name"].as_str());
+        assert_eq!(names.collect::<BTreeSet<_>>(), [Some("1"), Some("2"), Some("4")].into(), "{report}");
+    }
+    recovers(&new, "a", b"abc");
+    new.file("b", b"after");
+    new.expect(3, &["put", "b"]);
+    recovers(&new, "b", b"after");
+    new.expect(12, &["catalog", "rebuild", "--key", word(&stranger.store().join("master.key"))]);
+    new.expect(12, &["catalog", "rebuild", "--key", word(&key), "--from", word(&stranger.backend(1))]);
 }
 
 #[test]

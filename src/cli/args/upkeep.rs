@@ -27,7 +27,8 @@ pub(crate) enum CatalogCommand {
 #[command(after_help = "\
 Examples:
   shard catalog rebuild
-  shard catalog rebuild --from /mnt/a --from /mnt/b --from s3://bucket/shards")]
+  shard catalog rebuild --from /mnt/a --from /mnt/b --from s3://bucket/shards
+  shard catalog rebuild --from /mnt/a --from /mnt/b --key kit.txt")]
 pub(crate) struct RebuildCatalog {
     /// Read this place beside the store's backends; give it once for each place
     ///
@@ -35,6 +36,12 @@ pub(crate) struct RebuildCatalog {
     /// other names `recover --all --from` brings the files back.
     #[arg(long, value_name = "URL")]
     pub(crate) from: Vec<String>,
+    /// Bring this key first: a key file or a recovery kit
+    ///
+    /// Where there is no store yet, one is made of it. The places named with --from become backends of the store, as with
+    /// `backend add`, named after their addresses, and only read where they cannot be written to.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: Option<PathBuf>,
 }
 
 /// Measure encoding, reconstruction and hashing on this machine

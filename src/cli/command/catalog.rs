@@ -5,27 +5,32 @@ use super::exit_of;
 use crate::cli::args::RebuildCatalog;
 use crate::cli::context::Context;
 use crate::cli::exit::ExitCode;
-use crate::cli::failure::Failure;
+use crate::cli::failure::{Failure, FailureKind};
 use crate::cli::output::Reader;
 use crate::cli::printable::Printable;
 use crate::cli::quantity::{ByteSize, Span};
 use crate::cli::render::{count, facts};
 use crate::cli::table::{Table, Tone};
+use shard::ops::adopt_places;
 use shard::ops::catalog_stats::{self, CatalogStatsOptions, CatalogStatsReport};
 use shard::ops::ingest::NewestObject;
 use shard::ops::rebuild::{self, RebuildOptions, RebuildReport, UnreadableObject};
 use shard::ops::refresh::{self, RefreshOptions, RefreshReport};
-use shard::store::Contact;
+use shard::store::{Contact, keys, load_key};
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 pub(super) async fn rebuild(options: RebuildCatalog, context: &mut Context) -> Result<ExitCode, Failure> {
+    let from: Vec<String> = options.from.iter().map(|url| absolute_url(url)).collect::<Result<_, _>>()?;
+    if let Some(key) = &options.key {
+        bring_key(key, &from, context).await?;
+    }
     let store = context.open_without_catalog().await?;
     if let Some(aside) = store.set_aside() {
         let aside = aside.display().to_string();
         context.notices.warning(&format!("the catalog was damaged: it is kept as {}", Printable(&aside)));
     }
-    let from = options.from.iter().map(|url| absolute_url(url)).collect::<Result<_, _>>()?;
     let outcome = rebuild::rebuild(&store, RebuildOptions { from, controls: context.controls() }).await;
     let report = context.settle(outcome)?;
     match context.output.reader() {
@@ -47,6 +52,26 @@ pub(super) async fn rebuild(options: RebuildCatalog, context: &mut Context) -> R
     }
     let exit = |object: &UnreadableObject| if object.locked { ExitCode::WrongKey } else { exit_of(object.state) };
     Ok(report.unreadable.iter().map(exit).collect::<ExitCode>().worst(partly))
+}
+
+/// Brings a key, makes a store of it where there is none, and takes the places that were named for its backends.
+async fn bring_key(key: &Path, from: &[String], context: &Context) -> Result<(), Failure> {
+    if matches!(key.try_exists(), Ok(false)) {
+        return Err(Failure::new(FailureKind::NotFound, format!("there is no {}", key.display())));
+    }
+    let (folder, passphrase) = (context.store_folder()?, context.passphrase());
+    let imported = keys::import(&folder, load_key(key, Some(&passphrase))?, Some(&passphrase))?;
+    if imported.made_with_backends.is_some() {
+        let protect = context.to_type("key passphrase");
+        context
+            .notices
+            .note(&format!("made a store in {} of the key; `{protect}` sets a passphrase", folder.display()));
+    }
+    let store = context.open_without_catalog().await?;
+    for place in context.settle(adopt_places(&store, from).await)? {
+        context.notices.note(&format!("{} is backend {} of the store", place.id, Printable(&place.name)));
+    }
+    Ok(())
 }
 
 /// Which object is the newest, and which places may have been set back.

@@ -11,7 +11,7 @@ const NIBBLE: i8 = 0x0F;
 /// The truth table of the sum of three bits.
 const SUM_OF_THREE: i32 = 0x96;
 
-// The numbers of registers were measured: they leave room for data and factors beside the sums.
+// The numbers of registers leave room for data and factors beside the sums.
 kernel!(SSSE3: ByNibbles<__m128i>, "ssse3", rows 1 by 4, 2 by 2, 3 by 2, 4 by 1);
 kernel!(AVX2: ByNibbles<__m256i>, "avx2", rows 1 by 4, 2 by 2, 3 by 2, 4 by 1);
 kernel!(GFNI_AVX2: ByBitMatrix<__m256i>, "avx2,gfni", rows 1 by 4, 2 by 4, 3 by 2, 4 by 2);
