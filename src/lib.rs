@@ -16,8 +16,10 @@
 //!  5  error.rs                 the outward error; nothing below names it
 //!  4  catalog/                 what is where (SQLite)
 //!  3  backend/  format/        where bytes rest  ·  shard file, manifest and index as bytes, pure
+//!     chamber/                 encrypted records of one node, over vault and crypto
 //!  2  stripe/                  payload ⇄ blocks of shards, pure
 //!  1  codec/  merkle/  crypto/ strangers to each other, pure
+//!     vault/                   a dictionary in a file; a stranger to them too
 //!  0  id.rs                    ObjectId, ShardId, BackendId, Geometry, RedundancyLevel, Digest
 //! ```
 //!
@@ -35,6 +37,7 @@
 //! | what a place that keeps shards must promise | [`backend`]: a contract in numbered clauses |
 //! | which shard goes where | `backend/placement.rs`: one pure function |
 //! | what is where, and what survives a crash | [`catalog`] |
+//! | how a dictionary stays in a file, and how it is sealed | [`vault`], then [`chamber`] |
 //! | what happens when a person types `put` | `cli/` in the binary, then [`ops`] |
 //!
 //! # What always holds
@@ -194,6 +197,7 @@
 
 pub mod backend;
 pub mod catalog;
+pub mod chamber;
 pub mod codec;
 pub mod crypto;
 pub mod error;
@@ -203,6 +207,7 @@ pub mod merkle;
 pub mod ops;
 pub mod store;
 pub mod stripe;
+pub mod vault;
 
 pub use codec::ErasureCodec;
 pub use error::{Error, ErrorKind, Result};
