@@ -149,7 +149,8 @@ fn a_part_of_a_record_that_is_moved_or_missing_is_told_and_never_taken_for_anoth
     assert_eq!((found.iter().filter(|found| found.is_ok()).count(), listed), (2, Err(true)));
     let (found, _) = change(&format!("UPDATE entry SET expires = 5 WHERE {values}"));
     assert_eq!(found, [Err(true), Err(true)], "a time of expiry that was changed hides nothing");
-    let (_, listed) = change("UPDATE entry SET key = x'02' || randomblob(16) WHERE key = (SELECT min(key) FROM entry)");
+    let (_, listed) =
+        change("UPDATE entry SET key = CAST(x'02' || randomblob(16) AS BLOB) WHERE key = (SELECT min(key) FROM entry)");
     assert_eq!(listed, Err(true));
 }
 

@@ -42,5 +42,8 @@ mod sealed_catalog;
 mod seals;
 mod soak;
 mod tidy;
+mod vault;
+mod vault_damage;
+mod vault_model;
 mod verify;
 mod world;

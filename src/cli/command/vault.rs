@@ -15,7 +15,7 @@ use serde_json::Value;
 use shard::store::vaults::{GivenValue, OpenedVault, Sealing, Vaults};
 use shard::vault::{Any, MAX_VALUE_BYTES, UntypedEntry, VaultName};
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader, Read, Write};
 use std::path::Path;
 
 pub(super) fn run(command: VaultCommand, context: &mut Context) -> Result<ExitCode, Failure> {
@@ -156,10 +156,21 @@ fn print_value(output: &mut Output, schema: &'static str, options: &VaultAndKey,
         return output.document(schema, &document);
     }
     match (value.as_text(), value.as_bytes()) {
-        (Some(text), _) => output.bytes(text.as_bytes()),
-        (None, Some(bytes)) => output.bytes(bytes),
-        (None, None) => output.text(&value.to_json().map_err(shard::Error::from)?),
+        (Some(text), _) => print_bytes(text.as_bytes()),
+        (None, Some(bytes)) => print_bytes(bytes),
+        (None, None) => print_bytes(value.to_json().map_err(shard::Error::from)?.as_bytes()),
     }
+}
+
+/// Not by way of what colours text: that leaves out bytes which are none.
+fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
+    let mut stdout = RawStdout::new();
+    let written = stdout.write_all(bytes).and_then(|()| stdout.flush());
+    let failed = |error: io::Error| {
+        let otherwise = || Failure::new(FailureKind::Output, "cannot write to standard output").because(&error);
+        output_failure(&error).unwrap_or_else(otherwise)
+    };
+    written.map_err(failed)
 }
 
 fn no_key(options: &VaultAndKey) -> Failure {
