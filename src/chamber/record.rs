@@ -42,6 +42,9 @@ impl Purpose {
     }
 }
 
+/// A key, and when it expires.
+pub(super) type ExpiringKey = (Zeroizing<Vec<u8>>, Option<i64>);
+
 /// A record that was opened.
 pub(super) struct Opened {
     pub(super) value: Zeroizing<Vec<u8>>,
@@ -103,7 +106,7 @@ impl Records<'_> {
     }
 
     /// Every key, with the time when it expires; expired ones too.
-    pub(super) fn all_keys(&self) -> Result<Vec<(Zeroizing<Vec<u8>>, Option<i64>)>> {
+    pub(super) fn all_keys(&self) -> Result<Vec<ExpiringKey>> {
         let mut keys = Vec::new();
         self.each_key(|key, expires| keys.push((key, expires)))?;
         Ok(keys)

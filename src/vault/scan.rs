@@ -79,12 +79,13 @@ impl<'v, K, V> Entries<'v, K, V> {
 
     /// The next entry as bytes.
     pub(super) fn next_raw(&mut self) -> Option<Result<KeptEntry>> {
-        if self.page.is_empty() && !self.is_read {
-            if let Err(error) = self.read_page() {
-                self.is_read = true;
-                self.page.clear();
-                return Some(Err(error));
-            }
+        if self.page.is_empty()
+            && !self.is_read
+            && let Err(error) = self.read_page()
+        {
+            self.is_read = true;
+            self.page.clear();
+            return Some(Err(error));
         }
         self.page.pop_front().map(Ok)
     }
