@@ -66,7 +66,7 @@
 //! | A stored name leads nowhere out of its folder. | `a_name_cannot_lead_out_of_its_folder` |
 //! | A copy of the catalog tells no name, size, time or hash of a file, and what is sealed in it opens in its own row alone. | `a_copied_catalog_tells_nothing_after_put_overwrite_remove_and_rebuild` · `what_is_sealed_opens_in_its_own_row_alone` |
 //! | A vault does what a map does, and what it acknowledged is there after a kill. | `a_vault_does_what_a_map_does_step_by_step` · `every_acknowledged_write_is_there_after_a_kill_and_none_is_torn` |
-//! | A chamber answers with what was written or with an error, whichever bit of it flips. | `a_chamber_does_what_a_map_does_step_by_step` · `a_flipped_bit_in_a_chamber_gives_an_error_or_what_was_written` |
+//! | A chamber gives out no value but what was written, whichever bit of it flips. | `a_chamber_does_what_a_map_does_step_by_step` · `a_flipped_bit_in_a_chamber_gives_no_value_that_was_not_written` |
 //! | The key is shown nowhere but on a recovery kit, and not used when others can read it. | `a_master_key_is_not_shown` · `a_key_that_others_can_read_is_refused` · `no_key_and_no_passphrase_is_in_any_output_or_any_file_but_its_own` |
 //! | The places and a recovery kit bring everything back on another machine; a typing error in the kit is found. | `places_and_a_kit_bring_a_store_with_two_keys_back_on_a_fresh_machine` · `a_mistyped_character_is_found_and_named_by_its_line` |
 //!

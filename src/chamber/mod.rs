@@ -13,9 +13,10 @@
 //! - **A copy of the file tells neither keys nor values without the key**: it tells how many records there are, of which
 //!   purposes, how long each is, when it expires, and which is written when. Equal keys have equal tags in one chamber alone.
 //! - **A record opens in its place alone**: under its key, on its node, for its purpose, with its time of expiry.
-//! - **No answer rests on bytes that were changed**: not a value, nor a list, nor that there is nothing; a record has two
-//!   parts, of which each tells that the other is missing. What is deleted is overwritten, so that no old record is left to be
-//!   found instead of the new. (A file that is put back whole, as it was before, is not told from the present one; nor is a
+//! - **No value is given out that is not what was written**, whatever bytes were changed. A record has two parts, of which
+//!   each tells that the other is missing, and what is deleted is overwritten, so that no old record is found instead of the
+//!   new. Both parts are looked up through one tree: damage to an inner page of it may hide a record, which
+//!   [`Chamber::check`] tells. (A file that is put back whole, as it was before, is not told from the present one; nor is a
 //!   log that a crash left, cut short where a change to it was whole.)
 //! - **A wrong key is told when the file is opened**, and by those who had it open when the key was changed.
 
