@@ -216,7 +216,7 @@ fn scan(criterion: &mut Criterion, peers: &Peers) {
     let mut group = criterion.benchmark_group("list keys of a hundred thousand");
     group.throughput(Throughput::Elements(SEALED_ENTRIES)).sample_size(10);
     group.bench_function("chamber", |bencher| {
-        bencher.iter(|| peers.chamber.list_keys::<String>().expect("listed").len())
+        bencher.iter(|| peers.chamber.list_keys::<String>().expect("listed").len());
     });
     group.bench_function("vault", |bencher| {
         bencher.iter(|| peers.vault.range::<String, String>(..key(SEALED_ENTRIES)).expect("entries").count());

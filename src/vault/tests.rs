@@ -95,7 +95,7 @@ fn a_transaction_happens_as_one_or_not_at_all() {
     let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         vault.transaction(|tx| -> Result<()> {
             tx.put("a", &9)?;
-            std::panic::panic_any("in the middle")
+            std::panic::resume_unwind(Box::new("in the middle"))
         })
     }));
     assert!(panicked.is_err());
