@@ -108,7 +108,7 @@ fn expected(number: u64) -> Option<String> {
     match number {
         1000 => Some(value(1000).repeat(12)),
         120.. => None,
-        _ if number % 5 == 0 => None,
+        _ if number.is_multiple_of(5) => None,
         _ if number % 5 == 1 => Some("new".to_owned()),
         _ => Some(value(number)[..number as usize % 90 * 5].to_owned()),
     }

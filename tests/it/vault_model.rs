@@ -285,12 +285,10 @@ fn threads_and_processes_at_once_lose_no_step() {
     };
     let processes: Vec<_> = (0..3).map(begin).collect();
     std::thread::scope(|scope| {
-        (0..3).for_each(|worker| {
-            drop(scope.spawn({
-                let folder = folder.path();
-                move || work(folder, worker)
-            }))
-        });
+        for worker in 0..3 {
+            let folder = folder.path();
+            scope.spawn(move || work(folder, worker));
+        }
     });
     for mut process in processes {
         assert!(process.wait().expect("it ended").success());
