@@ -140,6 +140,10 @@ byte_id!(
     StoreId, 32
 );
 byte_id!(
+    /// Whose records a chamber keeps: 32 bytes that tell one node from all others.
+    NodeId, 32
+);
+byte_id!(
     /// One process at work on a store, named by its lock file: 16 random bytes.
     ProcessId, 16
 );

@@ -16,8 +16,10 @@
 //!  5  error.rs                 the outward error; nothing below names it
 //!  4  catalog/                 what is where (SQLite)
 //!  3  backend/  format/        where bytes rest  ·  shard file, manifest and index as bytes, pure
+//!     chamber/                 encrypted records of one node, over vault and crypto
 //!  2  stripe/                  payload ⇄ blocks of shards, pure
 //!  1  codec/  merkle/  crypto/ strangers to each other, pure
+//!     vault/                   a dictionary in a file; a stranger to them too
 //!  0  id.rs                    ObjectId, ShardId, BackendId, Geometry, RedundancyLevel, Digest
 //! ```
 //!
@@ -35,6 +37,7 @@
 //! | what a place that keeps shards must promise | [`backend`]: a contract in numbered clauses |
 //! | which shard goes where | `backend/placement.rs`: one pure function |
 //! | what is where, and what survives a crash | [`catalog`] |
+//! | how a dictionary stays in a file, and how it is sealed | [`vault`], then [`chamber`] |
 //! | what happens when a person types `put` | `cli/` in the binary, then [`ops`] |
 //!
 //! # What always holds
@@ -68,6 +71,8 @@
 //! | What a writer signs names, hides and removes nothing of the owner's. | `a_writer_can_neither_name_an_owners_version_as_its_own_nor_as_a_parent` · `a_removal_in_what_a_writer_signed_is_refused_everywhere` · `no_generation_makes_a_writers_version_newer_than_what_the_owner_put` |
 //! | A change of key that is killed leaves the old keys or the new, and none in plain beside sealed ones. | `a_rotation_killed_anywhere_leaves_the_old_keys_or_the_new_and_can_be_done_again` · `taking_a_passphrase_away_killed_anywhere_leaves_no_plain_key_beside_a_sealed_one` |
 //! | One provider does the cryptography. | `one_provider_does_the_cryptography_but_for_the_exceptions_that_are_named` |
+//! | A vault does what a map does, and what it acknowledged is there after a kill. | `a_vault_does_what_a_map_does_step_by_step` · `every_acknowledged_write_is_there_after_a_kill_and_none_is_torn` |
+//! | A chamber gives out no value but what was written, whichever bit of it flips. | `a_chamber_does_what_a_map_does_step_by_step` · `a_flipped_bit_in_a_chamber_gives_no_value_that_was_not_written` |
 //! | The places and a recovery kit bring everything back on another machine; a typing error in the kit is found. | `places_and_a_kit_bring_a_store_with_two_keys_back_on_a_fresh_machine` · `a_mistyped_character_is_found_and_named_by_its_line` |
 //!
 //! # Three depths
@@ -199,6 +204,7 @@
 
 pub mod backend;
 pub mod catalog;
+pub mod chamber;
 pub mod codec;
 pub mod crypto;
 pub mod error;
@@ -208,6 +214,7 @@ pub mod merkle;
 pub mod ops;
 pub mod store;
 pub mod stripe;
+pub mod vault;
 
 pub use codec::ErasureCodec;
 pub use error::{Error, ErrorKind, Result};

@@ -6,6 +6,7 @@ mod health;
 mod key;
 mod upkeep;
 mod values;
+mod vault;
 
 pub(crate) use backend::{AddBackend, BackendCommand, CheckBackends, DrainBackend, Init, RemoveBackend};
 pub(crate) use files::{List, Prune, Put, PutCheck, Recover, RecoverTo, Remove, Show};
@@ -13,6 +14,7 @@ pub(crate) use health::{CheckProof, CreateProof, Depth, ProofCommand, Repair, St
 pub(crate) use key::{ExportKey, ImportKey, KeyCommand, KeyPassphrase, NewRecipient, RecipientCommand};
 pub(crate) use upkeep::{Bench, CatalogCommand, Completions, Gc, Man, RebuildCatalog};
 pub(crate) use values::{Budget, SealName};
+pub(crate) use vault::{ImportVault, ListKeys, SetEntry, VaultAndKey, VaultCommand};
 
 use clap::error::ErrorKind;
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
@@ -96,6 +98,8 @@ pub(crate) enum Command {
     Key(KeyCommand),
     #[command(subcommand)]
     Catalog(CatalogCommand),
+    #[command(subcommand)]
+    Vault(VaultCommand),
     Bench(Bench),
     Completions(Completions),
     Man(Man),

@@ -3,7 +3,7 @@
 //! *What it is.* The [`Keyring`] of a store: one [`MasterKey`] of 256 random bits, or several after a change of key; from
 //! each, one subkey for each purpose by BLAKE3's derive-key mode; the Ed25519 [`Signer`] that signs every manifest; the
 //! [`StoreId`] that pins the first signer, which vouches for later ones by [`Certificate`]; AES-256-GCM for what is sealed;
-//! the [`CatalogKey`] that seals the catalog; shares of a secret, of which any k give it; the [`RecipientKey`] that others seal
+//! the [`CatalogKey`] that seals the catalog; the [`ChamberKey`] that seals a node's records; shares of a secret, of which any k give it; the [`RecipientKey`] that others seal
 //! to; the [`LimitedKey`] of a machine that may not open, and [`AccessKeys`], which say what it may; the texts that keys are kept in: the [`KeyFile`], in plain or under a [`Passphrase`], and the [`RecoveryKit`] on paper.
 //!
 //! *What it knows.* Bytes and purposes.
@@ -16,6 +16,7 @@ mod access;
 mod aead;
 mod catalog_key;
 mod certificate;
+mod chamber_key;
 mod key_file;
 mod keyring;
 mod kit;
@@ -31,6 +32,7 @@ pub use access::AccessKeys;
 pub use aead::{DataKey, SealContext, StripeCipher, TAG_BYTES};
 pub use catalog_key::CatalogKey;
 pub use certificate::{Certificate, Role};
+pub use chamber_key::ChamberKey;
 pub use key_file::{KEY_FILE_SCHEMA, KeyFile, KeyFileError, MAX_KEY_FILE_BYTES, SealedKeyring};
 pub use keyring::{Keyring, KeyringError, MAX_MASTER_KEYS};
 pub use kit::{KitError, MAX_KIT_BYTES, RecoveryKit, write_kit};
@@ -66,6 +68,11 @@ mod context {
     pub(super) const CATALOG_TAGS: &str = "shard v1 2026-11-21 catalog tags";
     pub(super) const CATALOG_SALTS: &str = "shard v1 2026-11-21 catalog salts";
     pub(super) const CATALOG_RECORDS: &str = "shard v1 2026-11-21 catalog records";
+    pub(super) const CHAMBER: &str = "shard v1 2026-11-21 chamber secret";
+    pub(super) const CHAMBER_CHECK: &str = "shard v1 2026-11-21 chamber key check";
+    pub(super) const CHAMBER_TAGS: &str = "shard v1 2026-11-21 chamber tags";
+    pub(super) const CHAMBER_SALTS: &str = "shard v1 2026-11-21 chamber salts";
+    pub(super) const CHAMBER_RECORDS: &str = "shard v1 2026-11-21 chamber records";
     pub(super) const KIT_KEY_LINE: &str = "shard v1 2026-11-21 recovery kit key line";
     pub(super) const KIT_SETTINGS_LINE: &str = "shard v1 2026-11-21 recovery kit settings line";
     pub(super) const KIT_SHORT_FORM: &str = "shard v1 2026-11-21 recovery kit short form";

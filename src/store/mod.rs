@@ -13,6 +13,7 @@
 //! ```text
 //! config.toml   settings, for people        master.key   all keys, mode 0600, under a passphrase where wanted
 //! catalog.db    what is where               run/         one locked file for each live process
+//! vaults/       dictionaries, sealed or not
 //! backends/     the five default folders of a store that was not told where to put things
 //! ```
 
@@ -24,6 +25,7 @@ mod key;
 pub mod keys;
 mod lease;
 mod recipient;
+pub mod vaults;
 
 pub use held::Held;
 pub use init::{DEFAULT_BACKEND_COUNT, FirstBackends, InitOptions};

@@ -4,7 +4,7 @@ use assert_cmd::Command;
 use std::fs;
 
 /// Every command and subcommand, as typed.
-const COMMANDS: [&str; 26] = [
+const COMMANDS: [&str; 29] = [
     "init",
     "backend",
     "backend add",
@@ -27,6 +27,9 @@ const COMMANDS: [&str; 26] = [
     "catalog rebuild",
     "catalog refresh",
     "catalog stats",
+    "vault list",
+    "vault set",
+    "vault import",
     "bench",
     "completions",
     "man",

@@ -22,6 +22,7 @@ mod repair;
 mod show;
 mod status;
 mod upkeep;
+mod vault;
 mod verify;
 
 use super::args::{BackendCommand, CatalogCommand, Command, KeyCommand, ProofCommand, RecipientCommand};
@@ -59,6 +60,7 @@ pub(crate) async fn run(command: Command, context: &mut Context) -> Result<ExitC
         Command::Catalog(CatalogCommand::Rebuild(options)) => catalog::rebuild(options, context).await,
         Command::Catalog(CatalogCommand::Refresh) => catalog::refresh(context).await,
         Command::Catalog(CatalogCommand::Stats) => catalog::stats(context).await,
+        Command::Vault(command) => vault::run(command, context),
         Command::Bench(_) => upkeep::bench(context).await,
         // These print what is known before anything runs, and came to their end before.
         Command::Completions(_) | Command::Man(_) => Ok(ExitCode::Done),

@@ -1,0 +1,285 @@
+//! `shard vault`.
+
+use crate::cli::args::{ImportVault, ListKeys, SetEntry, VaultAndKey, VaultCommand};
+use crate::cli::context::Context;
+use crate::cli::exit::ExitCode;
+use crate::cli::failure::{Failure, FailureKind};
+use crate::cli::moment::rfc3339;
+use crate::cli::output::{Output, RawStdout, Reader, output_failure};
+use crate::cli::printable::Printable;
+use crate::cli::quantity::ByteSize;
+use crate::cli::render::count;
+use crate::cli::table::{Table, Tone};
+use serde::Serialize;
+use serde_json::Value;
+use shard::store::vaults::{GivenValue, OpenedVault, Sealing, Vaults};
+use shard::vault::{Any, MAX_VALUE_BYTES, UntypedEntry, VaultName};
+use std::fs::File;
+use std::io::{self, BufReader, Read, Write};
+use std::path::Path;
+
+pub(super) fn run(command: VaultCommand, context: &mut Context) -> Result<ExitCode, Failure> {
+    let vaults = Vaults::of_store(&context.store_folder()?, Some(context.passphrase()))?;
+    match command {
+        VaultCommand::List => list(&vaults, context)?,
+        VaultCommand::Set(options) => set(&vaults, options, context)?,
+        VaultCommand::Get(options) => get(&vaults, &options, context)?,
+        VaultCommand::Pop(options) => pop(&vaults, &options, context)?,
+        VaultCommand::Delete(options) => delete(&vaults, &options, context)?,
+        VaultCommand::Keys(options) => keys(&vaults, &options, context)?,
+        VaultCommand::Items(options) => items(&vaults, &options.vault, context)?,
+        VaultCommand::Clear(options) => clear(&vaults, &options.vault, context)?,
+        VaultCommand::Drop(options) => drop_vault(&vaults, &options.vault, context)?,
+        VaultCommand::Export(options) => export(&vaults, &options.vault)?,
+        VaultCommand::Import(options) => import(&vaults, &options, context)?,
+    }
+    Ok(ExitCode::Done)
+}
+
+/// An entry in a document; a value or key that is no text is as an export shows it.
+#[derive(Serialize)]
+struct Entry {
+    key: Value,
+    value: Value,
+    expires: Option<String>,
+}
+
+impl Entry {
+    fn of(entry: &UntypedEntry) -> shard::Result<Self> {
+        let expires = entry.expires_ms.map(|ms| rfc3339(ms.saturating_mul(1_000_000)));
+        Ok(Self { key: raw(&entry.key)?, value: raw(&entry.value)?, expires })
+    }
+}
+
+fn raw(any: &Any) -> shard::Result<Value> {
+    let broken = |error| shard::Error::new(shard::ErrorKind::Invalid, "this is no JSON").with_source(error);
+    serde_json::from_str(&any.to_json()?).map_err(broken)
+}
+
+/// As a person reads it: a text as it is, anything else as JSON.
+fn shown(any: &Any) -> shard::Result<String> {
+    Ok(match any.as_text() {
+        Some(text) => text.to_owned(),
+        None => any.to_json()?,
+    })
+}
+
+fn list(vaults: &Vaults, context: &mut Context) -> Result<(), Failure> {
+    #[derive(Serialize)]
+    struct Listed {
+        name: String,
+        sealed: bool,
+        bytes: u64,
+    }
+    let found = vaults.list()?;
+    if context.output.reader() == Reader::Script {
+        let listed = found.iter().map(|vault| Listed {
+            name: vault.name.to_string(),
+            sealed: vault.sealing == Sealing::Sealed,
+            bytes: vault.bytes,
+        });
+        let vaults: Vec<_> = listed.collect();
+        return context.output.document("shard.vault-list/1", &serde_json::json!({ "vaults": vaults }));
+    }
+    let mut table = Table::new(["VAULT", "SEALED", ">SIZE"]);
+    for vault in found {
+        let sealed = if vault.sealing == Sealing::Sealed { "yes" } else { "no" };
+        table.row(Tone::Plain, [vault.name.to_string(), sealed.to_owned(), ByteSize(vault.bytes).to_string()]);
+    }
+    if table.len() == 0 { Ok(()) } else { context.output.text(&table.render()) }
+}
+
+fn set(vaults: &Vaults, options: SetEntry, context: &mut Context) -> Result<(), Failure> {
+    let value = match (options.value, options.file) {
+        (Some(dash), _) if dash == "-" => read_value("standard input", io::stdin().lock())?,
+        (Some(text), _) => GivenValue::Text(text),
+        (None, Some(path)) => read_value(&path.display().to_string(), open_file(&path)?)?,
+        (None, None) => GivenValue::Text(String::new()),
+    };
+    let vault = vaults.open_or_make(&options.vault, wanted(options.sealed))?;
+    vault.set(&options.key, &value, options.ttl.map(|span| span.0))?;
+    tell(context, "shard.vault-set/1", &vault, (&options.vault, "entries", 1), "")
+}
+
+fn wanted(sealed: bool) -> Sealing {
+    if sealed { Sealing::Sealed } else { Sealing::Plain }
+}
+
+fn open_file(path: &Path) -> Result<File, Failure> {
+    File::open(path).map_err(|error| {
+        let kind = if error.kind() == io::ErrorKind::NotFound { FailureKind::NotFound } else { FailureKind::Local };
+        Failure::new(kind, format!("cannot read {}", path.display())).because(error)
+    })
+}
+
+/// Reads no more than a value may have, and one byte to tell that there is more.
+fn read_value(from: &str, input: impl Read) -> Result<GivenValue, Failure> {
+    let mut bytes = Vec::new();
+    let read = input.take(MAX_VALUE_BYTES as u64 + 1).read_to_end(&mut bytes);
+    read.map_err(|error| Failure::new(FailureKind::Local, format!("cannot read {from}")).because(error))?;
+    if bytes.len() > MAX_VALUE_BYTES {
+        let most = ByteSize(MAX_VALUE_BYTES as u64);
+        return Err(Failure::new(FailureKind::Invalid, format!("{from} has more than the {most} of a value"))
+            .hint("what is larger is stored with `shard put`"));
+    }
+    Ok(bytes.into())
+}
+
+fn get(vaults: &Vaults, options: &VaultAndKey, context: &mut Context) -> Result<(), Failure> {
+    let value = vaults.open(&options.vault)?.get(&options.key)?.ok_or_else(|| no_key(options))?;
+    print_value(&mut context.output, "shard.vault-get/1", options, &value)
+}
+
+fn pop(vaults: &Vaults, options: &VaultAndKey, context: &mut Context) -> Result<(), Failure> {
+    let vault = vaults.open(&options.vault)?;
+    let mut printed = Ok(());
+    let popped = vault.pop(&options.key, |value| {
+        printed = print_value(&mut context.output, "shard.vault-pop/1", options, value);
+        // What could not be printed is not removed.
+        let unprinted = || shard::Error::new(shard::ErrorKind::Local, "the value could not be printed");
+        if printed.is_ok() { Ok(()) } else { Err(unprinted()) }
+    });
+    printed?;
+    if popped? { Ok(()) } else { Err(no_key(options)) }
+}
+
+/// The value's own bytes, to the last one: text and bytes as they are, anything else as JSON.
+fn print_value(output: &mut Output, schema: &'static str, options: &VaultAndKey, value: &Any) -> Result<(), Failure> {
+    if output.reader() == Reader::Script {
+        #[derive(Serialize)]
+        struct Document<'d> {
+            vault: &'d str,
+            key: &'d str,
+            value: Value,
+        }
+        let document = Document { vault: options.vault.as_str(), key: &options.key, value: raw(value)? };
+        return output.document(schema, &document);
+    }
+    match (value.as_text(), value.as_bytes()) {
+        (Some(text), _) => print_bytes(text.as_bytes()),
+        (None, Some(bytes)) => print_bytes(bytes),
+        (None, None) => print_bytes(value.to_json().map_err(shard::Error::from)?.as_bytes()),
+    }
+}
+
+/// Not by way of what colours text: that leaves out bytes which are none.
+fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
+    let mut stdout = RawStdout::new();
+    let written = stdout.write_all(bytes).and_then(|()| stdout.flush());
+    let failed = |error: io::Error| {
+        let otherwise = || Failure::new(FailureKind::Output, "cannot write to standard output").because(&error);
+        output_failure(&error).unwrap_or_else(otherwise)
+    };
+    written.map_err(failed)
+}
+
+fn no_key(options: &VaultAndKey) -> Failure {
+    let (key, vault) = (Printable(&options.key), &options.vault);
+    Failure::new(FailureKind::NotFound, format!("there is no key {key} in the vault {vault}"))
+        .hint(format!("`shard vault keys {vault}` shows those that there are"))
+}
+
+fn delete(vaults: &Vaults, options: &VaultAndKey, context: &mut Context) -> Result<(), Failure> {
+    let vault = vaults.open(&options.vault)?;
+    if !vault.delete(&options.key)? {
+        return Err(no_key(options));
+    }
+    tell(context, "shard.vault-delete/1", &vault, (&options.vault, "entries", 1), "")
+}
+
+fn keys(vaults: &Vaults, options: &ListKeys, context: &mut Context) -> Result<(), Failure> {
+    let vault = vaults.open(&options.vault)?;
+    let (mut documents, mut lines) = (Vec::new(), String::new());
+    let is_script = context.output.reader() == Reader::Script;
+    vault.each(options.prefix.as_deref(), |entry| {
+        if is_script {
+            documents.push(raw(&entry.key)?);
+        } else {
+            lines += &format!("{}\n", Printable(&shown(&entry.key)?));
+        }
+        Ok(())
+    })?;
+    if !is_script {
+        return context.output.text(&lines);
+    }
+    #[derive(Serialize)]
+    struct Document<'d> {
+        vault: &'d str,
+        keys: Vec<Value>,
+    }
+    context.output.document("shard.vault-keys/1", &Document { vault: options.vault.as_str(), keys: documents })
+}
+
+fn items(vaults: &Vaults, name: &VaultName, context: &mut Context) -> Result<(), Failure> {
+    let vault = vaults.open(name)?;
+    let is_script = context.output.reader() == Reader::Script;
+    let (mut documents, mut table) = (Vec::new(), Table::new(["KEY", "VALUE", "EXPIRES"]));
+    vault.each(None, |entry| {
+        if is_script {
+            documents.push(Entry::of(&entry)?);
+        } else {
+            let expires = entry.expires_ms.map(|ms| rfc3339(ms.saturating_mul(1_000_000))).unwrap_or_default();
+            table.row(Tone::Plain, [shown(&entry.key)?, shown(&entry.value)?, expires]);
+        }
+        Ok(())
+    })?;
+    if !is_script {
+        return if table.len() == 0 { Ok(()) } else { context.output.text(&table.render()) };
+    }
+    #[derive(Serialize)]
+    struct Document<'d> {
+        vault: &'d str,
+        sealed: bool,
+        items: Vec<Entry>,
+    }
+    let sealed = vault.sealing() == Sealing::Sealed;
+    context.output.document("shard.vault-items/1", &Document { vault: name.as_str(), sealed, items: documents })
+}
+
+fn clear(vaults: &Vaults, name: &VaultName, context: &mut Context) -> Result<(), Failure> {
+    let vault = vaults.open(name)?;
+    let removed = vault.clear()?;
+    let said = format!("removed {}\n", count(removed, "entry"));
+    tell(context, "shard.vault-clear/1", &vault, (name, "entries", removed), &said)
+}
+
+fn drop_vault(vaults: &Vaults, name: &VaultName, context: &mut Context) -> Result<(), Failure> {
+    vaults.open(name)?.drop_vault()?;
+    if context.output.reader() == Reader::Script {
+        context.output.document("shard.vault-drop/1", &serde_json::json!({ "vault": name.as_str() }))?;
+    }
+    Ok(())
+}
+
+/// The lines are JSON of their own, with `--json` or without.
+fn export(vaults: &Vaults, name: &VaultName) -> Result<(), Failure> {
+    let vault = vaults.open(name)?;
+    let exported = vault.export(name, &mut io::BufWriter::new(RawStdout::new()));
+    exported.map(drop).map_err(|error| output_failure(&error).unwrap_or_else(|| error.into()))
+}
+
+fn import(vaults: &Vaults, options: &ImportVault, context: &mut Context) -> Result<(), Failure> {
+    let is_stdin = options.file.as_os_str() == "-";
+    let file = if is_stdin { None } else { Some(open_file(&options.file)?) };
+    let vault = vaults.open_or_make(&options.vault, wanted(options.sealed))?;
+    let imported = match file {
+        None => vault.import(&mut io::stdin().lock())?,
+        Some(file) => vault.import(&mut BufReader::new(file))?,
+    };
+    let said = format!("took in {}\n", count(imported, "entry"));
+    tell(context, "shard.vault-import/1", &vault, (&options.vault, "entries", imported), &said)
+}
+
+fn tell(
+    context: &mut Context,
+    schema: &'static str,
+    vault: &OpenedVault,
+    (name, what, number): (&VaultName, &str, u64),
+    said: &str,
+) -> Result<(), Failure> {
+    if context.output.reader() == Reader::Person {
+        return context.output.text(said);
+    }
+    let sealed = vault.sealing() == Sealing::Sealed;
+    context.output.document(schema, &serde_json::json!({ "vault": name.as_str(), "sealed": sealed, what: number }))
+}

@@ -1,0 +1,438 @@
+//! The file of a vault: how it is made, recognised, shared between threads and processes, and taken away.
+
+use super::error::{Error, Result};
+use super::raw::Raw;
+use super::{Clock, Durability};
+use crc_fast::{CrcAlgorithm, Digest as Crc};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, params};
+use std::fs::{self, File, OpenOptions};
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::ThreadId;
+use std::time::{Duration, Instant};
+
+const SCHEMA: &str = include_str!("schema.sql");
+/// The schema that is known here.
+const SCHEMA_VERSION: i32 = 1;
+/// A writer waits this long for those of other processes.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
+/// Making or opening the file is tried again this long while another connection is doing the same.
+const BEGINNING_PATIENCE: Duration = Duration::from_secs(10);
+/// The wait between two such tries.
+const BEGINNING_PAUSE: Duration = Duration::from_millis(5);
+/// How many connections are kept for threads to come; more are opened while they are needed.
+const MAX_IDLE_CONNECTIONS: usize = 8;
+/// How many prepared statements a connection keeps: more than there are in this module.
+const STATEMENT_CACHE: usize = 32;
+/// A database is its file and two beside it; the file goes first.
+const SUFFIXES: [&str; 3] = ["", "-wal", "-shm"];
+
+/// What sort of database it is, and whose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Form {
+    /// Says in the file's header what it is.
+    pub(crate) application_id: i32,
+    /// Tells one key from another; zero where nothing is sealed.
+    pub(crate) check: [u8; 32],
+    /// Whether what is deleted is overwritten too.
+    pub(crate) wipes: bool,
+}
+
+/// One vault's file, open; shared between threads.
+#[derive(Debug)]
+pub(crate) struct Database {
+    path: PathBuf,
+    form: Mutex<Form>,
+    durability: Durability,
+    clock: Clock,
+    newest_ms: Mutex<i64>,
+    idle: Mutex<Vec<Connection>>,
+    writer: Mutex<Option<ThreadId>>,
+    writer_left: Condvar,
+}
+
+/// What the file says of itself.
+struct Head {
+    form: Vec<u8>,
+    newest_ms: i64,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Database {
+    /// Opens the file, or makes it, folders too.
+    pub(crate) fn open(path: &Path, form: Form, (clock, durability): (Clock, Durability)) -> Result<Self> {
+        let path = std::path::absolute(path).map_err(|error| Error::io(error, path))?;
+        if let Some(folder) = path.parent() {
+            make_private_folder(folder).map_err(|error| Error::io(error, folder))?;
+        }
+        make_private(&path).map_err(|error| Error::io(error, &path))?;
+        let database = Self::new(path, form, (clock, durability));
+        let connection = patiently(|| database.make())?;
+        database.admit(connection)
+    }
+
+    /// Opens the file that there is.
+    pub(crate) fn open_existing(path: &Path, form: Form, (clock, durability): (Clock, Durability)) -> Result<Self> {
+        let path = std::path::absolute(path).map_err(|error| Error::io(error, path))?;
+        let absent = || Error::Absent { path: path.clone() };
+        match fs::metadata(&path) {
+            // Made and never filled: its making was interrupted.
+            Ok(metadata) if metadata.len() == 0 && !beside(&path, "-wal").exists() => return Err(absent()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(absent()),
+            Err(error) => return Err(Error::io(error, &path)),
+            Ok(_) => {}
+        }
+        let database = Self::new(path, form, (clock, durability));
+        let connection = patiently(|| database.connect())?;
+        database.admit(connection)
+    }
+
+    fn new(path: PathBuf, form: Form, (clock, durability): (Clock, Durability)) -> Self {
+        Self {
+            path,
+            form: Mutex::new(form),
+            durability,
+            clock,
+            newest_ms: Mutex::new(i64::MIN),
+            idle: Mutex::default(),
+            writer: Mutex::default(),
+            writer_left: Condvar::new(),
+        }
+    }
+
+    /// Keeps the first connection, with what it says of the time.
+    fn admit(self, connection: Connection) -> Result<Self> {
+        let head = self.head(&connection)?;
+        *lock(&self.newest_ms) = head.newest_ms;
+        self.give_back(connection);
+        Ok(self)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Runs questions over one state of the file.
+    pub(crate) fn read<T, E: From<Error>>(&self, work: impl FnOnce(&Raw<'_>) -> Result<T, E>) -> Result<T, E> {
+        let connection = self.snapshot()?;
+        work(&Raw::new(&connection, &self.path, self.now_ms()))
+    }
+
+    /// Runs changes: all of them become durable, or none.
+    pub(crate) fn write<T, E: From<Error>>(&self, work: impl FnOnce(&Raw<'_>) -> Result<T, E>) -> Result<T, E> {
+        let _turn = self.take_turn()?;
+        let mut connection = self.connection()?;
+        let begun = connection.inner().transaction_with_behavior(TransactionBehavior::Immediate);
+        let tx = begun.map_err(|error| self.fault(error))?;
+        self.recognise(&tx)?;
+        let now_ms = self.now_ms();
+        let answer = work(&Raw::new(&tx, &self.path, now_ms))?;
+        tx.commit().map_err(|error| self.fault(error))?;
+        Ok(answer)
+    }
+
+    /// A connection that sees one state of the file for as long as it is held.
+    pub(crate) fn snapshot(&self) -> Result<Pooled<'_>> {
+        let connection = self.connection()?;
+        run_cached(&connection, "BEGIN").map_err(|error| self.fault(error))?;
+        self.recognise(&connection)?;
+        Ok(connection)
+    }
+
+    /// The time in milliseconds since 1970, never earlier than it was said to be before, here or by whoever wrote a time
+    /// into the file: a clock that is set back brings nothing back.
+    pub(crate) fn now_ms(&self) -> i64 {
+        let mut newest = lock(&self.newest_ms);
+        *newest = (*newest).max(self.clock.now_ms());
+        *newest
+    }
+
+    /// From now on the file is sealed with another key. Called in the transaction that sealed it anew.
+    pub(crate) fn set_check(&self, raw: &Raw<'_>, check: [u8; 32]) -> Result<()> {
+        let sql = "UPDATE vault SET form = ?1, newest_ms = ?2, digest = ?3";
+        let digest = head_digest(&check, raw.now_ms());
+        let changed = raw.connection().execute(sql, params![check, raw.now_ms(), digest]);
+        changed.map(drop).map_err(|error| self.fault(error))
+    }
+
+    /// Later connections, and the transactions of this one, expect this key. Called after the commit.
+    pub(crate) fn expect_check(&self, check: [u8; 32]) {
+        lock(&self.form).check = check;
+    }
+
+    /// Writes into the file how late it is: others, and this process when it runs again, go on from there.
+    pub(crate) fn note_time(&self, raw: &Raw<'_>) -> Result<()> {
+        let check = lock(&self.form).check;
+        self.set_check(raw, check)
+    }
+
+    /// Deletes the file. Whoever has it open still is told so from now on.
+    pub(crate) fn delete(self) -> Result<()> {
+        self.write(|raw| {
+            let marked = raw.connection().execute("UPDATE vault SET deleted = 1", []);
+            marked.map(drop).map_err(|error| self.fault(error))
+        })?;
+        lock(&self.idle).clear();
+        for suffix in SUFFIXES {
+            let path = beside(&self.path, suffix);
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(Error::io(error, &path)),
+                _ => {}
+            }
+        }
+        sync_folder(&self.path).map_err(|error| Error::io(error, &self.path))
+    }
+
+    /// Reads the whole file, and says [`Error::Damaged`] if it contradicts itself.
+    pub(crate) fn check(&self) -> Result<()> {
+        let connection = self.snapshot()?;
+        let asked = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get::<_, String>(0));
+        match asked.map_err(|error| self.fault(error))?.as_str() {
+            "ok" => Ok(()),
+            what => Err(self.damaged(what)),
+        }
+    }
+
+    fn take_turn(&self) -> Result<Turn<'_>> {
+        let current = std::thread::current().id();
+        let mut writer = lock(&self.writer);
+        if *writer == Some(current) {
+            return Err(Error::Nested { path: self.path.clone() });
+        }
+        while writer.is_some() {
+            writer = self.writer_left.wait(writer).unwrap_or_else(PoisonError::into_inner);
+        }
+        *writer = Some(current);
+        Ok(Turn(self))
+    }
+
+    fn connection(&self) -> Result<Pooled<'_>> {
+        let kept = lock(&self.idle).pop();
+        let connection = kept.map_or_else(|| patiently(|| self.connect()), Ok)?;
+        Ok(Pooled { database: self, connection: Some(connection) })
+    }
+
+    fn give_back(&self, connection: Connection) {
+        let mut idle = lock(&self.idle);
+        if idle.len() < MAX_IDLE_CONNECTIONS {
+            idle.push(connection);
+        }
+    }
+
+    /// Fails unless the file is still the one that was opened, under the same key.
+    fn recognise(&self, connection: &Connection) -> Result<()> {
+        let head = self.head(connection)?;
+        if head.form != lock(&self.form).check {
+            return Err(Error::OtherKey { path: self.path.clone() });
+        }
+        Ok(())
+    }
+
+    fn head(&self, connection: &Connection) -> Result<Head> {
+        let ask = || {
+            let mut statement = connection.prepare_cached("SELECT form, newest_ms, digest, deleted FROM vault")?;
+            let row = |row: &rusqlite::Row<'_>| {
+                let head = Head { form: row.get(0)?, newest_ms: row.get(1)? };
+                Ok((head, row.get::<_, i64>(2)?, row.get::<_, i64>(3)?))
+            };
+            statement.query_row([], row).optional()
+        };
+        let found = ask().map_err(|error| self.fault(error))?;
+        let (head, digest, deleted) = found.ok_or_else(|| self.damaged("it does not say what it is"))?;
+        if digest != head_digest(&head.form, head.newest_ms) {
+            return Err(self.damaged("what it says of itself is not what was written"));
+        }
+        if deleted != 0 {
+            return Err(Error::Deleted { path: self.path.clone() });
+        }
+        Ok(head)
+    }
+
+    /// Makes the file, or finishes one whose making was interrupted, or opens it.
+    fn make(&self) -> Result<Connection> {
+        let mut connection = self.bare_connection()?;
+        let form = *lock(&self.form);
+        let run = |connection: &mut Connection| {
+            if !is_blank(connection)? {
+                return Ok(());
+            }
+            configure(connection, form, self.durability)?;
+            let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            // Another process may have made it since.
+            if is_blank(&tx)? {
+                tx.execute_batch(SCHEMA)?;
+                let digest = head_digest(&form.check, i64::MIN);
+                tx.execute("INSERT INTO vault VALUES (1, ?1, ?2, ?3, 0)", params![form.check, i64::MIN, digest])?;
+                tx.pragma_update(None, "application_id", form.application_id)?;
+                tx.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+            }
+            tx.commit()
+        };
+        run(&mut connection).map_err(|error| self.fault(error))?;
+        sync_folder(&self.path).map_err(|error| Error::io(error, &self.path))?;
+        drop(connection);
+        self.connect()
+    }
+
+    /// A connection to the file, if it is what it should be.
+    fn connect(&self) -> Result<Connection> {
+        let connection = self.bare_connection()?;
+        let form = *lock(&self.form);
+        let ask = |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0));
+        let application_id = ask("application_id").map_err(|error| self.fault(error))?;
+        if application_id != form.application_id {
+            let what = format!("its application id is {application_id:#010x}");
+            return Err(Error::Foreign { path: self.path.clone(), what });
+        }
+        let found = ask("user_version").map_err(|error| self.fault(error))?;
+        if found != SCHEMA_VERSION {
+            return Err(Error::Newer { path: self.path.clone(), found, known: SCHEMA_VERSION });
+        }
+        if !has_our_schema(&connection).map_err(|error| self.fault(error))? {
+            return Err(Error::Foreign { path: self.path.clone(), what: "its tables are others".to_owned() });
+        }
+        configure(&connection, form, self.durability).map_err(|error| self.fault(error))?;
+        self.recognise(&connection)?;
+        Ok(connection)
+    }
+
+    fn bare_connection(&self) -> Result<Connection> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&self.path, flags).map_err(|error| self.fault(error))?;
+        connection.busy_timeout(BUSY_TIMEOUT).map_err(|error| self.fault(error))?;
+        connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
+        Ok(connection)
+    }
+
+    fn fault(&self, error: rusqlite::Error) -> Error {
+        Error::of_database(error, &self.path)
+    }
+
+    fn damaged(&self, what: impl Into<String>) -> Error {
+        Error::Damaged { path: self.path.clone(), what: what.into() }
+    }
+}
+
+/// One thread's turn to write: the threads of a process wait for each other in order, and not in the database's.
+struct Turn<'d>(&'d Database);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        *lock(&self.0.writer) = None;
+        self.0.writer_left.notify_one();
+    }
+}
+
+/// A connection that goes back when it is dropped; what it had begun is then undone.
+#[derive(Debug)]
+pub(crate) struct Pooled<'d> {
+    database: &'d Database,
+    connection: Option<Connection>,
+}
+
+impl Pooled<'_> {
+    fn inner(&mut self) -> &mut Connection {
+        self.connection.as_mut().expect("it is there until it is dropped")
+    }
+}
+
+impl Deref for Pooled<'_> {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        self.connection.as_ref().expect("it is there until it is dropped")
+    }
+}
+
+impl Drop for Pooled<'_> {
+    fn drop(&mut self) {
+        let Some(connection) = self.connection.take() else { return };
+        if connection.is_autocommit() || run_cached(&connection, "ROLLBACK").is_ok() {
+            self.database.give_back(connection);
+        }
+    }
+}
+
+fn run_cached(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
+    connection.prepare_cached(sql)?.execute([]).map(drop)
+}
+
+/// Tries again for a while when the file is busy: SQLite does not wait by itself while another connection changes the
+/// journal's mode or is the first to read it.
+fn patiently<T>(mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+    let begun = Instant::now();
+    loop {
+        match attempt() {
+            Err(Error::Busy { .. }) if begun.elapsed() < BEGINNING_PATIENCE => std::thread::sleep(BEGINNING_PAUSE),
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Nothing was ever written to it.
+fn is_blank(connection: &Connection) -> rusqlite::Result<bool> {
+    let id: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    Ok(id == 0 && tables == 0)
+}
+
+/// A schema of our name with other tables would answer other questions than those that are asked.
+fn has_our_schema(connection: &Connection) -> rusqlite::Result<bool> {
+    let mut statement = connection.prepare("SELECT sql FROM sqlite_schema")?;
+    let found: Vec<Option<String>> = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    let ours: Vec<&str> = SCHEMA.split(';').map(str::trim).filter(|sql| !sql.is_empty()).collect();
+    Ok(found.len() == ours.len() && ours.iter().all(|sql| found.iter().any(|other| other.as_deref() == Some(*sql))))
+}
+
+fn configure(connection: &Connection, form: Form, durability: Durability) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    let synchronous = match durability {
+        Durability::Full => "FULL",
+        Durability::Relaxed => "NORMAL",
+    };
+    connection.pragma_update(None, "synchronous", synchronous)?;
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    // A page that is misshapen is told of where it is read, and not guessed at.
+    connection.pragma_update(None, "cell_size_check", "ON")?;
+    connection.pragma_update(None, "secure_delete", if form.wipes { "ON" } else { "OFF" })?;
+    // A file that was tampered with must not make the schema run anything.
+    connection.pragma_update(None, "trusted_schema", "OFF")
+}
+
+fn head_digest(form: &[u8], newest_ms: i64) -> i64 {
+    let mut crc = Crc::new(CrcAlgorithm::Crc32Iscsi);
+    crc.update(form);
+    crc.update(&newest_ms.to_le_bytes());
+    i64::from(crc.finalize() as u32)
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+fn make_private_folder(folder: &Path) -> std::io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder)
+}
+
+/// The database and its log take over this file's mode.
+fn make_private(path: &Path) -> std::io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path).map(drop)
+}
+
+fn sync_folder(path: &Path) -> std::io::Result<()> {
+    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+}
