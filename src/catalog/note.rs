@@ -5,7 +5,29 @@ use super::column::{first, run};
 use super::error::Result;
 use rusqlite::params;
 
+/// The note of the greatest generation that a writer is known to have given, to whatever name.
+const WRITER_GENERATION: &str = "writer generation";
+/// A generation over this is not counted on from: nobody gave so many, and whoever says so wants to leave no room.
+const MAX_HEEDED_GENERATION: u64 = 1 << 31;
+
 impl Catalog {
+    /// The greatest generation that a writer is known to have given. A writer forgets names with its catalog, and never knew
+    /// what others put: what it puts next is newer all the same.
+    pub fn writer_generation(&self) -> Result<u64> {
+        Ok(self.note(WRITER_GENERATION)?.and_then(|given| given.parse().ok()).unwrap_or(0))
+    }
+
+    /// Notes that a writer gave this generation; nothing where a greater one is known, or where it is more than anyone
+    /// gives.
+    pub fn raise_writer_generation(&mut self, generation: u64) -> Result<()> {
+        if generation == 0 || generation > MAX_HEEDED_GENERATION {
+            return Ok(());
+        }
+        let sql = "INSERT INTO note (key, value) VALUES (?1, ?2)
+            ON CONFLICT DO UPDATE SET value = excluded.value WHERE CAST(value AS INTEGER) < CAST(excluded.value AS INTEGER)";
+        self.write(|tx| run(tx, sql, params![WRITER_GENERATION, generation.to_string()]).map(drop))
+    }
+
     /// What was noted under a key.
     pub fn note(&self, key: &str) -> Result<Option<String>> {
         self.read(|tx| first(tx, "SELECT value FROM note WHERE key = ?1", [key], |row| row.get(0)))

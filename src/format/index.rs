@@ -160,6 +160,14 @@ pub enum IndexError {
         /// Its generation, as it is said.
         generation: u64,
     },
+    /// What the index and the manifest say of the writers' generations differs.
+    #[error("the greatest generation of a writer's version here is {index}, and the manifest says {manifest}")]
+    WriterGeneration {
+        /// What the index says.
+        index: u64,
+        /// What the manifest says.
+        manifest: u64,
+    },
     /// A removal, from one who may not remove.
     #[error("writer {writer} may remove nothing")]
     WriterRemoval {
@@ -171,7 +179,13 @@ pub enum IndexError {
 impl IndexError {
     /// Whether the signer said more than it may: the whole object is not to be trusted then.
     pub fn is_overreach(&self) -> bool {
-        matches!(self, Self::NotItsOwn { .. } | Self::Generation { .. } | Self::WriterRemoval { .. })
+        matches!(
+            self,
+            Self::NotItsOwn { .. }
+                | Self::Generation { .. }
+                | Self::WriterGeneration { .. }
+                | Self::WriterRemoval { .. }
+        )
     }
 }
 
@@ -194,6 +208,18 @@ impl Index {
             }
         }
         Ok(())
+    }
+
+    /// The greatest generation here of a version that a writer put; 0 where there is none.
+    pub fn writer_generation(&self) -> u64 {
+        let of_writers = self.pieces.iter().filter(|piece| piece.version.writer().is_some());
+        of_writers.filter_map(|piece| piece.last.as_ref()).map(|whole| whole.generation).max().unwrap_or(0)
+    }
+
+    /// That the manifest of its object says the same of [`Self::writer_generation`].
+    pub fn check_writer_generation(&self, manifest: u64) -> Result<(), IndexError> {
+        let index = self.writer_generation();
+        if index == manifest { Ok(()) } else { Err(IndexError::WriterGeneration { index, manifest }) }
     }
 
     /// The bytes that are stored.

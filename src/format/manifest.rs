@@ -66,6 +66,12 @@ struct PublicPart {
     signer: PublicKey,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     certificate: Option<Certificate>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    writer_generation: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// What only the holder of the key can read: where the index is, when the object was made, and what its stripes are sealed
@@ -131,6 +137,8 @@ pub struct ManifestDraft {
     /// The objects that a removal removes, for those who cannot open it; at most [`MAX_REMOVED_OBJECTS`], in the order of its
     /// index.
     pub removes: Vec<ObjectId>,
+    /// The greatest generation in its index of a version that a writer put; 0 where there is none.
+    pub writer_generation: u64,
     /// Its layout.
     pub layout: Layout,
     /// How its stripes are sealed.
@@ -183,6 +191,7 @@ impl Manifest {
             key_id: draft.key_id,
             signer: signer.public_key(),
             certificate: signer.certificate(),
+            writer_generation: draft.writer_generation,
         };
         public.object_root = public.compute_object_root(geometry)?;
         let public = serde_json::to_vec(&public)?;
@@ -247,6 +256,11 @@ impl Manifest {
     /// The objects that it removes: none, unless it is of a removal.
     pub fn removes(&self) -> &[ObjectId] {
         &self.public.removes
+    }
+
+    /// The greatest generation in it of a version that a writer put, for writers, which cannot read it; 0 where there is none.
+    pub fn writer_generation(&self) -> u64 {
+        self.public.writer_generation
     }
 
     /// The writer that signed it; `None` where one signed it that signs for the owner.

@@ -24,6 +24,7 @@ fn draft(payload_bytes: u64) -> ManifestDraft {
         object: ObjectId([2; 16]),
         kind: ObjectKind::Data,
         removes: Vec::new(),
+        writer_generation: 0,
         layout: layout(payload_bytes),
         seal: Seal::None,
         shard_roots: (0..5).map(|byte| Digest([byte; 32])).collect(),

@@ -215,10 +215,13 @@ impl NewCatalog {
     /// objects were committed meanwhile that are to be taken in first, these are the answer.
     async fn take_place(&self, store: &Store, unread: BTreeSet<ObjectId>) -> Result<Vec<ObjectId>> {
         let path = self.path.clone();
+        let found = Arc::clone(&self.catalog);
         store
             .catalog(move |catalog| {
                 let overtaking = catalog.rebuild_into(&path)?;
                 if overtaking.is_empty() {
+                    let given = found.lock().unwrap_or_else(PoisonError::into_inner).writer_generation()?;
+                    catalog.raise_writer_generation(given)?;
                     unread.iter().try_for_each(|object| super::ingest::note_unread(catalog, *object))?;
                 }
                 Ok(overtaking)

@@ -236,6 +236,7 @@ impl ObjectInput {
             object: self.id,
             kind: if self.removal.is_some() { ObjectKind::Removal } else { ObjectKind::Data },
             removes: self.removal.iter().flat_map(Removal::object_ids).collect(),
+            writer_generation: 0,
             layout: Layout::new(self.shape(), payload_bytes).expect("a layout"),
             seal: self.seal,
             shard_roots: roots,

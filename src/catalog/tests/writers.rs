@@ -87,3 +87,13 @@ fn a_rebuild_keeps_the_names_of_what_a_writer_cannot_read_again() {
     }
     world.catalog.check().expect("whole");
 }
+
+#[test]
+fn a_writers_generation_only_rises_and_never_to_where_no_room_is_left() {
+    let mut world = World::new();
+    let mut raised = |generation| {
+        world.catalog.raise_writer_generation(generation).expect("noted");
+        world.catalog.writer_generation().expect("read")
+    };
+    assert_eq!([0, 9, 10, 2, u64::MAX, (1 << 31) + 1, 100].map(&mut raised), [0, 9, 10, 10, 10, 10, 100]);
+}

@@ -224,6 +224,8 @@ pub(in crate::ops) struct TakenRecord {
     commit: Commit,
     /// What is known of an object of which too little can be read.
     check: Option<CheckRecord>,
+    /// The greatest generation in it of a version that a writer put.
+    writer_generation: u64,
     /// What is heard of removals, on a machine without a master key.
     hearing: Option<Hearing>,
 }
@@ -260,10 +262,17 @@ impl Taken {
                 (Index::default(), Some(check), Ingested::Unreadable(error))
             }
         };
+        let writer_generation = manifest.writer_generation();
         let object = object_record(&manifest, created_ns.unwrap_or(now_ns));
         let commit = Commit { object, shards, index, piece_hashes: Vec::new() };
         let created = created_ns.map(|created_ns| NewestObject { created: Timestamp(created_ns), id: found.object });
-        Self { record: TakenRecord { commit, check, hearing }, outcome, bytes_read, is_closed, created }
+        Self {
+            record: TakenRecord { commit, check, writer_generation, hearing },
+            outcome,
+            bytes_read,
+            is_closed,
+            created,
+        }
     }
 
     /// Notes on which places the object was seen.
@@ -330,6 +339,7 @@ impl TakenRecord {
         if let Some(check) = &self.check {
             catalog.record_check(check)?;
         }
+        catalog.raise_writer_generation(self.writer_generation)?;
         match self.is_unread() {
             true => note_unread(catalog, self.object()),
             false => catalog.clear_note(&unread_key(self.object())),

@@ -91,6 +91,7 @@ fn sign(object: ObjectId, layout: Layout, leaves: &[Vec<Digest>]) -> Manifest {
         object,
         kind: ObjectKind::Data,
         removes: Vec::new(),
+        writer_generation: 0,
         layout,
         seal: Seal::None,
         shard_roots: (0..).zip(leaves).map(|(index, leaves)| merkle::shard_root(object, index, leaves)).collect(),

@@ -46,6 +46,7 @@ impl ObjectReader {
         let parse = move || {
             let index = Index::from_bytes(&bytes, index_offset)?;
             manifest.writer().map_or(Ok(()), |writer| index.check_writer(writer))?;
+            index.check_writer_generation(manifest.writer_generation())?;
             index.check_removal(manifest.kind(), manifest.removes())?;
             Ok(index)
         };

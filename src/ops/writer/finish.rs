@@ -46,8 +46,8 @@ pub(super) async fn finish(writer: ObjectWriter<'_>, contents: Contents, index_b
     let sealed = SealedPart { index_offset, index_bytes, created_ns, data_key };
     let removal = contents.index.removal.iter().filter(|_| options.kind == format::ObjectKind::Removal);
     let removes = removal.flat_map(Removal::object_ids).collect();
-    let manifest = match sign(store, (object, options.kind, removes), (shape, payload_bytes), (&sealing, sealed, roots))
-    {
+    let says = (options.kind, removes, contents.index.writer_generation());
+    let manifest = match sign(store, (object, says), (shape, payload_bytes), (&sealing, sealed, roots)) {
         Ok(manifest) => manifest,
         Err(error) => {
             lines.give_up().await;
@@ -66,7 +66,7 @@ pub(super) async fn finish(writer: ObjectWriter<'_>, contents: Contents, index_b
 
 fn sign(
     store: &Store,
-    (object, kind, removes): (ObjectId, format::ObjectKind, Vec<ObjectId>),
+    (object, (kind, removes, writer_generation)): (ObjectId, (format::ObjectKind, Vec<ObjectId>, u64)),
     (shape, payload_bytes): (StripeShape, u64),
     (sealing, sealed, shard_roots): (&Sealing, SealedPart, Vec<Digest>),
 ) -> Result<Manifest> {
@@ -79,6 +79,7 @@ fn sign(
             object,
             kind,
             removes,
+            writer_generation,
             layout,
             seal,
             shard_roots,

@@ -81,6 +81,49 @@ fn the_owner_reads_byte_for_byte_what_a_server_put_that_cannot_read_it() {
 }
 
 #[test]
+fn what_a_server_puts_over_a_file_that_it_did_not_put_is_believed() {
+    let (owner, server) = owner_and_server();
+    owner.file("shared.txt", b"the owner's");
+    owner.expect(0, &["put", "shared.txt", "--seal", "dispersed", "--allow-readable-zone"]);
+    server.expect(0, &["catalog", "refresh"]);
+    server.file("shared.txt", b"the server's");
+    server.file("new.txt", b"new");
+    server.expect(0, &["put", "shared.txt", "new.txt"]);
+    let report = owner.json(0, &["catalog", "refresh"]);
+    assert_eq!(report["untrusted"], serde_json::json!([]), "{report}");
+    assert_eq!(owner.expect(0, &["recover", "new.txt", "-o", "-"]).stdout, b"new");
+    let shown = owner.json(0, &["show", "shared.txt"]);
+    let versions = shown["versions"].as_array().expect("versions");
+    let of_server = versions.iter().find(|version| !version["writer"].is_null()).expect("the server's");
+    let id = of_server["id"].as_str().or(of_server["version"].as_str()).expect("an id");
+    assert_eq!(owner.expect(0, &["recover", "shared.txt", "--version", id, "-o", "-"]).stdout, b"the server's");
+}
+
+#[test]
+fn a_server_that_was_made_anew_goes_on_after_what_it_put_before() {
+    let (owner, server) = owner_and_server();
+    for day in ["one", "two", "three"] {
+        server.file("dump", day.as_bytes());
+        server.expect(0, &["put", "dump"]);
+    }
+    let newest = || {
+        owner.expect(0, &["catalog", "refresh"]);
+        owner.expect(0, &["recover", "dump", "-o", "-"]).stdout
+    };
+    assert_eq!(newest(), b"three");
+    owner.expect(0, &["key", "export", "--write-only", "-o", "another.key"]);
+    // With the key that it had, and with another one.
+    for (key, day) in [(server.path("server.key"), "four"), (owner.path("another.key"), "five")] {
+        let again = Desk::new();
+        again.expect(0, &["key", "import", key.to_str().expect("UTF-8")]);
+        again.expect(0, &["catalog", "rebuild"]);
+        again.file("dump", day.as_bytes());
+        again.expect(0, &["put", "dump"]);
+        assert_eq!(newest(), day.as_bytes());
+    }
+}
+
+#[test]
 fn a_server_lists_its_own_names_and_is_refused_what_takes_the_owners_key() {
     let (owner, server) = owner_and_server();
     assert_eq!(server.listed(), ["data/large.bin", "data/small.txt"]);

@@ -98,6 +98,7 @@ impl Specimen {
             object,
             kind: ObjectKind::Data,
             removes: Vec::new(),
+            writer_generation: 0,
             layout,
             seal: Seal::None,
             shard_roots: roots.collect(),

@@ -15,6 +15,7 @@ fn removal(named: &[ObjectId], (kind, removes): (ObjectKind, &[ObjectId])) -> (S
         object: ObjectId([5; 16]),
         kind,
         removes: removes.to_vec(),
+        writer_generation: 0,
         layout: specimen.manifest.layout(),
         seal: Seal::None,
         shard_roots: specimen.manifest.shard_roots().to_vec(),
