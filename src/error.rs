@@ -8,6 +8,17 @@ use std::fmt;
 /// What the outcome of an operation is, when it is not a report.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// An error's text with those of what lies underneath.
+pub(crate) fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        text = format!("{text}: {next}");
+        cause = next.source();
+    }
+    text
+}
+
 /// What kind of failure it is: what a caller or a script can tell apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorKind {

@@ -162,6 +162,13 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Whether it is what was to be taken in that cannot be, and the catalog itself is well.
+    pub fn is_about_content(&self) -> bool {
+        matches!(self, Self::TooLarge { .. } | Self::OtherRoot { .. })
+    }
+}
+
 /// What a catalog operation gives.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 pub const MAX_INDEX_PIECES: usize = 65_536;
 /// The highest generation that a writer may say: what the owner puts after it always has room to be newer.
 pub const MAX_WRITER_GENERATION: u64 = u32::MAX as u64;
+/// No number in an index is greater: a reader may keep them as signed ones.
+pub const MAX_NUMBER: u64 = i64::MAX as u64;
 /// An index is at most this many bytes.
 pub const MAX_INDEX_BYTES: u64 = 16 * 1024 * 1024;
 
@@ -142,6 +144,16 @@ pub enum IndexError {
         /// The piece.
         ordinal: u32,
     },
+    /// Over [`MAX_NUMBER`].
+    #[error("version {version} has {what} {value}: at most {MAX_NUMBER}")]
+    Number {
+        /// The version.
+        version: VersionId,
+        /// What the number is.
+        what: &'static str,
+        /// The number.
+        value: u64,
+    },
     /// It speaks of a version that is not the writer's.
     #[error("writer {writer} speaks of version {version}, which it did not put")]
     NotItsOwn {
@@ -174,19 +186,6 @@ pub enum IndexError {
         /// Who signed the object.
         writer: WriterId,
     },
-}
-
-impl IndexError {
-    /// Whether the signer said more than it may: the whole object is not to be trusted then.
-    pub fn is_overreach(&self) -> bool {
-        matches!(
-            self,
-            Self::NotItsOwn { .. }
-                | Self::Generation { .. }
-                | Self::WriterGeneration { .. }
-                | Self::WriterRemoval { .. }
-        )
-    }
 }
 
 impl Index {
@@ -260,6 +259,21 @@ impl Index {
         if let Some(piece) = index.pieces.iter().find(outside) {
             return Err(IndexError::Outside { version: piece.version, ordinal: piece.ordinal });
         }
+        index.check_numbers()?;
         Ok(index)
+    }
+
+    /// Offsets and lengths of pieces are bounded by the payload that they are in.
+    fn check_numbers(&self) -> Result<(), IndexError> {
+        let wholes = self.pieces.iter().filter_map(|piece| Some((piece.version, piece.last.as_ref()?)));
+        let said = wholes.flat_map(|(version, whole)| {
+            [(version, "total_bytes", whole.total_bytes), (version, "generation", whole.generation)]
+        });
+        let removed = self.removal.iter().flat_map(|removal| &removal.versions);
+        let removed = removed.map(|removed| (removed.version, "generation", removed.generation));
+        match said.chain(removed).find(|(_, _, value)| *value > MAX_NUMBER) {
+            Some((version, what, value)) => Err(IndexError::Number { version, what, value }),
+            None => Ok(()),
+        }
     }
 }

@@ -15,9 +15,9 @@ use super::refresh::{being_put, refresh_known, silent_places};
 use super::show::backend_name;
 use super::{Controls, leftovers};
 use crate::backend::{self, Backend, BackendSpec, Mark, Reach};
-use crate::catalog::{Catalog, CatalogStats, ObjectState, ShardState};
+use crate::catalog::{self, Catalog, CatalogStats, ObjectState, ShardState};
 use crate::crypto::AccessKeys;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, with_causes};
 use crate::id::{BackendId, ObjectId};
 use crate::store::Store;
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -67,7 +67,7 @@ pub struct RebuildReport {
     pub unfinished: u64,
     /// Objects that are recorded without names, because too little of them can be read now.
     pub unreadable: Vec<UnreadableObject>,
-    /// Objects of which no copy of the manifest can be trusted: they are left alone.
+    /// Objects that cannot be trusted, for their manifest or for what they say: they are left alone.
     pub untrusted: Vec<UntrustedObject>,
     /// The newest object of all.
     pub newest: Option<NewestObject>,
@@ -112,7 +112,7 @@ pub struct UnreadableObject {
     pub problem: String,
 }
 
-/// An object whose manifest cannot be trusted.
+/// An object that cannot be trusted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct UntrustedObject {
     /// The object, as its shards' names say.
@@ -121,6 +121,12 @@ pub struct UntrustedObject {
     pub found: usize,
     /// Why.
     pub problem: String,
+}
+
+impl UntrustedObject {
+    pub(in crate::ops) fn new(found: &FoundObject, why: &(dyn std::error::Error + 'static)) -> Self {
+        Self { id: found.object, found: found.index_count(), problem: with_causes(why) }
+    }
 }
 
 /// Makes the catalog anew from the backends.
@@ -145,7 +151,7 @@ pub async fn rebuild(store: &Store, options: RebuildOptions) -> Result<RebuildRe
     let mut scan = Scan::run(store, &sources, &file, &options.controls).await?;
     scan.take_place(store, &sources, file).await?;
     // What other machines put while the backends were read.
-    refresh_known(store, &sources, &options.controls).await?;
+    scan.distrust(refresh_known(store, &sources, &options.controls).await?.untrusted);
     let (stats, dead) = count(store, &scan).await?;
     Ok(scan.report(store, (stats, dead), begun))
 }
@@ -206,9 +212,10 @@ impl NewCatalog {
         Ok(Self { path, catalog: Arc::new(Mutex::new(made)) })
     }
 
-    async fn write(&self, taken: &Taken) -> Result<()> {
+    /// Takes an object in, or says why its content cannot be.
+    async fn offer(&self, taken: &Taken) -> Result<Option<catalog::Error>> {
         let (catalog, record) = (Arc::clone(&self.catalog), taken.record.clone());
-        off_reactor(move || Ok(record.write(&mut catalog.lock().unwrap_or_else(PoisonError::into_inner))?)).await
+        off_reactor(move || Ok(record.offer(&mut catalog.lock().unwrap_or_else(PoisonError::into_inner))?)).await
     }
 
     /// The new content takes the place of the old; what is local stays, and what is still to be read is noted. Where
@@ -308,27 +315,27 @@ impl Scan {
                 taken.note(&mut self.recency, |backend| backend);
                 controls.bytes(taken.bytes_read);
                 taken.record.rest_may_be_on(&self.silent);
+                if let Some(refusal) = file.offer(&taken).await? {
+                    self.untrusted.push(UntrustedObject::new(&found, &refusal));
+                    return Ok(());
+                }
                 if let Ingested::Unreadable(error) = &taken.outcome
                     && !taken.is_closed
                 {
                     let locked = error.kind() == ErrorKind::WrongKey;
                     let problem = match locked {
                         true => "it opens only with a key that this machine lacks".to_owned(),
-                        false => error.to_string(),
+                        false => with_causes(error),
                     };
                     let state = taken.record.state();
                     self.unread.insert(found.object);
                     let (id, found) = (found.object, found.index_count());
                     self.unreadable.push(UnreadableObject { id, state, found, locked, problem });
                 }
-                file.write(&taken).await
             }
-            Err(error) => {
-                let problem = error.to_string();
-                self.untrusted.push(UntrustedObject { id: found.object, found: found.index_count(), problem });
-                Ok(())
-            }
+            Err(error) => self.untrusted.push(UntrustedObject::new(&found, &error)),
         }
+        Ok(())
     }
 
     /// Takes in what was committed meanwhile, until nothing is, and then lets the new catalog take the old one's place.
@@ -366,10 +373,22 @@ impl Scan {
         };
         self.bytes_read += taken.bytes_read;
         taken.record.rest_may_be_on(&self.silent);
-        if taken.record.is_unread() {
-            self.unread.insert(object);
+        match file.offer(&taken).await? {
+            Some(refusal) => self.distrust([UntrustedObject::new(&found, &refusal)]),
+            None if taken.record.is_unread() => drop(self.unread.insert(object)),
+            None => {}
         }
-        file.write(&taken).await
+        Ok(())
+    }
+
+    /// Adds those that are not told of yet.
+    fn distrust(&mut self, more: impl IntoIterator<Item = UntrustedObject>) {
+        for object in more {
+            if self.untrusted.iter().all(|known| known.id != object.id) {
+                self.untrusted.push(object);
+            }
+        }
+        self.untrusted.sort_by_key(|object| object.id);
     }
 
     fn report(self, store: &Store, (stats, dead): (CatalogStats, BTreeSet<ObjectId>), begun: Instant) -> RebuildReport {

@@ -9,16 +9,16 @@
 
 use super::Controls;
 use super::ingest::{
-    FoundObject, Inventory, ListedPlace, ReadObject, Sources, Taken, is_unread, read_object, shard_records,
+    FoundObject, Ingested, Inventory, ListedPlace, Sources, Taken, is_unread, read_object, shard_records,
 };
-use super::rebuild::{MAINTENANCE, UntrustedObject};
+use super::rebuild::{MAINTENANCE, UnreadableObject, UntrustedObject};
 use super::show::backend_name;
 use crate::backend::ErrorKind as BackendErrorKind;
 use crate::catalog::{
     self, Catalog, CheckRecord, JournalEntry, ObjectKind, ObjectState, Purpose, ShardRecord, ShardState,
 };
 use crate::crypto::AccessKeys;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, with_causes};
 use crate::format::Manifest;
 use crate::id::{BackendId, ObjectId, ShardId};
 use crate::store::Store;
@@ -54,7 +54,9 @@ pub struct RefreshReport {
     pub incomplete: Vec<IncompleteObject>,
     /// Objects that open only with a key that this machine lacks: another machine made a new one.
     pub locked: Vec<ObjectId>,
-    /// Objects of which no copy of the manifest can be trusted: they are left alone.
+    /// Objects of which enough shards were found, and what they hold cannot be read: they are not taken in.
+    pub unreadable: Vec<UnreadableObject>,
+    /// Objects that cannot be trusted, for their manifest or for what they say: they are left alone.
     pub untrusted: Vec<UntrustedObject>,
     /// Objects that the catalog has and no backend does, though every backend was listed to its end: lost, or removed by a
     /// machine that finished before this one looked. They stay in the catalog until someone removes their files.
@@ -287,29 +289,37 @@ impl Refresh<'_> {
         let read = match read_object(self.sources, self.store.access(), &found).await {
             Ok(read) => read,
             Err(error) => {
-                let (id, problem) = (found.object, error.to_string());
-                self.report.untrusted.push(UntrustedObject { id, found: found.index_count(), problem });
+                self.report.untrusted.push(UntrustedObject::new(&found, &error));
                 return Ok(());
             }
         };
         self.report.bytes_read += read.bytes_read;
         controls.bytes(read.bytes_read);
-        let ReadObject { manifest, index, .. } = &read;
-        let is_closed = read.is_closed();
-        let is_locked = index.as_ref().is_err_and(|error| error.kind() == ErrorKind::WrongKey);
-        if is_locked && !is_closed {
-            self.report.locked.push(found.object);
+        let (id, count, needed) = (found.object, found.index_count(), needed(&read.manifest));
+        let mut taken = Taken::new(read, &found, self.store.now_ns());
+        taken.record.rest_may_be_on(&silent_places(self.store, &self.listed));
+        let unread = match &taken.outcome {
+            Ingested::Unreadable(error) if !taken.is_closed => Some(error),
+            _ => None,
+        };
+        if unread.is_some_and(|error| error.kind() == ErrorKind::WrongKey) {
+            self.report.locked.push(id);
             return Ok(());
         }
-        let (count, needed) = (found.index_count(), needed(manifest));
-        if count < needed || index.is_err() && !is_closed {
-            self.report.incomplete.push(IncompleteObject { id: found.object, found: count, needed });
+        if count < needed {
+            self.report.incomplete.push(IncompleteObject { id, found: count, needed });
             return Ok(());
         }
-        let mut record = Taken::new(read, &found, self.store.now_ns()).record;
-        record.rest_may_be_on(&silent_places(self.store, &self.listed));
-        self.store.catalog(move |catalog| record.write(catalog)).await?;
-        self.report.objects += 1;
+        if let Some(error) = unread {
+            let (state, problem) = (taken.record.state(), with_causes(error));
+            self.report.unreadable.push(UnreadableObject { id, state, found: count, locked: false, problem });
+            return Ok(());
+        }
+        let record = taken.record;
+        match self.store.catalog(move |catalog| record.offer(catalog)).await? {
+            Some(refusal) => self.report.untrusted.push(UntrustedObject::new(&found, &refusal)),
+            None => self.report.objects += 1,
+        }
         Ok(())
     }
 

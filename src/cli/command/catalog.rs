@@ -141,6 +141,11 @@ pub(super) async fn refresh(context: &mut Context) -> Result<ExitCode, Failure> 
     if !report.locked.is_empty() {
         tell_to_import(context);
     }
+    for object in &report.unreadable {
+        context
+            .notices
+            .warning(&format!("object {} cannot be read and is not taken in: {}", object.id, object.problem));
+    }
     for object in &report.untrusted {
         context.notices.warning(&format!("object {} is left alone: {}", object.id, object.problem));
     }
@@ -154,7 +159,7 @@ pub(super) async fn refresh(context: &mut Context) -> Result<ExitCode, Failure> 
         );
         context.notices.warning(&message);
     }
-    let whole = report.unlisted.is_empty() && report.untrusted.is_empty();
+    let whole = report.unlisted.is_empty() && report.untrusted.is_empty() && report.unreadable.is_empty();
     let partly = if whole { ExitCode::Done } else { ExitCode::Degraded };
     let locked = if report.locked.is_empty() { ExitCode::Done } else { ExitCode::WrongKey };
     let lost = if report.lost.is_empty() { ExitCode::Done } else { ExitCode::Lost };

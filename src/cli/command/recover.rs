@@ -112,5 +112,7 @@ fn exit(report: &RecoverReport) -> ExitCode {
     let damage = if report.damage.is_empty() { ExitCode::Done } else { ExitCode::Degraded };
     let failed: ExitCode = report.failed.iter().map(|failed| FailureKind::from(failed.kind).exit()).collect();
     let unread: ExitCode = report.unread.iter().map(|unread| FailureKind::from(unread.kind).exit()).collect();
-    damage.worst(failed).worst(unread)
+    // What nobody believes takes nothing from the files that were asked for.
+    let untrusted = if report.untrusted.is_empty() { ExitCode::Done } else { ExitCode::Degraded };
+    damage.worst(failed).worst(unread).worst(untrusted)
 }

@@ -129,7 +129,7 @@ impl ReadObject {
 
 /// Reads the manifest and the index of an object from the shards that were found.
 ///
-/// An error when no copy of the manifest can be trusted.
+/// An error when no copy of the manifest can be trusted, or a writer signed what cannot be.
 pub async fn read_object(
     sources: &Sources,
     keys: &Arc<AccessKeys>,
@@ -138,11 +138,15 @@ pub async fn read_object(
     let places = sources.places(found.shards.iter().map(|shard| (shard.index, shard.backend)));
     let manifest = gather_manifest(&places, found.object, &keys.store_id()).await?;
     let reader = ObjectReader::with_keys(manifest, places, Arc::clone(keys));
-    let index = match reader.index().await {
-        // Signed, and yet not to be believed in anything.
-        Err(ReadError::Index { object, source }) if source.is_overreach() => {
-            return Err(ReadError::Index { object, source });
-        }
+    let mut index = reader.index().await;
+    // A machine without master keys has none to know.
+    let opens = |error: &ReadError| keys.keyring().is_some() || error.kind() != ErrorKind::WrongKey;
+    if let Some(writer) = reader.manifest().writer() {
+        let signed = (found.object, writer);
+        index = index.map_err(|error| if opens(&error) { error.distrusting(signed) } else { error });
+    }
+    let index = match index {
+        Err(error) if error.is_distrust() => return Err(error),
         index => index,
     };
     // What could not be opened for the index is not asked for again.
@@ -327,6 +331,15 @@ impl TakenRecord {
     /// What is known of it, where its index cannot be read.
     pub(in crate::ops) fn state(&self) -> ObjectState {
         self.check.as_ref().map_or(ObjectState::Healthy, |check| check.state)
+    }
+
+    /// Takes it into a catalog, or says why its content cannot be: nothing changed then, and others can be taken in.
+    pub(in crate::ops) fn offer(&self, catalog: &mut Catalog) -> catalog::Result<Option<catalog::Error>> {
+        match self.write(catalog) {
+            Ok(()) => Ok(None),
+            Err(error) if error.is_about_content() => Ok(Some(error)),
+            Err(error) => Err(error),
+        }
     }
 
     /// Takes it into a catalog. What was heard to be removed is not taken in: it is for the owner to delete.

@@ -3,7 +3,7 @@
 use crate::backend;
 use crate::error::{Error, ErrorKind};
 use crate::format::{IndexError, ManifestError};
-use crate::id::{ObjectId, ShardId};
+use crate::id::{Digest, ObjectId, ShardId, WriterId};
 use crate::stripe::DecodeError;
 
 /// Why verified bytes could not be had.
@@ -112,6 +112,30 @@ pub enum ReadError {
         #[source]
         source: IndexError,
     },
+    /// A writer signed what cannot be: nothing of it is believed.
+    #[error("writer {writer} signed object {object}, which nobody can believe")]
+    Untrusted {
+        /// The object.
+        object: ObjectId,
+        /// Who signed it.
+        writer: WriterId,
+        /// What is wrong with it.
+        #[source]
+        source: Box<ReadError>,
+    },
+    /// A writer signed an object that opens with a key nobody here knows: it may have made that up.
+    #[error(
+        "writer {writer} signed object {object} and names a key that nobody here knows, {key_id}: it is forged, or sealed \
+         for a newer key than those here"
+    )]
+    UnknownKey {
+        /// The object.
+        object: ObjectId,
+        /// Who signed it.
+        writer: WriterId,
+        /// The key that it names.
+        key_id: Digest,
+    },
     /// The range is not inside the payload.
     #[error("bytes {start} to {end} are not inside the {payload_bytes} bytes of object {object}")]
     Range {
@@ -140,11 +164,31 @@ impl ReadError {
             Self::Lost { .. } | Self::Shares { .. } | Self::NoManifest { .. } => ErrorKind::Lost,
             Self::Backend(error) if error.kind == backend::ErrorKind::Unreachable => ErrorKind::Unavailable,
             Self::Backend(_) => ErrorKind::Backend,
-            Self::Manifest { source: ManifestError::NoKey { .. }, .. } => ErrorKind::WrongKey,
+            Self::Manifest { source: ManifestError::NoKey { .. }, .. } | Self::UnknownKey { .. } => ErrorKind::WrongKey,
             Self::Stopped => ErrorKind::Cancelled,
             Self::Range { .. } => ErrorKind::Invalid,
             _ => ErrorKind::Damaged,
         }
+    }
+}
+
+impl ReadError {
+    /// What a writer signed is not believed where it cannot be, and with it nothing that the object says.
+    pub(in crate::ops) fn distrusting(self, (object, writer): (ObjectId, WriterId)) -> Self {
+        match self {
+            Self::Manifest { source: ManifestError::NoKey { key_id, .. }, .. } => {
+                Self::UnknownKey { object, writer, key_id }
+            }
+            damaged if damaged.kind() == ErrorKind::Damaged => {
+                Self::Untrusted { object, writer, source: Box::new(damaged) }
+            }
+            other => other,
+        }
+    }
+
+    /// Whether it is the writer that is not believed.
+    pub(in crate::ops) fn is_distrust(&self) -> bool {
+        matches!(self, Self::Untrusted { .. } | Self::UnknownKey { .. })
     }
 }
 

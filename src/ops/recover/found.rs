@@ -6,13 +6,14 @@ use super::{Origin, RecoverOptions, RecoverReport, cancelled};
 use crate::backend::Backend;
 use crate::catalog::{self, Catalog, ObjectRecord, ShardRecord};
 use crate::crypto::{AccessKeys, CatalogKey};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, with_causes};
 use crate::id::BackendId;
 use crate::ops::Controls;
 use crate::ops::ingest::{
     FoundObject, Ingested, Inventory, NewestObject, ReadObject, Recency, Sources, Taken, read_object,
 };
 use crate::ops::reader::{ReadError, ShardPlace, compute};
+use crate::ops::rebuild::UntrustedObject;
 use futures_util::future;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -62,6 +63,9 @@ pub(super) struct Found {
     names: Vec<String>,
     keys: Arc<AccessKeys>,
     unread: Vec<UnreadObject>,
+    untrusted: Vec<UntrustedObject>,
+    /// How many of the untrusted ones name a key that nobody here knows.
+    unknown_keys: usize,
     recency: Recency<String>,
     /// How many shards each place lists.
     listed: Vec<(String, u64)>,
@@ -111,8 +115,19 @@ impl Found {
         let (path, key) = (file.0.clone(), CatalogKey::from_secret(keys.store_id(), &random_bytes()?));
         let catalog = compute(move || Catalog::create(&path, Arc::new(key))).await??;
         let catalog = Arc::new(Mutex::new(catalog));
-        let (unread, recency, listed) = (Vec::new(), Recency::default(), Vec::new());
-        let mut found = Self { catalog, sources, names, keys, unread, recency, listed, left_out, _file: file };
+        let mut found = Self {
+            catalog,
+            sources,
+            names,
+            keys,
+            unread: Vec::new(),
+            untrusted: Vec::new(),
+            unknown_keys: 0,
+            recency: Recency::default(),
+            listed: Vec::new(),
+            left_out,
+            _file: file,
+        };
         controls.begin("looking at what there is", None, None);
         let bytes_read = found.read_objects(controls).await?;
         controls.end();
@@ -123,7 +138,7 @@ impl Found {
     /// An error where no file is known and there are reasons for it that have nothing to do with what was asked for.
     async fn refuse_nothing(&self, controls: &Controls) -> Result<()> {
         let has_files = self.catalog(|catalog| catalog.stats()).await?.files > 0;
-        let locked = self.unread.iter().filter(|unread| unread.kind == ErrorKind::WrongKey).count();
+        let locked = self.unread.iter().filter(|unread| unread.kind == ErrorKind::WrongKey).count() + self.unknown_keys;
         if locked > 0 {
             let sealed = format!("{locked} of the objects found open only with a key that was not given");
             if !has_files {
@@ -183,8 +198,13 @@ impl Found {
                 let total_shards = read.manifest.geometry().total_shards();
                 (read, total_shards)
             }
+            Err(error) if error.is_distrust() => {
+                self.unknown_keys += usize::from(error.kind() == ErrorKind::WrongKey);
+                self.leave_alone(UntrustedObject::new(found, &error), controls);
+                return Ok(0);
+            }
             Err(error) => {
-                controls.warn(format!("object {} is passed over: {error}", found.object));
+                controls.warn(format!("object {} is passed over: {}", found.object, with_causes(&error)));
                 // How many shards it has is not known: there may always be more.
                 self.unread.push(UnreadObject::new(found, &error, usize::MAX));
                 return Ok(0);
@@ -196,11 +216,20 @@ impl Found {
         if let Ingested::Unreadable(error) = &taken.outcome {
             self.unread.push(UnreadObject::new(found, error, total_shards));
             if error.kind() != ErrorKind::WrongKey {
-                controls.warn(format!("what is in object {} cannot be read: {error}", found.object));
+                let why = with_causes(error);
+                controls.warn(format!("what is in object {} cannot be read: {why}", found.object));
             }
         }
-        self.catalog(move |catalog| taken.record.write(catalog)).await?;
-        Ok(taken.bytes_read)
+        let (record, bytes_read) = (taken.record, taken.bytes_read);
+        if let Some(refusal) = self.catalog(move |catalog| record.offer(catalog)).await? {
+            self.leave_alone(UntrustedObject::new(found, &refusal), controls);
+        }
+        Ok(bytes_read)
+    }
+
+    fn leave_alone(&mut self, object: UntrustedObject, controls: &Controls) {
+        controls.warn(format!("object {} is left alone: {}", object.id, object.problem));
+        self.untrusted.push(object);
     }
 
     pub(super) async fn catalog<T, F>(&self, work: F) -> Result<T>
@@ -217,21 +246,28 @@ impl Found {
         &self.unread
     }
 
+    /// The objects that cannot be trusted.
+    pub(super) fn untrusted(&self) -> &[UntrustedObject] {
+        &self.untrusted
+    }
+
     /// What is said of a name that is in nothing that could be read.
     pub(super) fn not_found(&self, name: &str) -> Error {
         let hint = "it may be in places that were not named: give each with --from";
         let kinds = self.unread.iter().map(|unread| unread.kind);
+        let unknown = (self.unknown_keys > 0).then_some(ErrorKind::WrongKey);
         let away = (!self.left_out.is_empty()).then_some(ErrorKind::Unavailable);
         // Of several reasons the one that leaves most hope.
         let order = [ErrorKind::Unavailable, ErrorKind::WrongKey];
-        let kinds: Vec<ErrorKind> = kinds.chain(away).collect();
+        let kinds: Vec<ErrorKind> = kinds.chain(unknown).chain(away).collect();
         let kind = order.into_iter().find(|kind| kinds.contains(kind)).or(kinds.first().copied());
         let Some(kind) = kind else {
             return Error::new(ErrorKind::NotFound, format!("there is no file called {name:?}")).with_hint(hint);
         };
         let mut reasons = Vec::new();
-        if !self.unread.is_empty() {
-            reasons.push(format!("{} of the objects found cannot be read", self.unread.len()));
+        let unread = self.unread.len() + self.unknown_keys;
+        if unread > 0 {
+            reasons.push(format!("{unread} of the objects found cannot be read"));
         }
         if !self.left_out.is_empty() {
             reasons.push(format!("{} could not be looked at", self.left_out.join(", ")));

@@ -1,9 +1,8 @@
 //! Shards in a folder, whatever they are called: every file's bytes say what it may be.
 
-use super::report::with_causes;
 use crate::backend::heap::{self, Claim, Heap, HeapCounts, HeapFile};
 use crate::backend::{self, Backend, RetryBackend, RetryOptions};
-use crate::error::Result;
+use crate::error::{Result, with_causes};
 use crate::format::{Claims, Ending, HEADER_BYTES, MAX_MANIFEST_BYTES, claims, has_magic};
 use crate::id::{ShardId, StoreId};
 use crate::ops::Controls;

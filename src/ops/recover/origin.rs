@@ -9,6 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::id::{BackendId, ObjectId, ShardId};
 use crate::ops::ingest::{NewestObject, Sources};
 use crate::ops::reader::{ObjectReader, ShardPlace, gather_manifest};
+use crate::ops::rebuild::UntrustedObject;
 use crate::store::Store;
 use futures_util::future;
 use std::sync::Arc;
@@ -47,6 +48,14 @@ impl Origin<'_> {
         match self {
             Self::Store(_) => Vec::new(),
             Self::Found(found) => found.unread().to_vec(),
+        }
+    }
+
+    /// The objects that were found and cannot be trusted.
+    pub(super) fn untrusted(&self) -> Vec<UntrustedObject> {
+        match self {
+            Self::Store(_) => Vec::new(),
+            Self::Found(found) => found.untrusted().to_vec(),
         }
     }
 

@@ -2,11 +2,12 @@
 
 use super::heap::HeapReport;
 use crate::catalog::ShardState;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, with_causes};
 use crate::format::FileName;
 use crate::id::{Digest, ObjectId, VersionId};
 use crate::ops::ingest::{FoundObject, NewestObject};
 use crate::ops::reader::ReadError;
+use crate::ops::rebuild::UntrustedObject;
 use serde::{Serialize, Serializer};
 
 /// What was recovered, and what was met on the way.
@@ -20,6 +21,9 @@ pub struct RecoverReport {
     pub failed: Vec<FailedRecovery>,
     /// Objects that were found and cannot be read, where a folder or everything was asked for: files in them are missing.
     pub unread: Vec<UnreadObject>,
+    /// Objects that were found and left alone, where a folder or everything was asked for: whoever signed them says what it
+    /// may not, or what cannot be.
+    pub untrusted: Vec<UntrustedObject>,
     /// What the places that were named hold; none where a store was recovered from.
     pub places: Vec<PlaceSeen>,
     /// The newest object on any of them.
@@ -118,17 +122,6 @@ impl UnreadObject {
         };
         Self { object: found.object, kind, error: with_causes(error) }
     }
-}
-
-/// An error's text with those of what lies underneath.
-pub(super) fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        text = format!("{text}: {next}");
-        cause = next.source();
-    }
-    text
 }
 
 fn kind_name<S: Serializer>(kind: &ErrorKind, serializer: S) -> Result<S::Ok, S::Error> {

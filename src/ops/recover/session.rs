@@ -66,6 +66,7 @@ impl<'a> Session<'a> {
         // What is in them may belong to a folder; a file that was named is there, whatever else is not.
         if asked.iter().any(|asked| matches!(asked, Asked::Folder { .. })) {
             self.outcome.report.unread = self.origin.unread();
+            self.outcome.report.untrusted = self.origin.untrusted();
         }
         let (mut alone, mut folders) = (Vec::new(), Vec::new());
         for asked in asked {
