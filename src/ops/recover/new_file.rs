@@ -251,7 +251,7 @@ mod tests {
     #[test]
     fn no_stored_mode_makes_a_file_run_as_its_owner_or_group() {
         let (dir, folder) = base();
-        for mode in [0o4755, 0o2755, 0o1755, 0o7755, u32::MAX & !0o022] {
+        for mode in [0o4755, 0o2755, 0o1755, 0o7755, !0o022] {
             let attributes = Attributes { mode, mtime_ns: 0 };
             let file = NewFile::create(Arc::clone(&folder), OsStr::new("a"), Existing::Replace, Some(&attributes));
             file.expect("a file").finish(Some(&attributes)).expect("finished");
