@@ -62,7 +62,7 @@ pub use error::{Error, ErrorKind};
 pub use faulty::{Effect, Fault, FaultyBackend, Operation, When};
 pub use local::{LocalBackend, LocalOptions};
 pub use memory::MemoryBackend;
-pub use probe::{ProbeError, ProbeReport, ProbeStep, probe};
+pub use probe::{ProbeError, ProbeReport, ProbeStep, clear_probes, left_probes, probe};
 pub use registry::{BackendRegistry, Health, Reach, RegisteredBackend};
 pub use retry::{RetryBackend, RetryOptions};
 pub use spec::{BackendSpec, BackendUrl, Environment, open, zone_of};

@@ -1,6 +1,6 @@
 //! What a place really does: tried with one small shard before the place is trusted.
 
-use super::{Backend, Error, ErrorKind, ListPage, Result, ShardWriter};
+use super::{Backend, Error, ErrorKind, ListPage, ListedShard, Result, ShardWriter};
 use crate::id::{ObjectId, ShardId};
 use bytes::Bytes;
 use std::fmt;
@@ -8,6 +8,10 @@ use std::time::{Duration, Instant};
 
 /// The probe's shard is this long: more than a page of memory, little on the wire.
 const PROBE_BYTES: usize = 70_001;
+/// What a probe begins with: one that a killed process left says what it is.
+const PROBE_TEXT: &[u8] = b"shard probe: this only tries the place, and may be deleted\n";
+/// So many pages of probes that were left are looked through at most, however a place lists.
+const MAX_LEFT_PAGES: usize = 16;
 
 /// What is tried, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +81,40 @@ pub async fn probe(backend: &dyn Backend, shard: ShardId) -> Result<ProbeReport,
         let _ = backend.clear_unfinished(shard).await;
     }
     outcome
+}
+
+/// What probes left on a place whose processes were killed: it has a probe's id, and begins as a probe does.
+///
+/// A probe that is at work is among them.
+pub async fn left_probes(backend: &dyn Backend) -> Result<Vec<ListedShard>> {
+    let mut left = Vec::new();
+    let mut after = before(ShardId { object: ObjectId::of_probe([0; ObjectId::BYTES]), index: 0 });
+    for _ in 0..MAX_LEFT_PAGES {
+        let page = backend.list(after).await?;
+        for listed in page.shards.iter().filter(|listed| listed.id.object.is_probe()) {
+            let begins = backend.read(listed.id, 0..PROBE_TEXT.len() as u64).await;
+            if begins.is_ok_and(|begins| begins == PROBE_TEXT) {
+                left.push(*listed);
+            }
+        }
+        let goes_on = page.shards.last().is_some_and(|listed| listed.id.object.is_probe());
+        after = match page.next {
+            Some(next) if goes_on => Some(next),
+            _ => break,
+        };
+    }
+    Ok(left)
+}
+
+/// Deletes what [`left_probes`] finds, and says what that was.
+pub async fn clear_probes(backend: &dyn Backend) -> Result<Vec<ListedShard>> {
+    let left = left_probes(backend).await?;
+    for listed in &left {
+        backend.delete(listed.id).await?;
+        // The shard itself is gone; a half-written one beside it takes nothing that is listed.
+        let _ = backend.clear_unfinished(listed.id).await;
+    }
+    Ok(left)
 }
 
 struct Probe<'a> {
@@ -173,7 +211,8 @@ fn before(shard: ShardId) -> Option<ShardId> {
 }
 
 fn pattern(seed: u64, length: usize) -> Bytes {
-    (0..length as u64).map(|at| ((at + seed).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8).collect()
+    let noise = (0..length as u64).map(|at| ((at + seed).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8);
+    PROBE_TEXT.iter().copied().chain(noise.skip(PROBE_TEXT.len())).collect()
 }
 
 #[cfg(test)]
@@ -218,6 +257,21 @@ mod tests {
             assert_eq!(error.step, step, "{operation:?} {when:?}: {error}");
             assert_eq!(memory.stats().await.expect("stats").shard_count, 0, "{step} left something");
         }
+    }
+
+    #[tokio::test]
+    async fn what_a_killed_probe_left_is_known_by_id_and_bytes_and_deleted_alone() {
+        let memory = MemoryBackend::new();
+        let of_probe = |byte| ShardId { object: ObjectId::of_probe([byte; 16]), index: 0 };
+        let (left, another, other) = (of_probe(1), of_probe(2), ShardId { object: ObjectId([1; 16]), index: 0 });
+        let bytes = pattern(1, PROBE_BYTES);
+        for (shard, bytes) in [(left, bytes.clone()), (another, Bytes::from_static(b"no probe")), (other, bytes)] {
+            Probe { backend: &memory, shard }.write(memory.create(shard).await, &bytes).await.expect("written");
+        }
+        let cleared = clear_probes(&memory).await.expect("cleared");
+        assert_eq!(cleared, [ListedShard { id: left, bytes: PROBE_BYTES as u64 }]);
+        assert_eq!(left_probes(&memory).await.expect("listed"), []);
+        assert_eq!(memory.stats().await.expect("stats").shard_count, 2);
     }
 
     #[test]

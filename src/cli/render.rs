@@ -46,9 +46,10 @@ pub(crate) fn margin(zones: Option<usize>, backends: Option<usize>) -> String {
     }
 }
 
-/// `1 file`, `2 files`.
+/// `1 file`, `2 files`, `2 copies`, `2 keys`.
 pub(crate) fn count(number: u64, what: &str) -> String {
-    match (number, what.strip_suffix('y')) {
+    let stem = what.strip_suffix('y').filter(|stem| !stem.ends_with(['a', 'e', 'i', 'o', 'u']));
+    match (number, stem) {
         (1, _) => format!("1 {what}"),
         (_, Some(stem)) => format!("{number} {stem}ies"),
         (_, None) => format!("{number} {what}s"),
@@ -126,8 +127,8 @@ mod tests {
     #[test]
     fn numbers_and_their_words_agree() {
         assert_eq!(
-            (count(1, "file"), count(0, "zone"), count(2, "copy")),
-            ("1 file".into(), "0 zones".into(), "2 copies".into())
+            (count(1, "file"), count(0, "zone"), count(2, "copy"), count(2, "key"), count(1, "key")),
+            ("1 file".into(), "0 zones".into(), "2 copies".into(), "2 keys".into(), "1 key".into())
         );
     }
 

@@ -81,7 +81,7 @@ impl Ending {
         let trailer = &end[end.len().saturating_sub(TRAILER_BYTES)..];
         let root = trailer.get(ROOT_IN_TRAILER).and_then(Digest::from_slice);
         let is_its = |(_, other): &(u8, &Digest)| root.as_ref() == Some(*other);
-        let index = (0u8..).zip(&shard_roots).find(is_its).map(|(index, _)| index);
+        let index = (0..=u8::MAX).zip(&shard_roots).find(is_its).map(|(index, _)| index);
         Self { store, object, stripes, shard_roots, from_end: (end.len() - start) as u64, index }
     }
 
@@ -98,8 +98,9 @@ impl Ending {
     pub fn with_leaves(mut self, leaves_section: &[u8]) -> Self {
         let leaves = leaves_of(leaves_section);
         let object = self.object;
-        let gives = |(index, root): &(u8, &Digest)| merkle::shard_root(object, *index, &leaves) == **root;
-        self.index = (0u8..).zip(&self.shard_roots).find(gives).map(|(index, _)| index);
+        let shard_root = merkle::shard_root_at(object, &leaves);
+        let gives = |(index, root): &(u8, &Digest)| shard_root(*index) == **root;
+        self.index = (0..=u8::MAX).zip(&self.shard_roots).find(gives).map(|(index, _)| index);
         self
     }
 
@@ -108,7 +109,7 @@ impl Ending {
         let object = self.object;
         match self.index {
             Some(index) => vec![ShardId { object, index }],
-            None => (0u8..).zip(&self.shard_roots).map(|(index, _)| ShardId { object, index }).collect(),
+            None => (0..=u8::MAX).zip(&self.shard_roots).map(|(index, _)| ShardId { object, index }).collect(),
         }
     }
 }
@@ -137,7 +138,7 @@ mod tests {
     const OBJECT: ObjectId = ObjectId([7; 16]);
 
     fn leaves(index: u8) -> Vec<Digest> {
-        vec![Digest([index; 32]), Digest([index + 100; 32])]
+        vec![Digest([index; 32]), Digest([index.wrapping_add(100); 32])]
     }
 
     fn root(index: u8) -> Digest {
@@ -203,6 +204,39 @@ mod tests {
         assert_eq!(claims(&head(2), Some(&ending)).shards, [shard(2)], "the header says which");
         let ending = ending.with_leaves(&damaged[..64]);
         assert_eq!(claims(&[0; 64], Some(&ending)).shards, [shard(1)]);
+    }
+
+    fn with_roots(roots: Vec<Digest>, stripes: u64) -> Ending {
+        let said = Said { store: StoreId([1; 32]), object: OBJECT, stripes, shard_roots: roots };
+        Ending::new(said, &[0; TRAILER_BYTES], 0)
+    }
+
+    #[test]
+    fn as_many_roots_as_an_object_can_have_and_more_are_looked_through_to_the_last() {
+        for count in [MAX_TOTAL_SHARDS, MAX_TOTAL_SHARDS + 1, 1000] {
+            let ending = with_roots(vec![Digest([5; 32]); count], 2);
+            assert_eq!(claims(&[0; 64], Some(&ending)).shards.len(), MAX_TOTAL_SHARDS, "{count}");
+            assert_eq!(ending.with_leaves(&[0; 64]).index, None, "{count}");
+        }
+        let last = MAX_TOTAL_SHARDS as u8 - 1;
+        let mut roots = vec![Digest([5; 32]); MAX_TOTAL_SHARDS];
+        roots[usize::from(last)] = root(last);
+        let section: Vec<u8> = leaves(last).iter().flat_map(|leaf| leaf.0).collect();
+        assert_eq!(with_roots(roots, 2).with_leaves(&section).shards(), [shard(last)]);
+    }
+
+    #[test]
+    fn many_roots_cost_no_more_hashing_of_leaves_than_one() {
+        let section = vec![3; 8 * 1024 * Digest::BYTES];
+        let time_of = |count| {
+            let ending = with_roots(vec![Digest([5; 32]); count], 8 * 1024);
+            let begun = std::time::Instant::now();
+            assert_eq!(ending.with_leaves(&section).index, None);
+            begun.elapsed()
+        };
+        let one = (0..3).map(|_| time_of(1)).max();
+        let all = (0..3).map(|_| time_of(MAX_TOTAL_SHARDS)).min();
+        assert!(all < one.map(|one| one * 20), "{all:?} for all, {one:?} for one");
     }
 
     #[test]

@@ -48,6 +48,7 @@ pub use challenge::{
 pub use error::{Error, PathError, ProofError};
 pub use hash::{LEAF_CONTEXT, OBJECT_NODE_CONTEXT, OBJECT_ROOT_CONTEXT, SHARD_NODE_CONTEXT, SHARD_ROOT_CONTEXT};
 pub use proof::{MAX_PATH_NODES, MAX_PROOF_BYTES, MerkleProof};
+pub(crate) use root::shard_root_at;
 pub use root::{ObjectBinding, ShardTree, object_root, shard_root};
 
 /// What hashing and proving give.

@@ -70,7 +70,13 @@ impl ShardTree {
 /// The root of a shard: H(tree root ‖ leaf count u64 ‖ shard index u8 ‖ object id), over its leaves in the order of
 /// the stripes.
 pub fn shard_root(object: ObjectId, shard_index: u8, leaves: &[Digest]) -> Digest {
-    bind_shard(Tree::<ShardNodes>::new(leaves).root(), leaves.len() as u64, shard_index, object)
+    shard_root_at(object, leaves)(shard_index)
+}
+
+/// The root that these leaves give at any index, as [`shard_root`] gives it: the leaves are hashed once for all of them.
+pub(crate) fn shard_root_at(object: ObjectId, leaves: &[Digest]) -> impl Fn(u8) -> Digest + use<> {
+    let (tree_root, leaf_count) = (Tree::<ShardNodes>::new(leaves).root(), leaves.len() as u64);
+    move |shard_index| bind_shard(tree_root, leaf_count, shard_index, object)
 }
 
 /// The root of an object: H(tree root ‖ n u8 ‖ k u8 ‖ block bytes u32 ‖ seal u8 ‖ stripes u64 ‖ payload bytes u64 ‖

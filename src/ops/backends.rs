@@ -150,7 +150,9 @@ fn foreign(spec: &BackendSpec, mark: &Mark) -> Error {
 }
 
 async fn probe(store: &Store, name: &str, place: &Arc<dyn Backend>) -> Result<()> {
-    let shard = ShardId { object: ObjectId(store.random_bytes()?), index: 0 };
+    // What a killed process left; where that cannot be told or deleted, the probe says what is wrong with the place.
+    let _ = backend::clear_probes(place.as_ref()).await;
+    let shard = ShardId { object: ObjectId::of_probe(store.random_bytes()?), index: 0 };
     let report = backend::probe(place.as_ref(), shard).await;
     report.map(drop).map_err(|error| {
         Error::new(error.source.kind.into(), format!("backend {name} does not do what a backend must"))

@@ -25,6 +25,15 @@ impl Held {
         }
     }
 
+    /// What its key is called.
+    pub(super) fn key_kind(self) -> &'static str {
+        match self {
+            Self::Owner => "store's own",
+            Self::VerifyOnly => "verify-only",
+            Self::WriteOnly => "write-only",
+        }
+    }
+
     /// Why something is refused here that takes a key of the store.
     pub(super) fn refusal(self) -> Error {
         let doing = match self {

@@ -52,20 +52,54 @@ pub struct BroughtKeys {
     pub settings: Option<String>,
 }
 
+/// A key of any kind, brought from elsewhere.
+#[derive(Debug)]
+pub enum BroughtKey {
+    /// A store's own keys.
+    Keys(BroughtKeys),
+    /// One that lets a machine do some things without opening anything.
+    Limited(LimitedKey),
+}
+
 /// Reads keys from a key file or a recovery kit, wherever it is.
 ///
 /// A key file that others could read is [`ErrorKind::Refused`]; a kit, which may come from a stick that knows no owners, is
 /// not. [`ErrorKind::WrongKey`] when it is neither, has a typing error, or is under a passphrase that is not given.
+///
+/// So it is for a verify-only or write-only key, which opens nothing.
 pub fn load(path: &Path, passphrase: Option<&PassphraseSource>) -> Result<BroughtKeys> {
-    let (text, mode) = read(path, MAX_KIT_BYTES)?;
+    match load_any(path, passphrase)? {
+        BroughtKey::Keys(keys) => Ok(keys),
+        BroughtKey::Limited(key) => Err(opens_nothing(path, &key)),
+    }
+}
+
+/// Reads whatever kind of key is in a file, which may be a pipe: once.
+pub(super) fn load_any(path: &Path, passphrase: Option<&PassphraseSource>) -> Result<BroughtKey> {
+    let (text, mode) = read(path, MAX_LIMITED_KEY_BYTES.max(MAX_KIT_BYTES))?;
     if is_key_file(&text) {
         refuse_readable_by_others(path, mode)?;
     }
-    read_keys(&text, path, passphrase)
+    read_any(&text, path, passphrase)
 }
 
 /// The same from text that is at hand; `path` says where it came from.
-pub(super) fn read_keys(text: &[u8], path: &Path, passphrase: Option<&PassphraseSource>) -> Result<BroughtKeys> {
+pub(super) fn read_any(text: &[u8], path: &Path, passphrase: Option<&PassphraseSource>) -> Result<BroughtKey> {
+    match limited(text, path)? {
+        Some(key) => Ok(BroughtKey::Limited(key)),
+        None => Ok(BroughtKey::Keys(read_keys(text, path, passphrase)?)),
+    }
+}
+
+fn opens_nothing(path: &Path, key: &LimitedKey) -> Error {
+    let kind = Held::by(key).key_kind();
+    let doing = format!("{} is a {kind} key: it opens nothing", path.display());
+    Error::new(ErrorKind::WrongKey, doing).with_hint(
+        "give the store's own key file or a recovery kit; `shard key import` makes a store of this one, in a folder of its own",
+    )
+}
+
+fn read_keys(text: &[u8], path: &Path, passphrase: Option<&PassphraseSource>) -> Result<BroughtKeys> {
     if is_key_file(text) {
         refuse_longer(path, text, MAX_KEY_FILE_BYTES)?;
         let opened = open_text(text, path, passphrase)?;

@@ -4,8 +4,8 @@
 //! file; what is at work meanwhile goes on with the keys it has, which all stay good.
 
 use super::config::{self, Config};
-use super::key::{self, BroughtKeys, OpenedKey, PassphraseSource};
-use super::{CATALOG_NAME, CONFIG_NAME, KEY_NAME, Store, catalog_file, fill_random, init};
+use super::key::{self, BroughtKey, BroughtKeys, OpenedKey, PassphraseSource};
+use super::{CATALOG_NAME, CONFIG_NAME, Held, KEY_NAME, Store, catalog_file, fill_random, init};
 use crate::backend::BackendUrl;
 use crate::catalog::{self, Catalog};
 use crate::crypto::{CatalogKey, Keyring, LimitedKey, Passphrase, RecipientKey, VerifyKey, WriteKey, write_kit};
@@ -122,14 +122,14 @@ pub fn recipient(dir: &Path, passphrase: Option<&PassphraseSource>) -> Result<Re
     Ok(opened.keyring.current().recipient(opened.keyring.store_id()))
 }
 
-/// The verify-only or write-only key in a file; `None` where the file is something else.
-pub fn load_limited(path: &Path) -> Result<Option<LimitedKey>> {
-    key::load_limited(path)
+/// Reads a key of any kind from a file or a pipe, for [`import`] or [`import_limited`].
+pub fn load_any(path: &Path, passphrase: Option<&PassphraseSource>) -> Result<BroughtKey> {
+    key::load_any(path, passphrase)
 }
 
 /// The same from a text that is at hand; `path` says where it came from.
-pub fn read_limited(text: &[u8], path: &Path) -> Result<Option<LimitedKey>> {
-    key::limited(text, path)
+pub fn read_any(text: &[u8], path: &Path, passphrase: Option<&PassphraseSource>) -> Result<BroughtKey> {
+    key::read_any(text, path, passphrase)
 }
 
 /// Makes a store of a verify-only or write-only key, with the backends that the key brought; gives their names.
@@ -185,15 +185,12 @@ fn elsewhere(mut config: Config, dir: &Path) -> Config {
     config
 }
 
-/// Reads keys that [`import`] is to bring from a text; `path` says where it came from.
-pub fn read_keys(text: &[u8], path: &Path, passphrase: Option<&PassphraseSource>) -> Result<BroughtKeys> {
-    key::read_keys(text, path, passphrase)
-}
-
 /// Brings keys into the store in a folder, or makes a store of them where there is none.
 ///
-/// [`ErrorKind::WrongKey`] when the folder has keys or a catalog of another store. What is brought has been exported.
+/// [`ErrorKind::WrongKey`] when the folder has keys or a catalog of another store, [`ErrorKind::Refused`] when it has a
+/// verify-only or write-only key: no machine becomes the owner's by the way. What is brought has been exported.
 pub fn import(dir: &Path, brought: BroughtKeys, passphrase: Option<&PassphraseSource>) -> Result<ImportedKeys> {
+    refuse_limited(dir)?;
     if dir.join(CONFIG_NAME).symlink_metadata().is_ok() {
         let _lock = lock(dir)?;
         return bring(dir, brought, passphrase);
@@ -203,6 +200,15 @@ pub fn import(dir: &Path, brought: BroughtKeys, passphrase: Option<&PassphraseSo
     // Whatever came of it, nobody is making a store here any more.
     init::made(dir);
     imported
+}
+
+fn refuse_limited(dir: &Path) -> Result<()> {
+    // A key that cannot be read says so when it is opened.
+    let Some(kind) = key::load_limited(&dir.join(KEY_NAME)).ok().flatten().map(|key| Held::by(&key).key_kind()) else {
+        return Ok(());
+    };
+    let doing = format!("{} is the store of a machine with a {kind} key, and takes no others", dir.display());
+    Err(Error::new(ErrorKind::Refused, doing).with_hint("name another folder with --store"))
 }
 
 fn bring(dir: &Path, brought: BroughtKeys, passphrase: Option<&PassphraseSource>) -> Result<ImportedKeys> {

@@ -29,7 +29,7 @@ pub mod vaults;
 
 pub use held::Held;
 pub use init::{DEFAULT_BACKEND_COUNT, FirstBackends, InitOptions};
-pub use key::{BroughtKeys, PASSPHRASE_HINT, PassphraseSource, load as load_key};
+pub use key::{BroughtKey, BroughtKeys, PASSPHRASE_HINT, PassphraseSource, load as load_key};
 pub use lease::Lease;
 pub use recipient::load_recipient;
 

@@ -56,6 +56,45 @@ fn a_second_zone_from_which_nothing_is_gained_moves_nothing_and_takes_nothing_aw
     }
 }
 
+/// Where a probe lies whose process was killed.
+fn leave_probe(place: &std::path::Path) -> std::path::PathBuf {
+    let left = place.join("objects/70/70726f62650000000102030405060708.0.shard");
+    fs::create_dir_all(left.parent().expect("a folder")).expect("made");
+    let text = b"shard probe: this only tries the place, and may be deleted\n";
+    fs::write(&left, [text.as_slice(), &noise(70_001 - text.len(), 9)].concat()).expect("written");
+    left
+}
+
+#[test]
+fn a_probe_that_a_killed_process_left_stands_in_no_ones_way_and_is_deleted() {
+    let desk = desk_with("a", 70_000);
+    desk.expect(0, &["key", "export", "-o", "kit.txt"]);
+    let left = leave_probe(&desk.backend(1));
+    desk.expect(0, &["catalog", "refresh"]);
+    desk.expect(0, &["catalog", "rebuild"]);
+    desk.expect(0, &["verify"]);
+    let heap = desk.store().join("backends");
+    let places = fs::read_dir(&heap).expect("places").map(|place| place.expect("one").path().display().to_string());
+    let places: Vec<String> = places.collect();
+    let mut words = vec!["recover", "--all", "-o", "back", "--key", "kit.txt"];
+    words.extend(places.iter().flat_map(|place| ["--from", place]));
+    desk.expect(0, &words);
+    let heap = heap.display().to_string();
+    desk.expect(0, &["recover", "--all", "-o", "again", "--key", "kit.txt", "--from", &heap]);
+    assert!(left.exists(), "nobody deletes while reading");
+    assert_eq!(desk.json(0, &["gc", "--dry-run"])["leftovers"], 1);
+    assert!(left.exists(), "a dry run deletes nothing");
+    let report = desk.json(0, &["gc"]);
+    assert_eq!((&report["leftovers"], &report["bytes_freed"]), (&1.into(), &70_001.into()), "{report}");
+    assert!(!left.exists());
+    leave_probe(&desk.backend(1));
+    desk.expect(0, &["backend", "check"]);
+    assert!(!left.exists());
+    let new = leave_probe(&desk.path("new"));
+    desk.expect(0, &["backend", "add", "new", "new"]);
+    assert!(!new.exists());
+}
+
 #[test]
 fn a_put_that_had_to_do_without_better_places_says_so_and_exits_3() {
     let desk = desk_with("a", 10);

@@ -182,3 +182,77 @@ fn what_is_sealed_to_a_recipient_opens_under_its_key_alone() {
         assert_eq!(other.failure(1, &["put", "theirs", "--recipient", file])["kind"], "invalid", "{file}");
     }
 }
+
+/// An owner with a kit, and what it exports for a machine of this kind.
+fn owner_and_key(kind: &str) -> (Desk, PathBuf, PathBuf) {
+    let owner = Desk::new();
+    owner.file("a", &[7; 70_000]);
+    owner.expect(0, &["put", "a"]);
+    owner.expect(0, &["key", "export", "-o", "kit.txt"]);
+    owner.expect(0, &["key", "export", kind, "-o", "limited.key"]);
+    let (kit, key) = (owner.path("kit.txt"), owner.path("limited.key"));
+    (owner, kit, key)
+}
+
+#[test]
+fn every_kind_of_key_is_imported_from_a_pipe() {
+    for kind in ["--write-only", "--verify-only"] {
+        let (_owner, kit, key) = owner_and_key(kind);
+        for file in [kit, key] {
+            let machine = Desk::new();
+            let outcome = machine.run_with(&["key", "import", "/dev/stdin"], fs::read(&file).expect("a key"));
+            assert_eq!(outcome.code, 0, "{file:?}: {}", outcome.stderr);
+        }
+    }
+}
+
+#[test]
+fn a_key_that_opens_nothing_says_so_where_a_key_is_to_open_something() {
+    for kind in ["--write-only", "--verify-only"] {
+        let (owner, _, key) = owner_and_key(kind);
+        let (key, place) = (key.display().to_string(), owner.backend(1).display().to_string());
+        let machine = Desk::new();
+        for words in [
+            vec!["recover", "--all", "-o", "back", "--from", &place, "--key", &key],
+            vec!["catalog", "rebuild", "--from", &place, "--key", &key],
+        ] {
+            let said = machine.expect(12, &words).stderr;
+            assert!(said.contains(&format!("is a {} key: it opens nothing", &kind[2..])), "{said}");
+            assert!(said.contains("recovery kit") && said.contains("shard key import"), "{said}");
+            assert!(!machine.store().exists(), "{words:?}");
+        }
+    }
+}
+
+#[test]
+fn a_machine_with_a_limited_key_takes_no_owners_key_and_names_another_folder() {
+    for kind in ["--write-only", "--verify-only"] {
+        let (_owner, kit, key) = owner_and_key(kind);
+        let (kit, key) = (kit.display().to_string(), key.display().to_string());
+        let machine = Desk::new();
+        machine.expect(0, &["key", "import", &key]);
+        let before = fs::read(machine.store().join("master.key")).expect("a key");
+        for words in [vec!["key", "import", &kit], vec!["catalog", "rebuild", "--key", &kit]] {
+            let outcome = machine.run(&words);
+            assert_ne!(outcome.code, 0, "{words:?}");
+            let said = outcome.stderr;
+            assert!(said.contains(&format!("machine with a {} key", &kind[2..])) && said.contains("--store"), "{said}");
+        }
+        assert_eq!(fs::read(machine.store().join("master.key")).expect("a key"), before);
+        machine.expect(0, &["--store", "mine", "key", "import", &kit]);
+    }
+}
+
+#[test]
+fn a_writer_is_told_to_get_its_files_back_on_the_owners_machine() {
+    let (owner, _, key) = owner_and_key("--write-only");
+    let server = Desk::new();
+    server.expect(0, &["key", "import", &key.display().to_string()]);
+    server.file("b", &[8; 70_000]);
+    let told = |desk: &Desk| String::from_utf8(desk.expect(0, &["put", "b"]).stdout).expect("UTF-8");
+    let said = told(&server);
+    assert!(said.contains("recover b, on the owner's machine\n"), "{said}");
+    owner.file("b", &[9; 70_000]);
+    let said = told(&owner);
+    assert!(said.contains("recover b\n"), "{said}");
+}

@@ -275,7 +275,7 @@ fn read_object(object: &ObjectInput, key: &MasterKey) -> ReadObject {
     let manifest = Manifest::open(bytes, &key.store_id()).expect("a signed manifest");
     let layout = manifest.layout();
     let mut stripes = vec![Vec::new(); layout.stripe_count() as usize];
-    for (index, file) in (0_u8..).zip(files) {
+    for (index, file) in (0..=u8::MAX).zip(files) {
         check_around_the_blocks(&manifest, index, &file);
         let sections = ShardFileLayout::of(&manifest);
         let leaves = leaves_of(&file[sections.leaves().start as usize..sections.leaves().end as usize]);

@@ -1,5 +1,6 @@
 //! Storing: every length, every way a backend fails on the way, and files that change while they are read.
 
+use crate::heal_damage::verify_all;
 use crate::world::{
     Kept, TestWorld, geometry, name, newest, put_bytes, putting, random_bytes, read_file, read_version, stream_of,
 };
@@ -8,6 +9,7 @@ use shard::backend::{Effect, ErrorKind as BackendErrorKind, Fault, Operation, Wh
 use shard::catalog::{ObjectState, ShardState};
 use shard::id::{Geometry, VersionId};
 use shard::ops::put::{PutOptions, PutSource, put, version_lease};
+use shard::ops::verify::VerifyMode;
 use shard::ops::{Controls, ProgressEvent};
 use shard::store::Store;
 use shard::stripe::Check;
@@ -65,6 +67,16 @@ fn boundary_lengths(geometry: Geometry) -> Vec<usize> {
     }
     lengths.push(5 * k * block + 12_345);
     lengths
+}
+
+#[tokio::test]
+async fn an_object_of_as_many_shards_as_there_can_be_is_put_verified_and_read() {
+    let world = TestWorld::with(5, Kept::InMemory).await;
+    let (store, bytes) = (world.open().await, random_bytes(255, 100_000));
+    put_bytes(&store, "wide", &bytes, geometry(200, 255)).await;
+    let report = verify_all(&store, VerifyMode::Full).await;
+    assert_eq!((report.worst(), report.summary.healthy), (ObjectState::Healthy, 1));
+    assert_eq!(read_file(&store, "wide").await, Some(bytes));
 }
 
 async fn assert_every_length_comes_back(geometry: Geometry) {

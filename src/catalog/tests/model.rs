@@ -40,7 +40,7 @@ fn history(steps: &[Step]) -> Vec<Commit> {
             Step::Put { name: chosen, pieces: count, knows } => {
                 let text = NAMES[*chosen];
                 let number = fresh();
-                let known: Vec<&Piece> = (0_u8..)
+                let known: Vec<&Piece> = (0..=u8::MAX)
                     .zip(puts.iter().flat_map(|(pieces, _)| pieces.last()).filter(|last| last.name.as_str() == text))
                     .filter(|(position, _)| knows & (1 << (position % 8)) != 0)
                     .map(|(_, last)| last)

@@ -83,7 +83,8 @@ pub(crate) enum PutCheck {
 /// Get files back, bit for bit
 ///
 /// Every block is checked before it is used. The output is written beside its place and renamed: a file that is there
-/// at the end is whole. Damage met on the way is reported, and exits 3.
+/// at the end is whole. Damage met on the way is reported, and exits 3. A file gets its time of change and its mode back,
+/// without the setuid, setgid and sticky bits.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
 Examples:

@@ -11,8 +11,8 @@ use crate::cli::{moment, passphrase};
 use serde::Serialize;
 use shard::crypto::{LimitedKey, MAX_KIT_BYTES};
 use shard::id::{Digest, StoreId, WriterId};
+use shard::store::BroughtKey;
 use shard::store::keys::{self, ExportedKit, ImportedKeys, KeyFacts};
-use shard::store::{BroughtKeys, load_key};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -251,16 +251,10 @@ pub(super) fn import(options: &ImportKey, context: &mut Context) -> Result<ExitC
     }
     let folder = context.store_folder()?;
     let passphrase = context.passphrase();
-    let given = options.is_stdin().then(read_stdin).transpose()?;
-    let limited = match &given {
-        Some(text) => keys::read_limited(text, Path::new(STDIN))?,
-        None if options.file.is_file() => keys::load_limited(&options.file)?,
-        None => None,
+    let brought = match bring(options, context)? {
+        BroughtKey::Limited(key) => return import_limited(&key, &folder, context),
+        BroughtKey::Keys(brought) => brought,
     };
-    if let Some(key) = limited {
-        return import_limited(&key, &folder, context);
-    }
-    let brought = bring(options, given, context)?;
     let imported = keys::import(&folder, brought, Some(&passphrase))?;
     let made = imported.made_with_backends.as_deref();
     let document = Imported {
@@ -296,15 +290,15 @@ fn read_stdin() -> Result<Zeroizing<Vec<u8>>, Failure> {
     Ok(text)
 }
 
-fn bring(options: &ImportKey, given: Option<Zeroizing<Vec<u8>>>, context: &Context) -> Result<BroughtKeys, Failure> {
+fn bring(options: &ImportKey, context: &Context) -> Result<BroughtKey, Failure> {
     let passphrase = context.passphrase();
-    if let Some(text) = given {
-        return Ok(keys::read_keys(&text, Path::new(STDIN), Some(&passphrase))?);
+    if options.is_stdin() {
+        return Ok(keys::read_any(&read_stdin()?, Path::new(STDIN), Some(&passphrase))?);
     }
     let missing = || Failure::new(FailureKind::NotFound, format!("there is no {}", options.file.display()));
     match options.file.try_exists() {
         Ok(false) => Err(missing()),
-        _ => Ok(load_key(&options.file, Some(&passphrase))?),
+        _ => Ok(keys::load_any(&options.file, Some(&passphrase))?),
     }
 }
 

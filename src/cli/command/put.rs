@@ -51,7 +51,7 @@ pub(super) async fn run(options: Put, context: &mut Context) -> Result<ExitCode,
     let report = context.settle(outcome)?;
     match context.output.reader() {
         Reader::Script => context.output.document("shard.put/1", &report)?,
-        Reader::Person => context.output.text(&page(&report, context))?,
+        Reader::Person => context.output.text(&page(&report, &store, context))?,
     }
     for failed in &report.failed {
         context.notices.warning(&format!("not stored: {}: {}", failed.path, failed.error));
@@ -86,7 +86,7 @@ fn exit(report: &PutReport) -> ExitCode {
     failed.worst(degraded)
 }
 
-fn page(report: &PutReport, context: &Context) -> String {
+fn page(report: &PutReport, store: &Store, context: &Context) -> String {
     let mut page = String::new();
     files(report, &mut page);
     if report.objects.is_empty() {
@@ -98,10 +98,13 @@ fn page(report: &PutReport, context: &Context) -> String {
         objects => shards_by_backend(objects),
     });
     page.push('\n');
+    let recover = context.to_type(&format!("recover{}", recover_argument(report)));
+    // What a writer put opens with a key that it lacks.
+    let recover = if store.writer().is_some() { format!("{recover}, on the owner's machine") } else { recover };
     page.push_str(&facts([
         ("may be lost", may_be_lost(report)),
         ("check it", context.to_type(&format!("verify{}", argument(report)))),
-        ("get it back", context.to_type(&format!("recover{}", recover_argument(report)))),
+        ("get it back", recover),
     ]));
     page
 }

@@ -27,6 +27,7 @@ use super::leftovers;
 use super::rebuild::MAINTENANCE;
 use super::refresh::refresh_known;
 use super::remove::{Deletes, RemovedFile, WaitingDeletes, Which, delete_pending};
+use crate::backend::{self, Backend, ListedShard};
 use crate::catalog::Catalog;
 use crate::error::Result;
 use crate::id::{ObjectId, VersionId};
@@ -66,7 +67,7 @@ pub struct GcOptions {
 pub struct GcReport {
     /// Whether nothing was done.
     pub dry_run: bool,
-    /// Objects and copies of shards that dead processes left half-written, and are gone. In a dry run: all that they left,
+    /// Objects and copies of shards that dead processes left half-written, and what they tried places with, and are gone. In a dry run: all that they left,
     /// some of which may turn out to be whole and stay.
     pub leftovers: u64,
     /// Large files that were begun and not ended, and are gone.
@@ -120,13 +121,14 @@ pub async fn gc(store: &Store, options: GcOptions) -> Result<GcReport> {
 
 async fn run(store: &Store, controls: &Controls) -> Result<GcReport> {
     let cleared = leftovers::clear(store, controls).await?;
+    let probes = clear_probes(store).await;
     let _lease = store.lease(MAINTENANCE).await?;
     // What another machine removed, or packed anew, is not to be done against.
     let sources = Sources::of(store);
     let refreshed = refresh_known(store, &sources, controls).await?;
     let mut report = GcReport {
-        leftovers: cleared.taken_back.len() as u64,
-        bytes_freed: cleared.bytes_freed,
+        leftovers: cleared.taken_back.len() as u64 + probes.len() as u64,
+        bytes_freed: cleared.bytes_freed + probes.iter().map(|probe| probe.bytes).sum::<u64>(),
         bytes_read: refreshed.bytes_read,
         ..GcReport::default()
     };
@@ -156,6 +158,20 @@ fn conclude(store: &Store, mut report: GcReport, deletes: &Deletes) -> GcReport 
 }
 
 /// Nothing is asked of a backend but what an examination reads.
+/// Takes away what killed probes left. Where that fails it stays: nothing reads it, and the next run comes by again.
+async fn clear_probes(store: &Store) -> Vec<ListedShard> {
+    let mut cleared = Vec::new();
+    for backend in writable(store) {
+        cleared.extend(backend::clear_probes(backend).await.unwrap_or_default());
+    }
+    cleared
+}
+
+fn writable(store: &Store) -> impl Iterator<Item = &dyn Backend> {
+    let places = store.registry().iter().filter(|place| place.is_ready() && !place.read_only);
+    places.map(|place| place.backend.as_ref())
+}
+
 async fn plan(store: &Store, controls: &Controls) -> Result<GcReport> {
     let mut report = GcReport { dry_run: true, ..GcReport::default() };
     let stats = store.catalog(|catalog| catalog.stats()).await?;
@@ -167,6 +183,9 @@ async fn plan(store: &Store, controls: &Controls) -> Result<GcReport> {
     }
     surplus::plan(store, &mut report, controls).await?;
     report.leftovers = leftovers::count(store).await?;
+    for backend in writable(store) {
+        report.leftovers += backend::left_probes(backend).await.map_or(0, |left| left.len() as u64);
+    }
     let doomed = report.emptied.iter().chain(report.repacked.iter().flat_map(|packed| &packed.from));
     let (mut doomed, surplus): (Vec<ObjectId>, _) = (doomed.copied().collect(), report.surplus.clone());
     let versions: Vec<VersionId> = report.unfinished.iter().map(|file| file.version).collect();

@@ -336,7 +336,7 @@ fn id_before(replaced: ObjectId, random: [u8; ObjectId::BYTES]) -> Option<Object
     let replaced = replaced.min(ObjectId::FIRST_OF_WRITERS);
     let order = (u128::from_be_bytes(replaced.0) >> random_bits).checked_sub(1)?;
     let tail = u128::from_be_bytes(random) & ((1 << random_bits) - 1);
-    Some(ObjectId((order << random_bits | tail).to_be_bytes()))
+    Some(ObjectId((order << random_bits | tail).to_be_bytes()).or_no_probe())
 }
 
 /// Removes objects that hold nothing any more; their shards wait for deletion then.

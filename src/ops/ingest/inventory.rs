@@ -133,7 +133,8 @@ impl Listing {
             match self.backend.list(after).await.and_then(|page| self.in_order(page, after, last)) {
                 Ok(page) => {
                     self.next = page.next.map_or(Next::End, |next| Next::Page(Some(next)));
-                    self.page = page.shards.into();
+                    // What a killed probe left is no object.
+                    self.page = page.shards.into_iter().filter(|listed| !listed.id.object.is_probe()).collect();
                 }
                 Err(error) => self.next = Next::Failed(error),
             }

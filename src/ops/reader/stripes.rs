@@ -133,7 +133,7 @@ impl Shared {
         let mut requests: BTreeMap<usize, Vec<u64>> = BTreeMap::new();
         for stripe in chunk {
             let mut have: BTreeSet<u8> =
-                (0u8..).zip(&stripe.blocks).filter(|(_, b)| b.is_some()).map(|(i, _)| i).collect();
+                (0..=u8::MAX).zip(&stripe.blocks).filter(|(_, b)| b.is_some()).map(|(i, _)| i).collect();
             for place in &order {
                 let index = self.places[*place].at.index;
                 let enough = wanted == Wanted::Enough && (have.len() >= self.data_shards() || have.contains(&index));

@@ -94,6 +94,8 @@ fn look_at(file: &HeapFile, name: &[u8], stores: &mut Vec<StoreId>) -> std::io::
     if shards.is_empty() {
         shards.extend(named);
     }
+    // What a killed probe left is no shard of an object.
+    shards.retain(|shard| !shard.object.is_probe());
     Ok(shards.into_iter().map(|shard| Claim { shard, is_sure: agree, tag }).collect())
 }
 

@@ -19,6 +19,9 @@ const UNFINISHED_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
 /// What a file gets that is only a part of one, less what the process withholds.
 const PART_MODE: Mode = Mode::from_raw_mode(0o666);
 
+/// Of a stored mode, what a file gets: who may read, write and run it. A stored file never runs as its owner or group.
+const RESTORED_MODE_BITS: u32 = 0o777;
+
 /// What a recovered file gets beside its bytes; a part of a file gets nothing.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Attributes {
@@ -72,7 +75,7 @@ impl NewFile {
     /// Gives the whole file its attributes and its name, once its bytes are on the disk. The folder is left to sync.
     pub(super) fn finish(mut self, attributes: Option<&Attributes>) -> Result<()> {
         if let Some(attributes) = attributes {
-            let permissions = Permissions::from_mode(attributes.mode & 0o7777);
+            let permissions = Permissions::from_mode(attributes.mode & RESTORED_MODE_BITS);
             self.file.set_permissions(permissions).map_err(|error| self.failed(error))?;
             let times = FileTimes::new().set_modified(time(attributes.mtime_ns));
             self.file.set_times(times).map_err(|error| self.failed(error))?;
@@ -243,6 +246,18 @@ mod tests {
         assert_eq!(modified.as_nanos(), 1_500_000_000_123_456_789);
         assert_eq!(std::fs::read_dir(dir.path()).expect("lists").count(), 1);
         folder.sync().expect("syncs");
+    }
+
+    #[test]
+    fn no_stored_mode_makes_a_file_run_as_its_owner_or_group() {
+        let (dir, folder) = base();
+        for mode in [0o4755, 0o2755, 0o1755, 0o7755, !0o022] {
+            let attributes = Attributes { mode, mtime_ns: 0 };
+            let file = NewFile::create(Arc::clone(&folder), OsStr::new("a"), Existing::Replace, Some(&attributes));
+            file.expect("a file").finish(Some(&attributes)).expect("finished");
+            let mode = dir.path().join("a").metadata().expect("there").permissions().mode();
+            assert_eq!(mode & 0o7777, 0o755);
+        }
     }
 
     #[test]

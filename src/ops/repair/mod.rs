@@ -87,7 +87,7 @@ pub async fn repair(store: &Store, options: RepairOptions) -> Result<RepairRepor
 pub(in crate::ops) async fn forgive(store: &Store) -> Result<()> {
     let mut well = Vec::new();
     for backend in failed_writers(store).await? {
-        let shard = ShardId { object: ObjectId(store.random_bytes()?), index: 0 };
+        let shard = ShardId { object: ObjectId::of_probe(store.random_bytes()?), index: 0 };
         let place = store.registry().get(backend).filter(|place| place.is_ready() && !place.read_only);
         if let Some(place) = place
             && backend::probe(place.backend.as_ref(), shard).await.is_ok()

@@ -101,7 +101,8 @@ async fn give_up(store: &Store, places: &Places, error: Error) -> Error {
 /// The Merkle roots of the shards, and the leaves they are over.
 async fn shard_roots(object: ObjectId, leaves: Vec<Vec<Digest>>) -> Result<(Vec<Digest>, Vec<Vec<Digest>>)> {
     let hash = move || {
-        let roots = (0_u8..).zip(&leaves).map(|(index, leaves)| merkle::shard_root(object, index, leaves)).collect();
+        let roots =
+            (0..=u8::MAX).zip(&leaves).map(|(index, leaves)| merkle::shard_root(object, index, leaves)).collect();
         (roots, leaves)
     };
     let stopped = |error| Error::new(ErrorKind::Memory, "hashing stopped in the middle").with_source(error);

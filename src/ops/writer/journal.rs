@@ -67,7 +67,7 @@ impl Places {
 
     /// Shards and their places.
     pub(super) fn planned(&self) -> impl Iterator<Item = (u8, BackendId)> + '_ {
-        (0_u8..).zip(&self.of).filter_map(|(index, place)| Some((index, (*place)?)))
+        (0..=u8::MAX).zip(&self.of).filter_map(|(index, place)| Some((index, (*place)?)))
     }
 
     /// The place of a shard.
@@ -126,7 +126,7 @@ impl Places {
             PlacementRules { data_shards: self.data_shards, rotation: self.rotation, zone_limit: self.zone_limit };
         let places = place(&registry.candidates(&failures.backends()), &placed, rules);
         let mut given = Vec::new();
-        for (index, (slot, position)) in (0_u8..).zip(self.of.iter_mut().zip(places)) {
+        for (index, (slot, position)) in (0..=u8::MAX).zip(self.of.iter_mut().zip(places)) {
             if slot.is_none() {
                 *slot = position.and_then(|position| registry.at(position)).map(|registered| registered.id);
                 given.extend(slot.map(|place| (index, place)));

@@ -86,7 +86,7 @@ impl Specimen {
                 leaves[usize::from(index)].push(encoded.leaves()[usize::from(index)]);
             }
         }
-        let roots = (0u8..).zip(&leaves).map(|(index, leaves)| merkle::shard_root(object, index, leaves));
+        let roots = (0..=u8::MAX).zip(&leaves).map(|(index, leaves)| merkle::shard_root(object, index, leaves));
         let sealed = SealedPart {
             index_offset,
             index_bytes: payload.len() as u64 - index_offset,
@@ -139,7 +139,7 @@ impl Specimen {
 /// Backends that hold these files under the names of the object's shards.
 pub(super) async fn places(object: ObjectId, shards: &[Option<Vec<u8>>]) -> Vec<ShardPlace> {
     let mut places = Vec::new();
-    for (index, file) in (0u8..).zip(shards) {
+    for (index, file) in (0..=u8::MAX).zip(shards) {
         let backend = MemoryBackend::new();
         if let Some(file) = file {
             store(&backend, ShardId { object, index }, file).await;
