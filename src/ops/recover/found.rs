@@ -47,7 +47,7 @@ pub async fn recover_from(places: FoundPlaces, options: RecoverOptions) -> Resul
     let controls = options.controls.clone();
     let work = async {
         let (found, bytes_read) = Found::gather(places, &controls).await?;
-        let (mut session, output) = Session::new(Origin::Found(found), options)?;
+        let (mut session, output) = Session::new(Origin::Found(Box::new(found)), options)?;
         session.add_bytes_read(bytes_read);
         session.run(output).await
     };

@@ -18,7 +18,7 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(super) enum Origin<'a> {
     Store(&'a Store),
-    Found(Found),
+    Found(Box<Found>),
 }
 
 impl Origin<'_> {

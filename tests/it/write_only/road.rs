@@ -260,7 +260,7 @@ async fn no_flipped_bit_of_a_write_only_key_makes_a_store_of_another_key() {
         flipped[bit / 8] ^= 1 << (bit % 8);
         match keys::read_any(&flipped, from, None) {
             Ok(BroughtKey::Limited(other)) => assert!(other.to_file() == text, "bit {bit}"),
-            Ok(BroughtKey::Keys(_)) => panic!("bit {bit} makes an owner's key of it"),
+            Ok(BroughtKey::Keys(_)) => unreachable!("bit {bit} makes an owner's key of it"),
             Err(error) => assert_eq!(error.kind, ErrorKind::WrongKey, "bit {bit}"),
         }
     }
