@@ -12,7 +12,6 @@
 //! is written outside the folder that was named, and nothing replaced unless asked for. Memory does not grow with files.
 //! Damage met on the way is told beside what was recovered.
 
-mod early_sync;
 mod folder;
 mod found;
 mod group;

@@ -1,6 +1,5 @@
 //! Files that appear in their folders whole, and before that nowhere: on Linux they have no name until then.
 
-use super::early_sync::EarlySync;
 use super::folder::{Existing, Folder};
 use crate::error::{Error, Result};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
@@ -35,7 +34,6 @@ pub(super) struct NewFile {
     name: OsString,
     temporary: Option<String>,
     file: File,
-    early_sync: EarlySync,
     existing: Existing,
 }
 
@@ -49,11 +47,10 @@ impl NewFile {
     ) -> Result<Self> {
         let mode = if attributes.is_some() { UNFINISHED_MODE } else { PART_MODE };
         folder.refuse_existing(name, existing)?;
-        let Some(file) = nameless(folder.handle(), mode) else {
-            return Self::create_named(folder, name, existing, mode);
-        };
-        let early_sync = EarlySync::default();
-        Ok(Self { folder, name: name.to_owned(), temporary: None, file, early_sync, existing })
+        match nameless(folder.handle(), mode) {
+            Some(file) => Ok(Self { folder, name: name.to_owned(), temporary: None, file, existing }),
+            None => Self::create_named(folder, name, existing, mode),
+        }
     }
 
     fn create_named(folder: Arc<Folder>, name: &OsStr, existing: Existing, mode: Mode) -> Result<Self> {
@@ -61,13 +58,11 @@ impl NewFile {
         let temporary = temporary_name().map_err(failed)?;
         let handle = rustix::fs::openat(folder.handle(), temporary.as_str(), NAMED, mode);
         let file = File::from(handle.map_err(|errno| failed(errno.into()))?);
-        let early_sync = EarlySync::default();
-        Ok(Self { folder, name: name.to_owned(), temporary: Some(temporary), file, early_sync, existing })
+        Ok(Self { folder, name: name.to_owned(), temporary: Some(temporary), file, existing })
     }
 
     pub(super) fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        let written = self.file.write_all(bytes);
-        written.and_then(|()| self.early_sync.wrote(&self.file, bytes.len() as u64)).map_err(|error| self.failed(error))
+        self.file.write_all(bytes).map_err(|error| self.failed(error))
     }
 
     fn failed(&self, error: std::io::Error) -> Error {
@@ -82,7 +77,7 @@ impl NewFile {
             let times = FileTimes::new().set_modified(time(attributes.mtime_ns));
             self.file.set_times(times).map_err(|error| self.failed(error))?;
         }
-        self.early_sync.settle().and_then(|()| self.file.sync_all()).map_err(|error| self.failed(error))?;
+        self.file.sync_all().map_err(|error| self.failed(error))?;
         match self.give_name() {
             Ok(()) => {
                 self.temporary = None;

@@ -55,22 +55,25 @@ impl<'a> HashingSink<'a> {
     pub(super) async fn write(mut self, part: Bytes) -> Result<Self> {
         self.bytes += part.len() as u64;
         let (mut hasher, hashed) = (self.hasher, part.clone());
-        // It begins at once, and takes no time of its own where a core is free.
-        let hashing = compute(move || {
-            hasher.update(&hashed);
-            hasher
-        });
         self.sink = match self.sink {
             Sink::NewFile(mut file) => {
-                let writing = compute(move || file.write(&part).map(|()| file));
-                Sink::NewFile(writing.await??)
+                let work = move || {
+                    hasher.update(&hashed);
+                    file.write(&hashed).map(|()| (hasher, file))
+                };
+                let (hasher, file) = compute(work).await??;
+                return Ok(Self { sink: Sink::NewFile(file), hasher, bytes: self.bytes });
             }
             Sink::Stream(stream) => {
                 stream.write(part).await?;
                 Sink::Stream(stream)
             }
         };
-        self.hasher = hashing.await?;
+        let work = move || {
+            hasher.update(&hashed);
+            hasher
+        };
+        self.hasher = compute(work).await?;
         Ok(self)
     }
 
