@@ -62,7 +62,7 @@ fn bench_refuses_a_time_that_would_never_end() {
 fn bench_says_where_it_could_not_make_its_folder() {
     let mut desk = Desk::new();
     desk.set("TMPDIR", desk.path("nowhere").to_str().expect("UTF-8"));
-    let failure = desk.failure(1, &["bench", "--time", "1ms"]);
+    let failure = desk.failure(13, &["bench", "--time", "1ms"]);
     let message = failure["message"].as_str().expect("text");
     assert!(message.contains("cannot make") && message.contains("nowhere"), "{message}");
 }
