@@ -18,6 +18,11 @@ test *words:
 bench *words:
     cargo bench --locked {{words}}
 
+# Measure whole commands beside cp and b3sum: `--levels 3/5 --pairs 15`
+bench-whole *words:
+    cargo build --release --locked
+    benches/whole.py {{words}}
+
 # See it work: a file in five shards, two of them gone, and back again
 demo:
     #!/usr/bin/env bash

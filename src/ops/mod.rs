@@ -43,7 +43,7 @@ pub use backends::{
     AddedBackend, BackendCheck, ListedBackend, Marking, Removing, add_backend, check_backends, list_backends,
     remove_backend,
 };
-pub use bench::{BenchReport, LevelBench, bench};
+pub use bench::{BenchOptions, BenchReport, EngineBench, LevelBench, MEASURE_FOR, bench};
 pub use controls::{Controls, ProgressEvent, ProgressSink};
 pub use metrics::prometheus;
 pub use timestamp::Timestamp;

@@ -1,6 +1,7 @@
 //! All integration tests, in one binary: it links once.
 
 mod adversary;
+mod cli_bench;
 mod cli_documents;
 mod cli_edges;
 mod cli_engine;

@@ -7,13 +7,13 @@ use super::root::{FILE_MODE, OBJECTS, Root, TEMPORARY, file_of, folder_of};
 use super::writer::{Purpose, Unfinished};
 use crate::id::ShardId;
 use bytes::Bytes;
+use rustix::buffer::spare_capacity;
 use rustix::fs::{AtFlags, OFlags};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::Write;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -116,9 +116,8 @@ impl Place {
         if range.start > range.end || range.end > length {
             return Err(Error::new(ErrorKind::OutOfRange, doing()));
         }
-        let mut bytes = vec![0; (range.end - range.start) as usize];
-        match file.read_exact_at(&mut bytes, range.start) {
-            Ok(()) => Ok(bytes.into()),
+        match read_exact(&file, range.clone()) {
+            Ok(bytes) => Ok(bytes.into()),
             // It was cut short after its length was looked at.
             Err(source) if source.kind() == std::io::ErrorKind::UnexpectedEof => {
                 Err(Error::with_source(ErrorKind::OutOfRange, doing(), source))
@@ -189,6 +188,23 @@ impl Place {
         }
         Ok(bytes)
     }
+}
+
+/// Exactly these bytes of a file. They are read into memory that nobody wrote zeros to first.
+fn read_exact(file: &File, range: Range<u64>) -> std::io::Result<Vec<u8>> {
+    let wanted_bytes = (range.end - range.start) as usize;
+    let mut bytes = Vec::with_capacity(wanted_bytes);
+    while bytes.len() < wanted_bytes {
+        let offset = range.start + bytes.len() as u64;
+        match rustix::io::pread(file, spare_capacity(&mut bytes), offset) {
+            Ok(0) => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    // The memory may be longer than was asked for.
+    bytes.truncate(wanted_bytes);
+    Ok(bytes)
 }
 
 /// A new file in the folder of what is being written, named after what it will be.

@@ -10,6 +10,7 @@
 //! report alone.
 
 mod backends;
+mod bench;
 mod catalog;
 mod files;
 mod init;
@@ -61,7 +62,7 @@ pub(crate) async fn run(command: Command, context: &mut Context) -> Result<ExitC
         Command::Catalog(CatalogCommand::Refresh) => catalog::refresh(context).await,
         Command::Catalog(CatalogCommand::Stats) => catalog::stats(context).await,
         Command::Vault(command) => vault::run(command, context),
-        Command::Bench(_) => upkeep::bench(context).await,
+        Command::Bench(options) => bench::bench(options, context).await,
         // These print what is known before anything runs, and came to their end before.
         Command::Completions(_) | Command::Man(_) => Ok(ExitCode::Done),
     }

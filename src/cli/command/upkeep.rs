@@ -1,4 +1,4 @@
-//! `shard gc` and `shard bench`.
+//! `shard gc`.
 
 use super::remove::{freed, waiting};
 use crate::cli::args::Gc;
@@ -9,8 +9,6 @@ use crate::cli::output::Reader;
 use crate::cli::printable::Printable;
 use crate::cli::quantity::ByteSize;
 use crate::cli::render::count;
-use crate::cli::table::{Table, Tone};
-use shard::ops;
 use shard::ops::gc::{self, GcMode, GcOptions, GcReport};
 use shard::store::Contact;
 use std::fmt::Write;
@@ -78,33 +76,4 @@ fn page(report: &GcReport) -> String {
     }
     page.push_str(&waiting(&report.waiting));
     page
-}
-
-pub(super) async fn bench(context: &mut Context) -> Result<ExitCode, Failure> {
-    let report = context.settle(ops::bench(context.controls()).await)?;
-    match context.output.reader() {
-        Reader::Script => context.output.document("shard.bench/1", &report)?,
-        Reader::Person => {
-            let mut table = Table::new(["LEVEL", ">K/N", ">ENCODE", ">RECONSTRUCT", ">CHECK", ">HASH"]);
-            for level in &report.levels {
-                // A float of bytes per second saturates when it becomes an integer.
-                let rate = |bytes_per_s: f64| format!("{}/s", ByteSize(bytes_per_s as u64));
-                let cells = [
-                    level.level.clone(),
-                    format!("{}/{}", level.data_shards, level.total_shards),
-                    rate(level.encode_bytes_per_s),
-                    rate(level.reconstruct_bytes_per_s),
-                    rate(level.check_bytes_per_s),
-                    rate(level.hash_bytes_per_s),
-                ];
-                table.row(Tone::Plain, cells);
-            }
-            context.output.text(&format!(
-                "engine {}, one thread, bytes of original data\n{}",
-                report.engine,
-                table.render()
-            ))?;
-        }
-    }
-    Ok(ExitCode::Done)
 }
