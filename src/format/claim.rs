@@ -226,20 +226,6 @@ mod tests {
     }
 
     #[test]
-    fn many_roots_cost_no_more_hashing_of_leaves_than_one() {
-        let section = vec![3; 8 * 1024 * Digest::BYTES];
-        let time_of = |count| {
-            let ending = with_roots(vec![Digest([5; 32]); count], 8 * 1024);
-            let begun = std::time::Instant::now();
-            assert_eq!(ending.with_leaves(&section).index, None);
-            begun.elapsed()
-        };
-        let one = (0..3).map(|_| time_of(1)).max();
-        let all = (0..3).map(|_| time_of(MAX_TOTAL_SHARDS)).min();
-        assert!(all < one.map(|one| one * 20), "{all:?} for all, {one:?} for one");
-    }
-
-    #[test]
     fn lengths_that_make_no_sense_are_no_ending() {
         for length in 0..200 {
             assert_eq!(Ending::find(&vec![0x7b; length]), None);
