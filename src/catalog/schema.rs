@@ -3,8 +3,8 @@
 use super::error::{Error, Fault, Result};
 use crate::crypto::CatalogKey;
 use crate::id::{Digest, StoreId};
+use crate::vault::file::{make_private, sync_folder};
 use rusqlite::{Connection, OpenFlags, TransactionBehavior, params};
-use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -180,17 +180,4 @@ fn configure(connection: &Connection) -> Result<(), Fault> {
     // A file that was tampered with must not make the schema run anything.
     connection.pragma_update(None, "trusted_schema", "OFF")?;
     Ok(())
-}
-
-/// What is not sealed is nobody else's business either: the database and its log take over this file's mode.
-fn make_private(path: &Path) -> std::io::Result<()> {
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(false);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path).map(drop)
-}
-
-fn sync_folder(path: &Path) -> std::io::Result<()> {
-    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }

@@ -28,9 +28,10 @@ pub(super) fn open_or_make(dir: &Path, key: &Arc<CatalogKey>) -> Result<(Catalog
         Err(error) if is_useless(&path, &error) => {
             let about =
                 |error| Error::local(format!("{} is damaged, and cannot be moved aside", path.display()), error);
-            // Another process may be at the same: whoever comes second finds the new one.
-            let damaged = File::open(&path).map_err(about)?;
-            damaged.lock().map_err(about)?;
+            // Another process may be at the same: whoever comes second finds the new one. The lock is the folder's, for to
+            // close the file itself would give up the locks of a connection that is open by then.
+            let folder = File::open(dir).map_err(about)?;
+            folder.lock().map_err(about)?;
             match open_whole(&path, key) {
                 Err(error) if is_useless(&path, &error) => {
                     let kept = move_aside(&path).map_err(about)?;

@@ -26,6 +26,7 @@
 mod database;
 mod dictionary;
 mod error;
+pub(crate) mod file;
 mod json;
 mod key;
 mod name;

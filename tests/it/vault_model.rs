@@ -302,3 +302,24 @@ fn threads_and_processes_at_once_lose_no_step() {
     vault.check().expect("all is well");
     chamber.check().expect("all is well");
 }
+
+#[test]
+fn to_open_a_vault_twice_in_a_process_does_not_take_its_log_from_under_it() {
+    if let Some(folder) = std::env::var_os(WORKER) {
+        let vault = Vault::open(Path::new(&folder), "shared", Options::default()).expect("a vault");
+        return vault.put("theirs", &1).expect("put");
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let open = || Vault::open(folder.path(), "shared", Options::default()).expect("a vault");
+    let (first, second) = (open(), open());
+    first.put("before", &1).expect("put");
+    let program = std::env::current_exe().expect("this program");
+    let name = "vault_model::to_open_a_vault_twice_in_a_process_does_not_take_its_log_from_under_it";
+    let run = Command::new(program).args(["--exact", name]).env(WORKER, folder.path()).status();
+    assert!(run.expect("it runs").success());
+    first.put("after", &1).expect("put");
+    second.put("last", &1).expect("put");
+    drop((first, second));
+    let keys: Vec<String> = open().keys().expect("asked").collect::<Result<_, _>>().expect("listed");
+    assert_eq!(keys.len(), 4, "{keys:?}");
+}

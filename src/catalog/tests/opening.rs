@@ -29,6 +29,24 @@ fn a_catalog_is_created_once_and_opened_by_its_store_alone() {
 }
 
 #[test]
+fn a_second_creation_does_not_take_the_log_from_under_an_open_catalog() {
+    const READER: &str = "SHARD_TEST_CATALOG_READER";
+    if let Some(path) = std::env::var_os(READER) {
+        let tables = "SELECT count(*) FROM sqlite_schema";
+        let other = Connection::open(path).expect("it opens");
+        return assert!(other.query_row(tables, [], |row| row.get::<_, i64>(0)).expect("counted") > 0);
+    }
+    let mut world = World::new();
+    world.commit(&file(1, "a", 1, &[]));
+    assert!(matches!(Catalog::create(&database(&world), key()), Err(Error::Exists { .. })));
+    let program = std::env::current_exe().expect("this program");
+    let name = "catalog::tests::opening::a_second_creation_does_not_take_the_log_from_under_an_open_catalog";
+    let run = std::process::Command::new(program).args(["--exact", name]).env(READER, database(&world)).status();
+    assert!(run.expect("it runs").success());
+    assert!(world.folder.path().join("catalog.db-wal").exists(), "who came and went was not the last one");
+}
+
+#[test]
 fn the_settings_are_those_that_make_a_commit_durable() {
     let world = World::new();
     let catalog = second(&world);

@@ -1,0 +1,40 @@
+//! The file of a database before SQLite has it: made for its owner alone, and never opened while it may be in use.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Result};
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+/// Held while a file is made; whoever finds it there afterwards opens it after that.
+static MAKING: Mutex<()> = Mutex::new(());
+
+/// Makes the file, unless it is there, so that nobody but its owner reads it; the database's log takes over its mode.
+///
+/// A file that is there is not opened. To close a file gives up all locks that this process has on it (POSIX `fcntl`),
+/// those of the database's connections too: another process would then hold itself for the last one and delete the log
+/// into which this one still writes.
+pub(crate) fn make_private(path: &Path) -> Result<()> {
+    let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(path) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        made => made.map(drop),
+    }
+}
+
+/// Makes the folder and those above it, for their owner alone.
+pub(crate) fn make_private_folder(folder: &Path) -> Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder)
+}
+
+/// Makes what happened to names in the folder of this file durable.
+pub(crate) fn sync_folder(path: &Path) -> Result<()> {
+    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+}
