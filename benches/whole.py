@@ -2,7 +2,7 @@
 """Measures whole commands beside public tools that do the part of the work which cannot be left out, and prints Markdown.
 
     benches/whole.py --shard target/release/shard [--size MIB] [--pairs N] [--levels 2/3,3/5,5/9,7/15] [--rows WORD,...]
-                     [--dir FOLDER] [--b3sum PATH] [--zfec PATH] [--par2 PATH]
+                     [--dir FOLDER] [--b3sum PATH] [--zfec PATH] [--par2 PATH] [--no-fsync LIBRARY]
 
 The two of a pair run one after the other, and which of them is first changes from pair to pair. A row's ratio is the
 median of the ratios of its pairs, with the interval that has the true median with at least 95 %, and the peak of resident
@@ -32,6 +32,7 @@ def arguments():
     parser.add_argument("--rows", default="", help="only rows that have one of these words in their name")
     parser.add_argument("--dir", default="whole-bench", help="a folder on the disk to be measured; it is emptied")
     parser.add_argument("--b3sum", default="b3sum")
+    parser.add_argument("--no-fsync", default="", help="a library that makes syncs do nothing: no_fsync.c")
     parser.add_argument("--zfec", default="", help="path of zfec; zunfec is beside it")
     parser.add_argument("--par2", default="", help="path of par2cmdline-turbo")
     return parser.parse_args()
@@ -119,16 +120,18 @@ class Level:
         if len(self.shards) != total:
             sys.exit(f"{len(self.shards)} shards of one object, not {total}: the size is over what one object takes")
 
-    def shard(self, *words, allowed=(0,)):
-        return run([self.options.shard, "-q", "--store", self.store, *words], allowed)
+    def shard(self, *words, allowed=(0,), synced=True):
+        without = {} if synced else {"LD_PRELOAD": self.options.no_fsync}
+        return run([self.options.shard, "-q", "--store", self.store, *words], allowed, env=os.environ | without)
 
     # -- ours
 
-    def put(self, *flags):
+    def put(self, *flags, synced=True):
         self.number += 1
         name = f"run-{self.number}"
         settle()
-        measured = self.shard("put", self.file, "--name", name, "--shards", f"{self.data}/{self.total}", *flags)
+        words = ("put", self.file, "--name", name, "--shards", f"{self.data}/{self.total}", *flags)
+        measured = self.shard(*words, synced=synced)
         self.shard("remove", name)
         return measured
 
@@ -136,34 +139,35 @@ class Level:
         settle()
         return self.shard("verify", "kept")
 
-    def recover(self, allowed=(0,)):
+    def recover(self, allowed=(0,), synced=True):
         output = os.path.join(self.folder, "out")
         remove(output)
         settle()
-        measured = self.shard("recover", "kept", "-o", output, allowed=allowed)
+        measured = self.shard("recover", "kept", "-o", output, allowed=allowed, synced=synced)
         subprocess.run(["cmp", output, self.file], check=True)
         remove(output)
         return measured
 
-    def recover_without(self):
+    def recover_without(self, synced=True):
         """As many data shards are missing as may be."""
         lost = self.shards[: min(self.data, self.total - self.data)]
         for path in lost:
             os.rename(path, path + ".away")
-        measured = self.recover((DEGRADED,))
+        measured = self.recover((DEGRADED,), synced)
         for path in lost:
             os.rename(path + ".away", path)
         return measured
 
     # -- theirs
 
-    def copy_shards(self):
-        """The same number of files of the same length, durable."""
+    def copy_shards(self, synced=True):
+        """The same number of files of the same length, durable unless that is not wanted."""
         copies = os.path.join(self.folder, "copies")
         remove(copies)
         os.makedirs(copies)
         settle()
-        measured = shell('to=$1; shift; cp "$@" "$to"; sync "$to"/* "$to"', copies, *self.shards)
+        sync = '; sync "$to"/* "$to"' if synced else ""
+        measured = shell(f'to=$1; shift; cp "$@" "$to"{sync}', copies, *self.shards)
         remove(copies)
         return measured
 
@@ -222,6 +226,13 @@ class Level:
         yield Row(name("recover"), "cp of the file + sync", self.recover, self.copy_file)
         yield Row(name(f"recover, {lost} data shards missing"), "cp of the file + sync", self.recover_without, self.copy_file)
         yield Row(name("recover, sync on our side alone"), "cp of the file", self.recover, self.copy_file_unsynced)
+        if self.options.no_fsync:
+            unsynced = lambda: self.put("--check", "parity", synced=False)
+            yield Row(name("put, no sync"), f"cp of {self.total} shard files", unsynced, lambda: self.copy_shards(False))
+            recover = lambda: self.recover(synced=False)
+            yield Row(name("recover, no sync"), "cp of the file", recover, self.copy_file_unsynced)
+            without = lambda: self.recover_without(synced=False)
+            yield Row(name(f"recover, {lost} data shards missing, no sync"), "cp of the file", without, self.copy_file_unsynced)
         if self.options.zfec:
             yield Row(name("put beside zfec"), "zfec", lambda: self.put("--check", "parity"), self.zfec)
         if self.options.par2:
@@ -241,7 +252,7 @@ def make_file(path, mebibytes):
 
 def main():
     options = arguments()
-    for name in ("shard", "b3sum", "zfec", "par2"):
+    for name in ("shard", "b3sum", "zfec", "par2", "no_fsync"):
         given = getattr(options, name)
         setattr(options, name, os.path.abspath(given) if os.sep in given else given)
     options.dir = os.path.abspath(options.dir)
