@@ -12,13 +12,19 @@ pub struct BufferPool {
 #[derive(Debug)]
 struct Shared {
     buffer_bytes: usize,
+    max_idle: usize,
     idle: Mutex<Vec<Vec<u8>>>,
 }
 
 impl BufferPool {
     /// A pool of buffers of this many bytes; none exists before it is asked for.
     pub fn new(buffer_bytes: usize) -> Self {
-        Self { shared: Arc::new(Shared { buffer_bytes, idle: Mutex::default() }) }
+        Self::keeping(buffer_bytes, usize::MAX)
+    }
+
+    /// The same, and of those that come back at most this many are kept.
+    pub fn keeping(buffer_bytes: usize, max_idle: usize) -> Self {
+        Self { shared: Arc::new(Shared { buffer_bytes, max_idle, idle: Mutex::default() }) }
     }
 
     /// An idle buffer, or a new one. What it holds is left over from its last use.
@@ -59,7 +65,10 @@ impl AsRef<[u8]> for Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         let bytes = std::mem::take(&mut self.bytes);
-        self.pool.idle.lock().unwrap_or_else(PoisonError::into_inner).push(bytes);
+        let mut idle = self.pool.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < self.pool.max_idle {
+            idle.push(bytes);
+        }
     }
 }
 
@@ -78,5 +87,13 @@ mod tests {
         drop(slice);
         assert_eq!(idle(&pool), 1);
         assert_eq!(pool.take().as_mut_slice().len(), 8);
+    }
+
+    #[test]
+    fn no_more_buffers_are_kept_than_may_be() {
+        let pool = BufferPool::keeping(8, 1);
+        let (first, second) = (pool.take(), pool.take());
+        drop((first, second));
+        assert_eq!(pool.shared.idle.lock().expect("not poisoned").len(), 1);
     }
 }

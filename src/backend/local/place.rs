@@ -6,6 +6,7 @@ use super::listing;
 use super::root::{FILE_MODE, OBJECTS, Root, TEMPORARY, file_of, folder_of};
 use super::writer::{Purpose, Unfinished};
 use crate::id::ShardId;
+use crate::stripe::BufferPool;
 use bytes::Bytes;
 use rustix::buffer::spare_capacity;
 use rustix::fs::{AtFlags, OFlags};
@@ -15,10 +16,17 @@ use std::io::Write;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 /// What an unfinished file's name ends with.
 pub(super) const UNFINISHED_SUFFIX: &str = ".part";
+
+/// The lengths of buffers for reads: a block, and the two that a reader asks for at once.
+const READ_SIZES: [usize; 2] = [256 * 1024, 512 * 1024];
+/// So many idle ones of each length are kept, for all folders together.
+const IDLE_READ_BUFFERS: usize = 16;
+static READ_BUFFERS: LazyLock<[BufferPool; 2]> =
+    LazyLock::new(|| READ_SIZES.map(|bytes| BufferPool::keeping(bytes, IDLE_READ_BUFFERS)));
 
 /// A folder, and the handle through which it is used.
 #[derive(Debug)]
@@ -116,8 +124,8 @@ impl Place {
         if range.start > range.end || range.end > length {
             return Err(Error::new(ErrorKind::OutOfRange, doing()));
         }
-        match read_exact(&file, range.clone()) {
-            Ok(bytes) => Ok(bytes.into()),
+        match read_range(&file, range.clone()) {
+            Ok(bytes) => Ok(bytes),
             // It was cut short after its length was looked at.
             Err(source) if source.kind() == std::io::ErrorKind::UnexpectedEof => {
                 Err(Error::with_source(ErrorKind::OutOfRange, doing(), source))
@@ -191,20 +199,42 @@ impl Place {
 }
 
 /// Exactly these bytes of a file. They are read into memory that nobody wrote zeros to first.
-fn read_exact(file: &File, range: Range<u64>) -> std::io::Result<Vec<u8>> {
+/// Reads a range of a file; a long one into memory that was read into before, because pages that are new to a process cost
+/// about as much as what is done with their bytes.
+fn read_range(file: &File, range: Range<u64>) -> std::io::Result<Bytes> {
     let wanted_bytes = (range.end - range.start) as usize;
-    let mut bytes = Vec::with_capacity(wanted_bytes);
-    while bytes.len() < wanted_bytes {
-        let offset = range.start + bytes.len() as u64;
-        match rustix::io::pread(file, spare_capacity(&mut bytes), offset) {
-            Ok(0) => return Err(std::io::ErrorKind::UnexpectedEof.into()),
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno.into()),
+    let Some(pool) = pool_for(wanted_bytes) else {
+        let mut bytes = Vec::with_capacity(wanted_bytes);
+        while bytes.len() < wanted_bytes {
+            let offset = range.start + bytes.len() as u64;
+            counted(rustix::io::pread(file, spare_capacity(&mut bytes), offset))?;
         }
+        // The memory may be longer than was asked for.
+        bytes.truncate(wanted_bytes);
+        return Ok(bytes.into());
+    };
+    let mut buffer = pool.take();
+    let mut read_bytes = 0;
+    while let Some(rest) = buffer.as_mut_slice().get_mut(read_bytes..wanted_bytes).filter(|rest| !rest.is_empty()) {
+        read_bytes += counted(rustix::io::pread(file, rest, range.start + read_bytes as u64))?;
     }
-    // The memory may be longer than was asked for.
-    bytes.truncate(wanted_bytes);
-    Ok(bytes)
+    Ok(buffer.freeze(wanted_bytes))
+}
+
+/// The buffers for reads of this length; none where more than half of one would lie idle.
+fn pool_for(bytes: usize) -> Option<&'static BufferPool> {
+    let fits = |size: &usize| (size / 2 + 1..=*size).contains(&bytes);
+    READ_SIZES.iter().position(fits).map(|class| &READ_BUFFERS[class])
+}
+
+/// How many bytes a read gave; none is the file's end, where there should have been more.
+fn counted(outcome: rustix::io::Result<usize>) -> std::io::Result<usize> {
+    match outcome {
+        Ok(0) => Err(std::io::ErrorKind::UnexpectedEof.into()),
+        Ok(count) => Ok(count),
+        Err(Errno::INTR) => Ok(0),
+        Err(errno) => Err(errno.into()),
+    }
 }
 
 /// A new file in the folder of what is being written, named after what it will be.
