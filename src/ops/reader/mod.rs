@@ -19,6 +19,7 @@
 //!                                              └─▶ damaged leaves resolved, once; then again
 //! ```
 
+mod asking;
 mod error;
 mod leaves;
 mod manifest;
@@ -40,6 +41,7 @@ use crate::crypto::AccessKeys;
 use crate::format::{Manifest, ShardFileLayout};
 use crate::id::Digest;
 use crate::stripe::{Layout, StripeDecoder};
+use asking::Pace;
 use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use leaves::IndexLeaves;
 use off_reactor::Ahead;
@@ -68,6 +70,7 @@ struct Shared {
     places: Vec<Place>,
     leaves: Vec<IndexLeaves>,
     resolution: OnceCell<()>,
+    pace: Pace,
     keys: Option<Arc<AccessKeys>>,
     opened: OnceCell<Opened>,
 }
@@ -110,6 +113,7 @@ impl ObjectReader {
             places,
             leaves: (0..total_shards).map(|_| IndexLeaves::default()).collect(),
             resolution: OnceCell::new(),
+            pace: Pace::default(),
             keys,
             opened: OnceCell::new(),
             manifest,

@@ -15,6 +15,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// its time over each.
 const FAILURES_BEFORE_LAST: u64 = 8;
 
+/// So many chunks of stripes a place that was late is asked after the others; then it may show that it is quick again.
+const LATE_CHUNKS: u32 = 32;
+
 /// Where a shard of the object is, or should be.
 #[derive(Debug, Clone)]
 pub struct ShardPlace {
@@ -67,6 +70,8 @@ struct Findings {
     /// Something beside the blocks is wrong.
     flawed: bool,
     failures: u64,
+    /// For how many more chunks others are asked first.
+    late_chunks: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,6 +104,19 @@ impl Place {
     /// Whether it fails so often that others go first.
     pub(super) fn goes_last(&self) -> bool {
         self.findings().failures >= FAILURES_BEFORE_LAST
+    }
+
+    /// It was asked, and others had to be asked in its stead.
+    pub(super) fn note_late(&self) {
+        self.findings().late_chunks = LATE_CHUNKS;
+    }
+
+    /// Whether others are asked first because it was late. Asked once a chunk.
+    pub(super) fn was_late(&self) -> bool {
+        let mut findings = self.findings();
+        let was_late = findings.late_chunks > 0;
+        findings.late_chunks = findings.late_chunks.saturating_sub(1);
+        was_late
     }
 
     /// It would have been asked, had it answered.

@@ -1,13 +1,11 @@
 //! Verified blocks of consecutive stripes: the preferred shards first, others where these fall short.
 
-use super::off_reactor::compute;
 use super::place::Place;
 use super::{ReadError, Shared};
 use crate::id::Digest;
 use crate::merkle::{BlockPosition, VerifiedBlock};
 use bytes::Bytes;
-use futures_util::future;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -91,7 +89,7 @@ impl Shared {
         }
     }
 
-    fn first_short<'a>(&self, chunk: &'a [StripeBlocks]) -> Option<&'a StripeBlocks> {
+    pub(super) fn first_short<'a>(&self, chunk: &'a [StripeBlocks]) -> Option<&'a StripeBlocks> {
         chunk.iter().find(|stripe| stripe.good_count() < self.data_shards())
     }
 
@@ -109,54 +107,8 @@ impl Shared {
         }
     }
 
-    /// Reads until every stripe has what is wanted or no place is left that could give more. Leaves that do not verify
-    /// as they are stored are not resolved here.
-    pub(super) async fn fill(&self, chunk: &mut [StripeBlocks], wanted: Wanted) -> Result<(), ReadError> {
-        loop {
-            let requests = self.requests(chunk, wanted);
-            if requests.is_empty() {
-                return Ok(());
-            }
-            let answers = requests.into_iter().map(|(place, stripes)| self.ask(place, stripes));
-            for answer in future::join_all(answers).await {
-                let (place, outcomes) = answer?;
-                for (stripe_index, block) in outcomes {
-                    merge(chunk, place, (stripe_index, block));
-                }
-            }
-        }
-    }
-
-    /// What to ask of which place next.
-    fn requests(&self, chunk: &[StripeBlocks], wanted: Wanted) -> BTreeMap<usize, Vec<u64>> {
-        let order = self.order();
-        let mut requests: BTreeMap<usize, Vec<u64>> = BTreeMap::new();
-        for stripe in chunk {
-            let mut have: BTreeSet<u8> =
-                (0..=u8::MAX).zip(&stripe.blocks).filter(|(_, b)| b.is_some()).map(|(i, _)| i).collect();
-            for place in &order {
-                let index = self.places[*place].at.index;
-                let enough = wanted == Wanted::Enough && (have.len() >= self.data_shards() || have.contains(&index));
-                let asked = stripe.states[*place] != BlockState::Unread;
-                if enough || asked || !self.may_give(*place) {
-                    continue;
-                }
-                have.insert(index);
-                requests.entry(*place).or_default().push(stripe.stripe_index);
-            }
-        }
-        requests
-    }
-
-    /// The places in the order in which they are asked: data shards first, those that keep failing last.
-    fn order(&self) -> Vec<usize> {
-        let mut order: Vec<usize> = (0..self.places.len()).collect();
-        order.sort_by_key(|place| (self.places[*place].goes_last(), self.places[*place].at.index));
-        order
-    }
-
     /// Whether a place could have verified blocks; one that does not answer is noted as wanted.
-    fn may_give(&self, place: usize) -> bool {
+    pub(super) fn may_give(&self, place: usize) -> bool {
         let place = &self.places[place];
         if !place.answers() {
             place.note_wanted();
@@ -166,7 +118,7 @@ impl Shared {
     }
 
     /// Reads these stripes' blocks from one place and verifies them. Empty when the place's leaves turn out not to.
-    async fn ask(
+    pub(super) async fn ask(
         &self,
         place: usize,
         stripes: Vec<u64>,
@@ -176,7 +128,7 @@ impl Shared {
         let mut outcomes = Vec::with_capacity(stripes.len());
         for run in runs(&stripes) {
             let blocks = self.places[place].blocks(&self.layout(), run.clone()).await;
-            outcomes.extend(self.verify(index, run.zip(blocks).collect(), Arc::clone(&leaves)).await?);
+            outcomes.extend(self.verify(index, run.zip(blocks), &leaves));
         }
         if !self.places[place].answers() {
             outcomes.retain(|(_, block)| block.is_some());
@@ -187,24 +139,26 @@ impl Shared {
         Ok((place, outcomes))
     }
 
-    async fn verify(
+    /// Checks blocks against their leaves, here and now: a hand-over to another thread takes about as long.
+    fn verify(
         &self,
         shard_index: u8,
-        blocks: Vec<(u64, Option<Bytes>)>,
-        leaves: Arc<[Digest]>,
-    ) -> Result<Vec<(u64, Option<VerifiedBlock>)>, ReadError> {
+        blocks: impl Iterator<Item = (u64, Option<Bytes>)>,
+        leaves: &[Digest],
+    ) -> Vec<(u64, Option<VerifiedBlock>)> {
         let object = self.manifest.object();
-        let check = move |(stripe_index, block): (u64, Option<Bytes>)| {
+        let check = |(stripe_index, block): (u64, Option<Bytes>)| {
             let position = BlockPosition { object, shard_index, stripe_index };
             let leaf = usize::try_from(stripe_index).ok().and_then(|stripe| leaves.get(stripe));
             let verified = block.zip(leaf).and_then(|(block, leaf)| VerifiedBlock::check(position, block, leaf).ok());
             (stripe_index, verified)
         };
-        compute(move || blocks.into_iter().map(check).collect()).await
+        blocks.map(check).collect()
     }
 }
 
-fn merge(chunk: &mut [StripeBlocks], place: usize, (stripe_index, block): (u64, Option<VerifiedBlock>)) {
+/// Notes an answer.
+pub(super) fn merge(chunk: &mut [StripeBlocks], place: usize, (stripe_index, block): (u64, Option<VerifiedBlock>)) {
     let Some(stripe) = chunk.iter_mut().find(|stripe| stripe.stripe_index == stripe_index) else { return };
     stripe.states[place] = if block.is_some() { BlockState::Good } else { BlockState::Bad };
     if let Some(block) = block {

@@ -8,6 +8,7 @@ use crate::ops::reader::{ObjectReader, ReadError, ShardPlace, Wanted};
 use crate::stripe::StripeShape;
 use futures_util::TryStreamExt;
 use std::sync::Arc;
+use std::time::Duration;
 
 fn specimen() -> Specimen {
     Specimen::of_payload(shape(3, 5, 16), 1, noise(9, 16 * 3 * 12 - 5))
@@ -63,6 +64,31 @@ async fn a_backend_that_goes_away_in_the_middle_is_replaced_and_asked_once() {
     assert_eq!((damage[0].index, damage[0].state), (1, ShardState::Unreachable));
     // Chunks already under way may each have asked once more.
     assert!(backends[1].calls(Operation::Read) <= 3 + 3, "{}", backends[1].calls(Operation::Read));
+}
+
+#[tokio::test]
+async fn places_that_never_answer_hold_nobody_up_while_others_could_give_as_much() {
+    let specimen = Specimen::of_payload(shape(3, 5, 16 * 1024), 1, noise(9, 16 * 1024 * 3 * 600));
+    let (places, backends) = faulty(&specimen).await;
+    for silent in [0, 2] {
+        backends[silent].inject(Fault::new(Operation::Read, When::Always, Effect::Hang));
+    }
+    let reader = ObjectReader::new(specimen.manifest.clone(), places);
+    assert_eq!(payload(&reader).await.expect("reads"), specimen.payload);
+    assert_eq!(reader.damage(), [], "to be late is no damage");
+    // Those that were read ahead at the start; the others ask it last.
+    assert!(backends[0].calls(Operation::Read) <= 3, "{}", backends[0].calls(Operation::Read));
+}
+
+#[tokio::test]
+async fn a_late_place_is_waited_for_where_no_other_could_give_as_much() {
+    let specimen = specimen();
+    let (mut places, backends) = faulty(&specimen).await;
+    backends[1].inject(Fault::new(Operation::Read, When::Always, Effect::Delay(Duration::from_millis(150))));
+    places[3..].iter_mut().for_each(|place| place.source = None);
+    let reader = ObjectReader::new(specimen.manifest.clone(), places);
+    assert_eq!(payload(&reader).await.expect("reads"), specimen.payload);
+    assert!(reader.damage().iter().all(|damage| damage.state == ShardState::Unreachable && damage.index >= 3));
 }
 
 #[tokio::test]
