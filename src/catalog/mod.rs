@@ -132,9 +132,20 @@ impl Catalog {
         })
     }
 
+    /// Asks many questions of one state of the file: all see the same, and only the first pays for finding out which.
+    pub fn consistently<T>(&self, work: impl FnOnce(&Self) -> Result<T>) -> Result<T> {
+        let begun = self.connection.unchecked_transaction().map_err(|error| Fault::from(error).at(&self.path))?;
+        let answer = work(self)?;
+        begun.commit().map_err(|error| Fault::from(error).at(&self.path))?;
+        Ok(answer)
+    }
+
     /// Runs questions over one state of the file.
     fn read<T>(&self, work: impl FnOnce(&Connection) -> Result<T, Fault>) -> Result<T> {
         let run = || {
+            if !self.connection.is_autocommit() {
+                return work(&self.connection);
+            }
             let tx = self.connection.unchecked_transaction()?;
             let answer = work(&tx)?;
             tx.commit()?;

@@ -18,6 +18,8 @@ use walkdir::{DirEntry, WalkDir};
 
 /// Files go from the walk to the catalog in groups of this size, so that neither is asked one by one.
 const BATCH_FILES: usize = 256;
+/// Files of so many bytes together are read at once: to ask for each on its own takes longer than to read it.
+const TOGETHER_BYTES: u64 = 512 * 1024;
 /// How many groups may wait.
 const BATCHES_AHEAD: usize = 4;
 
@@ -70,24 +72,44 @@ impl Session<'_> {
                 }
             }
             count += files.len();
+            let mut small = Vec::new();
             for (path, name, seen) in self.skip_unchanged(files).await? {
                 if seen.bytes > self.small_limit() {
                     // After the small ones, so that these fill whole packs.
                     large.push((path, name));
                 } else {
-                    self.put_walked(path, name).await?;
+                    small.push((path, name, seen));
                 }
             }
+            self.put_small_walked(small).await?;
         }
         self.close_pack().await?;
         for (path, name) in large {
-            self.put_walked(path, name).await?;
+            let reading = Reading::open(path.clone(), Links::Refuse).await;
+            self.put_walked(path, name, reading).await?;
         }
         Ok(count)
     }
 
-    async fn put_walked(&mut self, path: PathBuf, name: FileName) -> Result<()> {
-        match Reading::open(path.clone(), Links::Refuse).await {
+    /// Stores small files in the order in which they were found; those that are short are read several at once.
+    async fn put_small_walked(&mut self, files: Vec<(PathBuf, FileName, Fingerprint)>) -> Result<()> {
+        let mut files = files.into_iter().peekable();
+        while let Some((path, name, seen)) = files.next() {
+            let (mut bytes, mut together) = (seen.bytes, vec![(path, name)]);
+            while let Some((path, name, seen)) = files.next_if(|(_, _, seen)| bytes + seen.bytes <= TOGETHER_BYTES) {
+                bytes += seen.bytes;
+                together.push((path, name));
+            }
+            let paths = together.iter().map(|(path, _)| path.clone()).collect();
+            for ((path, name), reading) in together.into_iter().zip(Reading::open_all(paths, Links::Refuse).await?) {
+                self.put_walked(path, name, reading).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn put_walked(&mut self, path: PathBuf, name: FileName, reading: Result<Reading>) -> Result<()> {
+        match reading {
             Ok(reading) => self.store_file(&path, name, reading).await,
             Err(error) => {
                 self.list_failure(&path, &error);
@@ -102,7 +124,7 @@ impl Session<'_> {
         files: Vec<(PathBuf, FileName, Fingerprint)>,
     ) -> Result<Vec<(PathBuf, FileName, Fingerprint)>> {
         let asked = self.asked;
-        let look = move |catalog: &mut Catalog| {
+        let look = move |catalog: &Catalog| {
             let mut objects = Known::default();
             let (mut changed, mut skipped) = (Vec::new(), Vec::new());
             for (path, name, seen) in files {
@@ -113,7 +135,7 @@ impl Session<'_> {
             }
             Ok((changed, skipped))
         };
-        let (changed, skipped) = self.store.catalog(look).await?;
+        let (changed, skipped) = self.store.catalog(move |catalog| catalog.consistently(look)).await?;
         for file in skipped {
             self.add_file(file);
         }

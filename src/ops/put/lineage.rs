@@ -24,7 +24,8 @@ pub(super) struct Lineage {
 /// [`ErrorKind::Refused`] for a writer that has given all generations there are.
 pub(super) async fn lineages(store: &Store, names: Vec<FileName>) -> Result<Vec<Lineage>> {
     let Some(writer) = store.writer() else {
-        return store.catalog(move |catalog| names.iter().map(|name| lineage(catalog, name)).collect()).await;
+        let ask = move |catalog: &Catalog| names.iter().map(|name| lineage(catalog, name)).collect();
+        return store.catalog(move |catalog| catalog.consistently(ask)).await;
     };
     let ask = move |catalog: &mut Catalog| {
         let generation = catalog.writer_generation()?.saturating_add(1);

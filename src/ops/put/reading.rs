@@ -16,6 +16,9 @@ use tokio_util::sync::CancellationToken;
 /// How much is read at once where nothing is stored.
 const REREAD_BYTES: usize = 1024 * 1024;
 
+/// A file of at most so many bytes is read when it is opened.
+const SHORT_FILE_BYTES: u64 = 64 * 1024;
+
 /// Whether a symbolic link may stand for the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Links {
@@ -74,6 +77,13 @@ enum Origin {
         ahead: Option<u8>,
         cancel: CancellationToken,
     },
+    /// A short file that was read to its end when it was opened, and what became of it since.
+    Read {
+        bytes: Vec<u8>,
+        path: PathBuf,
+        seen: Fingerprint,
+        now: io::Result<Fingerprint>,
+    },
     /// The file is with a task that did not come back.
     Gone,
 }
@@ -103,6 +113,25 @@ impl Reading {
         Ok(Self::of(Origin::File { file, path, seen }))
     }
 
+    /// Opens regular files and reads the short ones, in one go.
+    pub(super) async fn open_all(paths: Vec<PathBuf>, links: Links) -> Result<Vec<Result<Self>>> {
+        let open = move |path: PathBuf| {
+            let failed = |error| Error::local(format!("cannot read {}", path.display()), error);
+            let (mut file, seen) = open_regular(&path, links).map_err(failed)?;
+            if seen.bytes > SHORT_FILE_BYTES {
+                return Ok(Self::of(Origin::File { file, path, seen }));
+            }
+            let mut bytes = vec![0; seen.bytes as usize];
+            let (filled, error) = read_fully(&mut file, &mut bytes);
+            bytes.truncate(filled);
+            let now = file.metadata().map(|found| Fingerprint::of(&found));
+            let mut reading = Self::of(Origin::Read { bytes, path, seen, now });
+            reading.error = error;
+            Ok(reading)
+        };
+        off_reactor(move || paths.into_iter().map(open).collect()).await
+    }
+
     /// Reads a stream until it ends or is cancelled.
     pub(super) fn stream(reader: Box<dyn AsyncRead + Send + Unpin>, cancel: CancellationToken) -> Self {
         Self::of(Origin::Stream { reader, ahead: None, cancel })
@@ -115,8 +144,8 @@ impl Reading {
     /// What the file looked like when it was opened; nothing for a stream.
     pub(super) fn seen(&self) -> Option<Fingerprint> {
         match &self.origin {
-            Origin::File { seen, .. } => Some(*seen),
-            _ => None,
+            Origin::File { seen, .. } | Origin::Read { seen, .. } => Some(*seen),
+            Origin::Stream { .. } | Origin::Gone => None,
         }
     }
 
@@ -144,7 +173,7 @@ impl Reading {
     pub(super) async fn is_at_end(&mut self) -> bool {
         let bytes = self.bytes;
         match &mut self.origin {
-            Origin::File { seen, .. } => bytes >= seen.bytes,
+            Origin::File { seen, .. } | Origin::Read { seen, .. } => bytes >= seen.bytes,
             Origin::Gone => true,
             Origin::Stream { ahead: Some(_), .. } => false,
             Origin::Stream { reader, ahead, cancel } => {
@@ -181,14 +210,20 @@ impl Reading {
         if let Some(error) = self.error.take() {
             return Err(Error::local(format!("cannot read {shown}"), error));
         }
-        let origin = std::mem::replace(&mut self.origin, Origin::Gone);
-        let Origin::File { file, path, seen } = origin else {
-            self.origin = origin;
-            return Ok(());
+        let (seen, found) = match std::mem::replace(&mut self.origin, Origin::Gone) {
+            Origin::File { file, path, seen } => {
+                let look = move || (file.metadata().map(|found| Fingerprint::of(&found)), file);
+                let (found, file) = off_reactor(look).await?;
+                self.origin = Origin::File { file, path, seen };
+                (seen, found)
+            }
+            // Each is checked once.
+            Origin::Read { seen, now, .. } => (seen, now),
+            origin => {
+                self.origin = origin;
+                return Ok(());
+            }
         };
-        let looked = off_reactor(move || (file.metadata().map(|found| Fingerprint::of(&found)), file)).await?;
-        let (found, file) = looked;
-        self.origin = Origin::File { file, path, seen };
         let found = found.map_err(|error| Error::local(format!("cannot read {shown}"), error))?;
         if self.bytes == seen.bytes && seen.is_still(&found) {
             return Ok(());
@@ -237,8 +272,8 @@ impl Reading {
 
     fn shown(&self) -> String {
         match &self.origin {
-            Origin::File { path, .. } => path.display().to_string(),
-            _ => "the input".to_owned(),
+            Origin::File { path, .. } | Origin::Read { path, .. } => path.display().to_string(),
+            Origin::Stream { .. } | Origin::Gone => "the input".to_owned(),
         }
     }
 
@@ -258,6 +293,15 @@ impl Reading {
         self.error = failure;
         self.origin = Origin::File { file, path, seen };
         Ok((buffer, bytes))
+    }
+
+    fn fill_from_memory(&mut self, mut buffer: Buffer, range: Range<usize>) -> (Buffer, usize) {
+        let Origin::Read { bytes, .. } = &self.origin else { return (buffer, 0) };
+        let rest = bytes.get(self.bytes as usize..).unwrap_or_default();
+        let taken = &rest[..rest.len().min(range.len())];
+        buffer.as_mut_slice()[range][..taken.len()].copy_from_slice(taken);
+        self.hashes.update(taken);
+        (buffer, taken.len())
     }
 
     async fn fill_from_stream(&mut self, mut buffer: Buffer, range: Range<usize>) -> Result<(Buffer, usize)> {
@@ -295,6 +339,7 @@ impl PayloadSource for Reading {
         let (buffer, bytes) = match &self.origin {
             Origin::File { .. } => self.fill_from_file(buffer, range).await?,
             Origin::Stream { .. } => self.fill_from_stream(buffer, range).await?,
+            Origin::Read { .. } => self.fill_from_memory(buffer, range),
             Origin::Gone => (buffer, 0),
         };
         self.bytes += bytes as u64;

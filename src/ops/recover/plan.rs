@@ -179,7 +179,7 @@ async fn count(origin: &Origin<'_>, prefix: String) -> Result<(u64, u64)> {
 /// The next files of a folder, after `after`, in the order of their names; empty at the end.
 pub(super) async fn page(origin: &Origin<'_>, prefix: &str, after: Option<FileName>) -> Result<Vec<PlannedFile>> {
     let prefix = prefix.to_owned();
-    let look = move |catalog: &mut Catalog| {
+    let look = move |catalog: &Catalog| {
         let mut planned = Vec::new();
         for listed in catalog.list(&prefix, after.as_ref(), PAGE_FILES)? {
             let heads = if listed.head_count > 1 { catalog.heads(&listed.newest.name)? } else { vec![listed.newest] };
@@ -188,7 +188,7 @@ pub(super) async fn page(origin: &Origin<'_>, prefix: &str, after: Option<FileNa
         }
         Ok(planned)
     };
-    origin.catalog(look).await
+    origin.catalog(move |catalog| catalog.consistently(look)).await
 }
 
 fn plan(

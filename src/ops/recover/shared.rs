@@ -1,6 +1,6 @@
 //! The files that share one object: its stripes are read once, small files are written several at a time.
 
-use super::folder::Folder;
+use super::folder::{Existing, Folder};
 use super::group::{Span, place, spans};
 use super::new_file::NewFile;
 use super::object::{OpenObject, Run, may_be_in_another};
@@ -10,7 +10,7 @@ use super::plan::PlannedFile;
 use super::session::Request;
 use super::sink::{Extent, HashingSink, Sink, attributes, check_hash};
 use super::target::Files;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::id::ObjectId;
 use crate::ops::reader::compute;
 use futures_util::StreamExt;
@@ -22,25 +22,48 @@ use std::sync::Arc;
 
 /// A file up to this many bytes is written in one go beside others; larger ones are written as they are read.
 const SMALL_FILE_BYTES: u64 = 1024 * 1024;
-/// So many small files are written at once: what takes time is waiting for the disk to say that it has them.
-const SMALL_FILES_IN_FLIGHT: usize = 8;
+/// So many groups of small files are written at once: what takes time is waiting for the disk to say that it has them.
+const GROUPS_IN_FLIGHT: usize = 8;
+/// A group has at most so many small files, and hardly more than so many bytes: to hand each over on its own takes as long
+/// as to write it.
+const GROUP_FILES: usize = 16;
+const GROUP_BYTES: usize = 512 * 1024;
+/// For so many files at once it is looked whether something is there already.
+const LOOKS_AT_ONCE: usize = 256;
 
-/// A small file that is being written, and where.
-type SmallFile = BoxFuture<'static, (PlannedFile, String, Result<()>)>;
+/// A small file with its bytes, and where they go.
+struct SmallFile {
+    file: PlannedFile,
+    output: String,
+    folder: Arc<Folder>,
+    name: OsString,
+    bytes: Vec<u8>,
+}
+
+/// Small files that are being written one after another, and where.
+type Group = BoxFuture<'static, Result<Vec<(PlannedFile, String, Result<()>)>>>;
 
 /// Recovers the files that share one object.
 pub(super) struct SharedObject<'s> {
     request: &'s Request,
     outcome: &'s mut Outcome,
     files: &'s mut Files,
-    in_flight: FuturesUnordered<SmallFile>,
+    gathered: Vec<SmallFile>,
+    in_flight: FuturesUnordered<Group>,
     /// What this object does not give and another one may.
     elsewhere: Vec<PlannedFile>,
 }
 
 impl<'s> SharedObject<'s> {
     pub(super) fn new(request: &'s Request, outcome: &'s mut Outcome, files: &'s mut Files) -> Self {
-        Self { request, outcome, files, in_flight: FuturesUnordered::new(), elsewhere: Vec::new() }
+        Self {
+            request,
+            outcome,
+            files,
+            gathered: Vec::new(),
+            in_flight: FuturesUnordered::new(),
+            elsewhere: Vec::new(),
+        }
     }
 
     /// Gives back those that this object does not give, and another one may.
@@ -81,20 +104,29 @@ impl<'s> SharedObject<'s> {
     /// Leaves out what is not to be replaced before anything is read for it.
     async fn without_existing(&mut self, sharing: Vec<PlannedFile>) -> Result<Vec<PlannedFile>> {
         let mut wanted = Vec::with_capacity(sharing.len());
-        for file in sharing {
-            match self.is_free(&file).await {
-                Ok(()) => wanted.push(file),
-                Err(error) => self.outcome.failed(&file, error)?,
+        let mut sharing = sharing.into_iter().peekable();
+        while sharing.peek().is_some() {
+            let mut looks = Vec::with_capacity(LOOKS_AT_ONCE);
+            for file in sharing.by_ref().take(LOOKS_AT_ONCE) {
+                let place = match file.check_pieces() {
+                    Ok(()) => self.place(&file).await,
+                    Err(error) => Err(error),
+                };
+                looks.push((file, place));
+            }
+            let existing = self.request.existing;
+            let look = move |(file, place): (PlannedFile, Result<(Arc<Folder>, OsString)>)| {
+                (file, place.and_then(|(folder, name)| folder.refuse_existing(&name, existing)))
+            };
+            let looked: Vec<_> = compute(move || looks.into_iter().map(look).collect()).await?;
+            for (file, outcome) in looked {
+                match outcome {
+                    Ok(()) => wanted.push(file),
+                    Err(error) => self.outcome.failed(&file, error)?,
+                }
             }
         }
         Ok(wanted)
-    }
-
-    async fn is_free(&mut self, file: &PlannedFile) -> Result<()> {
-        file.check_pieces()?;
-        let (folder, name) = self.place(file).await?;
-        let existing = self.request.existing;
-        compute(move || folder.refuse_existing(&name, existing)).await?
     }
 
     async fn place(&mut self, file: &PlannedFile) -> Result<(Arc<Folder>, OsString)> {
@@ -137,7 +169,7 @@ impl<'s> SharedObject<'s> {
             while let Some(part) = run.next(range.end).await? {
                 bytes.extend_from_slice(&part);
             }
-            return self.start(file.clone(), output, (folder, name, bytes)).await;
+            return self.gather(SmallFile { file: file.clone(), output, folder, name, bytes }).await;
         }
         let new = compute(move || NewFile::create(folder, &name, existing, given.as_ref())).await??;
         let mut sink = HashingSink::new(Sink::NewFile(new));
@@ -152,48 +184,65 @@ impl<'s> SharedObject<'s> {
         Ok(())
     }
 
-    async fn start(
-        &mut self,
-        file: PlannedFile,
-        output: String,
-        (folder, name, bytes): (Arc<Folder>, OsString, Vec<u8>),
-    ) -> Result<()> {
-        if self.in_flight.len() >= SMALL_FILES_IN_FLIGHT {
+    async fn gather(&mut self, file: SmallFile) -> Result<()> {
+        self.gathered.push(file);
+        let bytes: usize = self.gathered.iter().map(|file| file.bytes.len()).sum();
+        if self.gathered.len() < GROUP_FILES && bytes < GROUP_BYTES {
+            return Ok(());
+        }
+        if self.in_flight.len() >= GROUPS_IN_FLIGHT {
             self.settle_one().await?;
         }
-        let existing = self.request.existing;
-        let (stored_name, whole) = (file.name.clone(), file.whole.clone());
-        let written = compute(move || {
-            let given = attributes(&whole, Extent::Whole);
-            let mut hasher = blake3::Hasher::new();
-            check_hash(&stored_name, &whole, hasher.update(&bytes))?;
-            let mut new = NewFile::create(folder, &name, existing, given.as_ref())?;
-            new.write(&bytes)?;
-            new.finish(given.as_ref())
-        });
-        let settled = async { (file, output, written.await.map_err(Error::from).flatten()) };
-        self.in_flight.push(Box::pin(settled));
+        self.start();
         Ok(())
     }
 
+    /// Begins to write what was gathered.
+    fn start(&mut self) {
+        let (files, existing) = (std::mem::take(&mut self.gathered), self.request.existing);
+        let write = move |small: SmallFile| {
+            let outcome = small.write(existing);
+            (small.file, small.output, outcome)
+        };
+        let written = compute(move || files.into_iter().map(write).collect());
+        self.in_flight.push(Box::pin(async { Ok(written.await?) }));
+    }
+
     async fn settle_one(&mut self) -> Result<()> {
-        let Some((file, output, outcome)) = self.in_flight.next().await else { return Ok(()) };
-        match outcome {
-            Ok(()) => {
-                let bytes = file.whole.total_bytes;
-                self.request.controls.bytes(bytes);
-                self.request.controls.items(1);
-                self.outcome.recovered(&file, output, (Extent::Whole, bytes));
-                Ok(())
+        let Some(group) = self.in_flight.next().await else { return Ok(()) };
+        for (file, output, outcome) in group? {
+            match outcome {
+                Ok(()) => {
+                    let bytes = file.whole.total_bytes;
+                    self.request.controls.bytes(bytes);
+                    self.request.controls.items(1);
+                    self.outcome.recovered(&file, output, (Extent::Whole, bytes));
+                }
+                Err(error) => self.outcome.failed(&file, error)?,
             }
-            Err(error) => self.outcome.failed(&file, error),
         }
+        Ok(())
     }
 
     async fn drain(&mut self) -> Result<()> {
+        if !self.gathered.is_empty() {
+            self.start();
+        }
         while !self.in_flight.is_empty() {
             self.settle_one().await?;
         }
         Ok(())
+    }
+}
+
+impl SmallFile {
+    fn write(&self, existing: Existing) -> Result<()> {
+        let whole = &self.file.whole;
+        let given = attributes(whole, Extent::Whole);
+        let mut hasher = blake3::Hasher::new();
+        check_hash(&self.file.name, whole, hasher.update(&self.bytes))?;
+        let mut new = NewFile::create(Arc::clone(&self.folder), &self.name, existing, given.as_ref())?;
+        new.write(&self.bytes)?;
+        new.finish(given.as_ref())
     }
 }
