@@ -23,6 +23,12 @@ impl Catalog {
         let key = Arc::clone(&self.key);
         self.write(|tx| take_in(tx, &key, commit))
     }
+
+    /// Takes several in as one: all of them become durable at the same time, or none.
+    pub fn commit_all<'c>(&mut self, commits: impl IntoIterator<Item = &'c Commit>) -> Result<()> {
+        let key = Arc::clone(&self.key);
+        self.write(|tx| commits.into_iter().try_for_each(|commit| take_in(tx, &key, commit)))
+    }
 }
 
 pub(super) fn take_in(tx: &Transaction<'_>, key: &CatalogKey, commit: &Commit) -> Result<(), Fault> {

@@ -34,6 +34,10 @@ pub(in crate::ops) async fn select(store: &Store, options: &VerifyOptions) -> Re
                 let page = catalog.oldest_checked(after.as_ref(), PAGE)?;
                 let Some(last) = page.last() else { return Ok(selected) };
                 after = Some(*last);
+                // From the first that was verified lately on, only a wrong clock's are due: those of times to come.
+                if !is_due(last, now_ns, max_age) {
+                    after = Some(ObjectAge { object: ObjectId([u8::MAX; 16]), verified_ns: Some(now_ns) });
+                }
                 for age in page {
                     let asked_for = wanted.as_ref().is_none_or(|wanted| wanted.contains(&age.object));
                     if asked_for && is_due(&age, now_ns, max_age) {
