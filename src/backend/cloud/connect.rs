@@ -19,8 +19,6 @@ use url::Url;
 
 /// The region of servers that have none.
 const DEFAULT_REGION: &str = "us-east-1";
-/// The first pause before a retry below ours; the next are drawn between it and three times the last.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// No pause is longer.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 
@@ -159,7 +157,7 @@ fn client_options(patience: &Patience, timeout: Duration) -> ClientOptions {
 
 fn retry_config(patience: &Patience) -> RetryConfig {
     RetryConfig {
-        backoff: BackoffConfig { init_backoff: FIRST_PAUSE, max_backoff: LONGEST_PAUSE, base: 2.0 },
+        backoff: BackoffConfig { init_backoff: patience.first_pause, max_backoff: LONGEST_PAUSE, base: 2.0 },
         max_retries: patience.max_retries,
         retry_timeout: patience.retry_timeout,
     }
