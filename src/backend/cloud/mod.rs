@@ -24,6 +24,7 @@ mod connect;
 mod credentials;
 mod dav_writer;
 mod fault;
+mod inner_error;
 mod listing;
 mod place;
 mod quota;
