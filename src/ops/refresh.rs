@@ -158,6 +158,8 @@ struct Refresh<'a> {
 enum Known {
     /// A living process is putting it: it records it, or takes it away.
     Busy,
+    /// A put that failed took it back, and deletes of it wait: what is there of it will go.
+    TakenBack,
     /// Nothing.
     Unknown,
     /// That it is there, but not what it holds.
@@ -187,7 +189,7 @@ impl Refresh<'_> {
             .await?;
         for (found, known) in batch.into_iter().zip(known) {
             match known {
-                Known::Busy | Known::LeftToOwner => {}
+                Known::Busy | Known::TakenBack | Known::LeftToOwner => {}
                 Known::Unknown => {
                     let needed = |manifest: &Manifest| manifest.geometry().write_quorum();
                     self.take_in(found, needed, controls).await?;
@@ -426,7 +428,11 @@ fn look_up(
     }
     let Some(record) = catalog.object(object)? else {
         // Of one that was gone everywhere only its removal is known: a place that was set back brings its shards again.
-        return Ok(if catalog.is_removed(object)? { Known::Dead } else { Known::Unknown });
+        if catalog.is_removed(object)? {
+            return Ok(Known::Dead);
+        }
+        let is_to_go = catalog.pending_deletes_of(object)? > 0;
+        return Ok(if is_to_go { Known::TakenBack } else { Known::Unknown });
     };
     if !catalog.object_is_live(object)? {
         // A removal that had gone from all backends and is there again has something to say still.

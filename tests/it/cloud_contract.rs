@@ -2,7 +2,7 @@
 
 use crate::s3_server::{BUCKET, KEY_ID, S3Server, SECRET};
 use bytes::Bytes;
-use shard::backend::cloud::{CloudBackend, CloudSettings, PART_BYTES, Patience};
+use shard::backend::cloud::{CloudBackend, CloudSettings, FIRST_PAUSE, PART_BYTES, Patience};
 use shard::backend::{
     Backend, ErrorKind, FaultyBackend, LIST_PAGE_SHARDS, Mark, RetryBackend, RetryOptions, contract, shard_name,
 };
@@ -20,6 +20,7 @@ pub(crate) fn short_patience() -> Patience {
         request_timeout: Duration::from_secs(3),
         upload_timeout: Duration::from_secs(3),
         max_retries: 1,
+        first_pause: FIRST_PAUSE,
         retry_timeout: Duration::from_secs(3),
     }
 }

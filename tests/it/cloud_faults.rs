@@ -6,7 +6,8 @@ use object_store::aws::AmazonS3Builder;
 use object_store::multipart::MultipartStore;
 use object_store::path::Path;
 use shard::backend::cloud::{CloudBackend, CloudSettings, PART_BYTES};
-use shard::backend::{Backend, Error, ErrorKind, shard_name};
+use shard::backend::{Backend, Error, ErrorKind, Mark, shard_name};
+use shard::id::{BackendId, StoreId};
 use std::time::{Duration, Instant};
 use url::Url;
 
@@ -241,6 +242,23 @@ async fn every_status_has_its_kind_over_the_wire() {
         assert_eq!(kind(backend.read(shard(1, 0), 0..1).await), expected, "{status} {body}");
         assert_eq!(kind(backend.list(None).await), expected, "{status} {body}");
     }
+}
+
+/// An empty listing would say that nothing is there, and a delete that was not made that something is not.
+#[tokio::test]
+async fn a_success_that_holds_an_error_is_an_error_unless_it_is_an_object() {
+    let body = "<?xml version=\"1.0\"?>\n<Error><Code>InternalError</Code></Error>";
+    let head = "ETag: \"e\"\r\nLast-Modified: Wed, 12 Oct 2022 17:50:00 GMT\r\nConnection: close\r\n";
+    let parrot = Parrot::start(format!("HTTP/1.1 200 OK\r\n{head}Content-Length: {}\r\n\r\n{body}", body.len())).await;
+    let backend = open("s3://bucket/x", &settings(parrot.endpoint(), KEY_ID, SECRET));
+    assert_eq!(kind(backend.list(None).await), ErrorKind::Transient);
+    assert_eq!(kind(backend.stats().await), ErrorKind::Transient);
+    assert_eq!(kind(backend.delete(shard(1, 0)).await), ErrorKind::Transient);
+    assert_eq!(kind(backend.clear_unfinished(shard(1, 0)).await), ErrorKind::Transient);
+    let mark = Mark { store: StoreId([1; 32]), backend: BackendId([2; 16]) };
+    assert_eq!(kind(backend.write_mark(&mark).await), ErrorKind::Transient);
+    let read = backend.read(shard(1, 0), 1..5).await;
+    assert_eq!(read.expect("it may be an object's bytes"), body.as_bytes()[1..5]);
 }
 
 #[tokio::test]

@@ -5,7 +5,9 @@ use shard::catalog::{Catalog, JournalEntry, ProcessLock, Purpose, ShardRecord, S
 use shard::format::{Index, ObjectKind, Piece, Whole};
 use shard::id::{BackendId, Digest, ObjectId, ProcessId, ShardId, VersionId};
 use shard::ops::Controls;
+use shard::ops::gc::{GcOptions, gc};
 use shard::ops::leftovers::{LeftoversReport, clear};
+use shard::ops::refresh::{RefreshOptions, refresh};
 use shard::ops::writer::{Contents, ObjectOptions, ObjectWriter};
 use shard::store::Store;
 use shard::stripe::Seal;
@@ -82,6 +84,24 @@ async fn what_is_half_written_is_taken_back_once_its_process_is_dead() {
     assert_eq!(world.files_on_backends(), Vec::<PathBuf>::new());
     assert!(journals(&store).await.is_empty());
     assert!(store.catalog(|catalog| catalog.pending_deletes(None, 10)).await.expect("deletes").is_empty());
+}
+
+/// Its shards arrived, the answers to them did not, and then the places took no deletes either.
+#[tokio::test]
+async fn a_put_that_was_taken_back_is_not_brought_in_again_while_its_deletes_wait() {
+    let world = TestWorld::new(3).await;
+    let store = world.open().await;
+    let object = die_before_commit(&store, b"said to have failed").await;
+    let left = world.files_on_backends().len();
+    let places: Vec<(u8, BackendId)> = journals(&store).await[0].shards.clone();
+    store.catalog(move |catalog| catalog.end_journal_leaving(object, &places)).await.expect("ended");
+    let refreshed = refresh(&store, RefreshOptions::default()).await.expect("refreshed");
+    assert_eq!((refreshed.objects, refreshed.files, left), (0, 0, 3));
+    assert!(newest(&store, "a").await.is_none(), "what was said to have failed does not appear");
+    let collected = gc(&store, GcOptions::default()).await.expect("collected");
+    assert_eq!((collected.shards_deleted, collected.waiting.len()), (3, 0));
+    assert!(newest(&store, "a").await.is_none());
+    assert_eq!(world.files_on_backends(), Vec::<PathBuf>::new());
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! From an address and settings to clients that speak to the place.
 
 use super::credentials::{self, GoogleAccount, Login};
+use super::inner_error::TellingConnector;
 use super::place::{Place, Scheme, keeps_passwords, parse_endpoint};
 use super::settings::{CloudSettings, Patience};
 use super::unfinished::UnfinishedUploads;
@@ -8,7 +9,7 @@ use super::webdav::Dav;
 use crate::backend::{Error, ErrorKind};
 use object_store::aws::{AmazonS3, AmazonS3Builder, Checksum};
 use object_store::azure::MicrosoftAzureBuilder;
-use object_store::client::{HttpConnector, ReqwestConnector};
+use object_store::client::HttpConnector;
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::http::HttpBuilder;
 use object_store::{BackoffConfig, ClientOptions, HeaderMap, HeaderValue, ObjectStore, RetryConfig};
@@ -19,8 +20,6 @@ use url::Url;
 
 /// The region of servers that have none.
 const DEFAULT_REGION: &str = "us-east-1";
-/// The first pause before a retry below ours; the next are drawn between it and three times the last.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// No pause is longer.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 
@@ -63,6 +62,7 @@ fn connect_s3(place: &Place, settings: &CloudSettings) -> Result<Clients, Error>
         .with_virtual_hosted_style_request(false)
         .with_checksum_algorithm(Checksum::SHA256)
         .with_disable_bulk_delete(true)
+        .with_http_connector(TellingConnector)
         .with_retry(retry_config(&settings.patience));
     for (key, value) in account.keys {
         builder = builder.with_config(key, value);
@@ -74,7 +74,7 @@ fn connect_s3(place: &Place, settings: &CloudSettings) -> Result<Clients, Error>
     };
     let store = Arc::new(build(settings.patience.request_timeout)?);
     let options = client_options(&settings.patience, settings.patience.request_timeout).with_allow_http(allow_http);
-    let http = ReqwestConnector::default().connect(&options).map_err(|_| unusable(place))?;
+    let http = TellingConnector.connect(&options).map_err(|_| unusable(place))?;
     let bucket_url = Url::parse(&format!("{base}/{}", place.container)).map_err(|_| unusable(place))?;
     let unfinished = Some(UnfinishedUploads::new(Arc::clone(&store), http, bucket_url, region));
     Ok(Clients { store, uploads: Arc::new(build(settings.patience.upload_timeout)?), unfinished, dav: None })
@@ -159,7 +159,7 @@ fn client_options(patience: &Patience, timeout: Duration) -> ClientOptions {
 
 fn retry_config(patience: &Patience) -> RetryConfig {
     RetryConfig {
-        backoff: BackoffConfig { init_backoff: FIRST_PAUSE, max_backoff: LONGEST_PAUSE, base: 2.0 },
+        backoff: BackoffConfig { init_backoff: patience.first_pause, max_backoff: LONGEST_PAUSE, base: 2.0 },
         max_retries: patience.max_retries,
         retry_timeout: patience.retry_timeout,
     }

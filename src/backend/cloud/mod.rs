@@ -24,6 +24,7 @@ mod connect;
 mod credentials;
 mod dav_writer;
 mod fault;
+mod inner_error;
 mod listing;
 mod place;
 mod quota;
@@ -34,7 +35,7 @@ mod webdav;
 mod writer;
 
 pub use settings::{
-    CONNECT_TIMEOUT, CloudSettings, MAX_RETRIES, Patience, REQUEST_TIMEOUT, RETRY_TIMEOUT, UPLOAD_TIMEOUT,
+    CONNECT_TIMEOUT, CloudSettings, FIRST_PAUSE, MAX_RETRIES, Patience, REQUEST_TIMEOUT, RETRY_TIMEOUT, UPLOAD_TIMEOUT,
 };
 pub use writer::{PART_BYTES, UPLOAD_BUDGET_BYTES};
 

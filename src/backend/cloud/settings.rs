@@ -13,6 +13,8 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 pub const UPLOAD_TIMEOUT: Duration = Duration::from_secs(120);
 /// How often a request is tried again below the retries of the caller.
 pub const MAX_RETRIES: usize = 3;
+/// The first pause before a retry; the next are drawn between it and three times the last.
+pub const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// No retry begins later than this after the first attempt.
 pub const RETRY_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -27,6 +29,8 @@ pub struct Patience {
     pub upload_timeout: Duration,
     /// Retries after the first attempt: [`MAX_RETRIES`].
     pub max_retries: usize,
+    /// Before the first retry: [`FIRST_PAUSE`].
+    pub first_pause: Duration,
     /// When retries end, counted from the first attempt: [`RETRY_TIMEOUT`].
     pub retry_timeout: Duration,
 }
@@ -38,6 +42,7 @@ impl Default for Patience {
             request_timeout: REQUEST_TIMEOUT,
             upload_timeout: UPLOAD_TIMEOUT,
             max_retries: MAX_RETRIES,
+            first_pause: FIRST_PAUSE,
             retry_timeout: RETRY_TIMEOUT,
         }
     }

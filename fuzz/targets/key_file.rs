@@ -1,0 +1,4 @@
+//! Fuzzes `key_file`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| shard_fuzz::run("key_file", input));

@@ -1,0 +1,4 @@
+//! Fuzzes `limited_key`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| shard_fuzz::run("limited_key", input));

@@ -1,0 +1,4 @@
+//! Fuzzes `words`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| shard_fuzz::run("words", input));

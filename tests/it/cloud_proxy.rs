@@ -1,0 +1,143 @@
+//! A store over S3 while any one request, or any from one on, goes wrong in any way: no wrong byte, no false success,
+//! nothing that one repair does not heal and one round of collecting does not clear away.
+
+mod message;
+mod scene;
+mod wire;
+
+use crate::soak::{self, Dice};
+use scene::{Clients, Operation, Run, Scene};
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+use wire::{Fault, Plan};
+
+/// So many spoilt requests of each operation are tried where not all are.
+const SAMPLE: usize = 12;
+/// Shards in parts are five megabytes each: fewer of them.
+const SAMPLE_IN_PARTS: usize = 3;
+/// At so many faults in a hundred requests …
+const FAULT_PERCENT: usize = 10;
+/// … this many more requests in a hundred are the most that trying again may add.
+const MOST_ADDED_PERCENT: usize = 20;
+/// What passes by itself.
+const PASSING: [Fault; 5] = [Fault::InternalError, Fault::SlowDown, Fault::Reset, Fault::LateReset, Fault::Truncated];
+
+/// What the runs of a test came to.
+#[derive(Debug)]
+struct Figures {
+    begun: Instant,
+    took: BTreeMap<Operation, (usize, Duration)>,
+    runs: usize,
+    failed: usize,
+    spoilt: BTreeMap<Fault, usize>,
+    complaints: Vec<String>,
+}
+
+impl Figures {
+    fn new() -> Self {
+        Self {
+            begun: Instant::now(),
+            took: BTreeMap::new(),
+            runs: 0,
+            failed: 0,
+            spoilt: BTreeMap::new(),
+            complaints: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, (operation, what): (Operation, &str), fault: Fault, run: Run) {
+        self.runs += 1;
+        let (runs, took) = self.took.entry(operation).or_default();
+        (*runs, *took) = (*runs + 1, *took + run.took);
+        self.failed += usize::from(!run.succeeded);
+        *self.spoilt.entry(fault).or_default() += run.tally.spoilt;
+        self.complaints.extend(run.complaints.into_iter().map(|complaint| format!("{what}: {complaint}")));
+    }
+
+    #[expect(clippy::print_stdout, reason = "how much was tried belongs to the result")]
+    fn conclude(self) {
+        let Self { runs, failed, spoilt, begun, took, .. } = &self;
+        println!("{runs} runs in {:?}, of which {failed} failed; {took:?}", begun.elapsed());
+        println!("spoilt requests: {spoilt:?}");
+        let first: Vec<_> = self.complaints.iter().take(20).collect();
+        assert!(first.is_empty(), "{} complaints, of which the first: {first:#?}", self.complaints.len());
+    }
+}
+
+/// All of these, or some.
+fn sample<T>(mut all: Vec<T>, operation: Operation, dice: &mut Dice) -> Vec<T> {
+    let count = if operation == Operation::PutInParts { SAMPLE_IN_PARTS } else { SAMPLE };
+    while !soak::is_asked_for() && all.len() > count {
+        all.swap_remove(dice.below(all.len()));
+    }
+    all
+}
+
+fn clients_for(fault: Fault) -> Clients {
+    if fault.is_waited_for() { Clients::Hurried } else { Clients::Patient }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_spoilt_request_fails_nothing_and_leaves_nothing_that_is_not_healed() {
+    let mut dice = Dice::new(soak::seed());
+    let mut figures = Figures::new();
+    for operation in Operation::ALL {
+        let scene = Scene::new(operation).await;
+        let requests = scene.honest_requests().await;
+        let all = (0..requests).flat_map(|at| Fault::ALL.map(|fault| (at, fault))).collect();
+        for (at, fault) in sample(all, operation, &mut dice) {
+            let what = format!("{operation:?}, request {at} of {requests}, {fault:?}");
+            let mut run = scene.run(Plan::Once(at, fault), clients_for(fault)).await;
+            // Whoever is in a hurry may miss answers that nobody spoilt.
+            if !run.succeeded && !fault.is_waited_for() {
+                run.complaints.push("it failed".to_owned());
+            }
+            figures.add((operation, &what), fault, run);
+        }
+    }
+    figures.conclude();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wire_spoilt_from_any_request_on_gives_no_wrong_byte_and_no_false_success() {
+    let mut dice = Dice::new(soak::seed());
+    let mut figures = Figures::new();
+    for operation in Operation::ALL {
+        let scene = Scene::new(operation).await;
+        let requests = scene.honest_requests().await;
+        let quick = Fault::ALL.into_iter().filter(|fault| soak::is_asked_for() || !fault.is_waited_for());
+        let all = quick.flat_map(|fault| (0..requests).map(move |at| (at, fault))).collect();
+        for (at, fault) in sample(all, operation, &mut dice) {
+            let what = format!("{operation:?}, from request {at} of {requests} on, {fault:?}");
+            figures.add((operation, &what), fault, scene.run(Plan::EverSince(at, fault), clients_for(fault)).await);
+        }
+    }
+    figures.conclude();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::print_stdout, reason = "the figure belongs to the result")]
+async fn trying_again_adds_few_requests() {
+    let seed = soak::seed();
+    let rounds = if soak::is_asked_for() { 40 } else { 6 };
+    let (mut honest, mut tried, mut spoilt, mut failed) = (0, 0, 0, 0);
+    for operation in [Operation::Put, Operation::Recover, Operation::Repair, Operation::Remove] {
+        let scene = Scene::new(operation).await;
+        let requests = scene.honest_requests().await;
+        for round in 0..rounds {
+            let dice = Dice::new(seed.wrapping_add(round));
+            let plan = Plan::Chance(FAULT_PERCENT, PASSING.to_vec(), dice);
+            let run = scene.run(plan, Clients::AsEver).await;
+            assert!(run.complaints.is_empty(), "{operation:?}, round {round} of seed {seed}: {:?}", run.complaints);
+            honest += requests;
+            tried += run.tally.requests;
+            spoilt += run.tally.spoilt;
+            failed += usize::from(!run.succeeded);
+        }
+    }
+    let added_percent = (tried as f64 / honest as f64 - 1.0) * 100.0;
+    println!(
+        "{honest} requests became {tried} ({added_percent:.1} % more); {spoilt} were spoilt; {failed} runs failed"
+    );
+    assert!(tried * 100 <= honest * (100 + MOST_ADDED_PERCENT), "{added_percent:.1} % more");
+}

@@ -1,0 +1,29 @@
+//! What is done with bytes of a stranger, parser by parser, and what must hold whatever they are. The fuzzer calls these,
+//! and so do the tests, with the inputs that were kept.
+
+mod databases;
+mod format;
+mod keys;
+mod texts;
+
+/// A parser's name, which is that of its folder of inputs, and what is done with an input; it says whether the input was
+/// read, and not refused.
+pub(crate) type Target = (&'static str, fn(&[u8]) -> bool);
+
+/// All there are.
+pub(crate) const TARGETS: [Target; 14] = [
+    ("catalog", databases::catalog),
+    ("config", texts::config),
+    ("header", format::header),
+    ("index", format::index),
+    ("key_file", keys::key_file),
+    ("kit", keys::kit),
+    ("limited_key", keys::limited_key),
+    ("manifest", format::manifest),
+    ("proof", format::proof),
+    ("recipient", keys::recipient),
+    ("sealed_part", format::sealed_part),
+    ("tail", format::tail),
+    ("vault", databases::vault),
+    ("words", texts::words),
+];
