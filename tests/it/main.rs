@@ -51,6 +51,7 @@ mod s3_server;
 mod sealed_catalog;
 mod seals;
 mod set_back;
+mod simulation;
 mod soak;
 mod tidy;
 mod vault;
