@@ -47,6 +47,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// The settings' file name.
 pub const CONFIG_NAME: &str = "config.toml";
@@ -56,6 +57,10 @@ pub const KEY_NAME: &str = "master.key";
 pub const CATALOG_NAME: &str = "catalog.db";
 /// The folder of the processes' locks.
 const RUN_NAME: &str = "run";
+
+/// So many puts of one open store are under way at once; others wait. Each holds a few stripes of at most 4 MiB, so that a
+/// thousand that are begun at once take no more memory than these.
+pub const PUTS_AT_ONCE: usize = 8;
 
 /// Stands in for, or wraps, the backend that a setting describes.
 pub type BackendWrapper = Arc<dyn Fn(&BackendSpec, Arc<dyn Backend>) -> Arc<dyn Backend> + Send + Sync>;
@@ -125,6 +130,7 @@ pub struct Store {
     own_leases: lease::OwnLeases,
     clock: WallClock,
     randomness: Randomness,
+    put_slots: Semaphore,
 }
 
 impl Store {
@@ -197,6 +203,7 @@ impl Store {
             own_leases: lease::OwnLeases::default(),
             clock: WallClock::default(),
             randomness: Randomness::default(),
+            put_slots: Semaphore::new(PUTS_AT_ONCE),
         }
     }
 
@@ -321,6 +328,11 @@ impl Store {
     pub async fn lease(&self, resource: &str) -> Result<Lease> {
         let run_dir = self.dir.join(RUN_NAME);
         Lease::take(Arc::clone(&self.catalog), &self.own_leases, resource, (self.process(), run_dir)).await
+    }
+
+    /// The turn of a put: waits until fewer than [`PUTS_AT_ONCE`] are under way.
+    pub async fn put_slot(&self) -> SemaphorePermit<'_> {
+        self.put_slots.acquire().await.expect("it is never closed")
     }
 
     /// Fills a secret from the random source, in place: no copy is made.

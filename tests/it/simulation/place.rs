@@ -72,6 +72,8 @@ pub(super) struct State {
     pub(super) pristine: Files,
     /// Objects of which a place said that a shard was written, and it was not.
     pub(super) lied: BTreeSet<ObjectId>,
+    /// Every object that could ever be read.
+    pub(super) whole_once: BTreeSet<ObjectId>,
     /// How often anything on a place changed by a call.
     pub(super) changes: u64,
     pub(super) faults: u64,
@@ -107,6 +109,7 @@ impl World {
             is_dead: false,
             pristine: Files::new(),
             lied: BTreeSet::new(),
+            whole_once: BTreeSet::new(),
             changes: 0,
             faults: 0,
             trace: seed,
@@ -190,6 +193,12 @@ impl State {
             (place.files, place.presence) = (files, presence);
         }
         false
+    }
+
+    /// Remembers what can be read now.
+    pub(super) fn note_whole(&mut self) {
+        let readable = self.readable();
+        self.whole_once.extend(readable);
     }
 
     /// Objects of which every shard is good again may be lied about once more.

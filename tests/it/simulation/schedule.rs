@@ -28,8 +28,9 @@ use tempfile::TempDir;
 
 /// The names that files have, few enough to meet again.
 const NAMES: usize = 3;
-/// How long files are, most of them; the longest has two stripes.
+/// How long files are, most of them.
 const LENGTHS: [usize; 8] = [0, 1, 7, 40, 300, 1000, 5000, 30_000];
+/// Longer than a stripe of most geometries.
 const LONG: usize = 800_000;
 
 /// How much may go wrong.
@@ -255,6 +256,7 @@ impl Schedule {
             return Err(format!("{what} cost an object that could be read before"));
         }
         state.forgive_lies();
+        state.note_whole();
         drop(state);
         Ok(match ended {
             Ended::ByItself(outcome) => {

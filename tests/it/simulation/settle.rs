@@ -8,7 +8,8 @@ use crate::world::backend_name;
 use shard::ErrorKind;
 use shard::format::FileName;
 use shard::ops::recover::{RecoverOptions, RecoverWhat};
-use shard::ops::verify::{VerifyMode, VerifyOptions, VerifyReport, verify};
+use shard::catalog::ObjectState;
+use shard::ops::verify::{ObjectVerdict, VerifyMode, VerifyOptions, VerifyReport, verify};
 use shard::store::{Draining, MissingCatalog, Store};
 use std::fs;
 
@@ -107,12 +108,15 @@ impl Schedule {
     }
 
     fn judge(&self, report: &VerifyReport) -> Held {
-        if report.summary.healthy != report.summary.objects {
-            let bad = report.objects.iter().find(|object| object.state != shard::catalog::ObjectState::Healthy);
+        let state = self.world.state();
+        // What a put had begun when its process died, and its catalog went with the journal, was never anything.
+        let counts = |object: &&ObjectVerdict| object.state != ObjectState::Lost || state.whole_once.contains(&object.id);
+        let mut objects = report.objects.iter().filter(counts);
+        if let Some(bad) = objects.clone().find(|object| object.state != ObjectState::Healthy) {
             return Err(format!("not all is healthy after a repair: {bad:?}"));
         }
-        let parity = |object: &shard::ops::verify::ObjectVerdict| Some(object.total_shards - object.data_shards);
-        match report.objects.iter().find(|object| object.margin != parity(object)) {
+        let parity = |object: &ObjectVerdict| Some(object.total_shards - object.data_shards);
+        match objects.find(|object| object.margin != parity(object)) {
             Some(object) => Err(format!("the margin is not full after a repair: {object:?}")),
             None => Ok(()),
         }
