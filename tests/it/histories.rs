@@ -282,8 +282,8 @@ impl<'a> Register<'a> {
 }
 
 /// The program, beside the others, one command after another.
-fn run_commands(store: &Path, folder: &Path, log: &Log, dice: &mut Dice) {
-    for _ in 0..STEPS {
+fn run_commands((store, folder): (&Path, &Path), log: &Log, dice: &mut Dice, steps: usize) {
+    for _ in 0..steps {
         let file = format!("file-{}", dice.below(NAMES));
         let command = |words: &[&str], stdin: &str| {
             let mut command = Command::new(PROGRAM);
@@ -299,7 +299,10 @@ fn run_commands(store: &Path, folder: &Path, log: &Log, dice: &mut Dice) {
             _ => (What::Remove, vec!["remove", &file]),
         };
         let output = folder.join("from-command");
-        let words: Vec<&str> = words.into_iter().map(|word| if word == "from-command" { output.to_str().expect("text") } else { word }).collect();
+        let words: Vec<&str> = words
+            .into_iter()
+            .map(|word| if word == "from-command" { output.to_str().expect("text") } else { word })
+            .collect();
         let begun = log.begin(what, &file);
         let came = command(&words, if what == What::Put { &begun.value } else { "" });
         let report: serde_json::Value = serde_json::from_slice(&came.stdout).unwrap_or_default();
@@ -332,9 +335,10 @@ async fn live(dice: &mut Dice) -> (usize, usize) {
     let mut children: Vec<Child> = seeds.iter().map(|seed| begin_process(&world, &log, *seed)).collect();
     let mut own_dice = Dice::new(dice.next());
     let (store_dir, desk, own_log) = (world.store_dir(), world.desk(), Log::new(&log, "program".to_owned()));
-    run_commands(&store_dir, &desk, &own_log, &mut own_dice);
+    run_commands((&store_dir, &desk), &own_log, &mut own_dice, STEPS / 4);
     // One of them is killed wherever it is by now.
     children[0].kill().expect("killed or ended");
+    run_commands((&store_dir, &desk), &own_log, &mut own_dice, STEPS - STEPS / 4);
     for (number, child) in children.into_iter().enumerate() {
         let ended = child.wait_with_output().expect("it ends");
         assert!(number == 0 || ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
@@ -361,7 +365,8 @@ async fn what_was_acknowledged_is_there(world: &TestWorld, history: &[Operation]
             let _ = fs::remove_file(&path);
             let what = RecoverWhat::Names(vec![name(&put.file)]);
             let id = version.parse().expect("an id");
-            let options = RecoverOptions { version: Some(id), ..RecoverOptions::new(what, RecoverOutput::Path(path.clone())) };
+            let options =
+                RecoverOptions { version: Some(id), ..RecoverOptions::new(what, RecoverOutput::Path(path.clone())) };
             recover(&store, options).await.unwrap_or_else(|error| panic!("{put:?} is lost: {error}"));
             assert_eq!(fs::read_to_string(&path).expect("text"), put.value);
         }
@@ -377,7 +382,8 @@ fn names_behave_as_registers_for_processes_and_threads_with_clocks_that_jump() {
         return work(&told);
     }
     let (mut dice, histories) = (Dice::new(soak::seed()), if soak::is_asked_for() { 200 } else { 2 });
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
     let (mut operations, mut cut_off) = (0, 0);
     for _ in 0..histories {
         let (more, of_these) = runtime.block_on(live(&mut dice));

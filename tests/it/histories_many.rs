@@ -15,7 +15,7 @@ const PUTS: u64 = 1_000;
 /// So much of a stripe, that all of them at once would need far more memory than is allowed.
 const FILE_BYTES: u64 = 400_000;
 /// What the process may take: the program and its tests, and eight puts.
-const MOST_KIB: u64 = 160 * 1024;
+const MOST_KIB: u64 = 128 * 1024;
 
 fn peak_kib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("the status");

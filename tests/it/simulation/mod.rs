@@ -86,7 +86,8 @@ fn seed_of(seed: u64, number: u64) -> u64 {
 /// A panic is a complaint like any other.
 fn run_one(mode: Mode, seed: u64) -> Outcome {
     catch_unwind(AssertUnwindSafe(|| Schedule::run(mode, seed))).unwrap_or_else(|panic| {
-        let said = panic.downcast_ref::<String>().cloned().or(panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        let said =
+            panic.downcast_ref::<String>().cloned().or(panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
         let complaint = Some(format!("a panic: {}", said.unwrap_or_default()));
         Outcome { counts: Counts { schedules: 1, ..Counts::default() }, trace: 0, story: Vec::new(), complaint }
     })
@@ -146,6 +147,13 @@ fn a_schedule_follows_from_its_seed() {
             assert_eq!(one, other, "{}:{seed}", mode_name(mode));
         }
     }
+}
+
+#[test]
+fn a_simulation_notices_when_more_is_lost_than_it_may() {
+    let seed = soak::seed();
+    let noticed = (0..12).map(|number| Schedule::run_beyond_limits(seed_of(seed, number)));
+    assert!(noticed.into_iter().any(|outcome| outcome.complaint.is_some()));
 }
 
 #[test]

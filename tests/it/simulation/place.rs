@@ -205,7 +205,8 @@ impl State {
     pub(super) fn forgive_lies(&mut self) {
         let good = self.good_indexes();
         let total = self.places.len();
-        self.lied.retain(|object| good.get(object).is_none_or(|good| good.len() < total.min(self.weather.total_shards)));
+        self.lied
+            .retain(|object| good.get(object).is_none_or(|good| good.len() < total.min(self.weather.total_shards)));
     }
 
     /// Whether a place may say that it wrote a shard which it did not write.
@@ -216,7 +217,8 @@ impl State {
         let good = self.good_indexes();
         let spares = |shard: ShardId| {
             let needed = self.data_shards(shard.object);
-            let others = good.get(&shard.object).map_or(0, |good| good.len() - usize::from(good.contains(&shard.index)));
+            let others =
+                good.get(&shard.object).map_or(0, |good| good.len() - usize::from(good.contains(&shard.index)));
             let all = good.get(&shard.object).map_or(0, BTreeSet::len);
             needed.is_none_or(|needed| others >= needed || all < needed)
         };
@@ -256,8 +258,15 @@ impl SimulatedPlace {
         let nth = state.made.entry((self.number, operation, shard)).or_default();
         *nth += 1;
         let (object, index) = shard.map_or((0, 0), |shard| (u128::from_be_bytes(shard.object.0), shard.index));
-        let numbers =
-            [self.process, self.number as u64, operation as u64, object as u64, (object >> 64) as u64, index.into(), *nth];
+        let numbers = [
+            self.process,
+            self.number as u64,
+            operation as u64,
+            object as u64,
+            (object >> 64) as u64,
+            index.into(),
+            *nth,
+        ];
         let mut dice = Dice::new(numbers.iter().fold(state.seed, |seed, number| Dice::new(seed ^ number).next()));
         let strike = state.weather.strike(operation, &mut dice);
         // No two wake at once: who is first does not depend on who asked first.

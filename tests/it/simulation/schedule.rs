@@ -105,7 +105,18 @@ pub(super) type Held<T = ()> = Result<T, String>;
 impl Schedule {
     /// Runs the schedule of a seed to its end.
     pub(super) fn run(mode: Mode, seed: u64) -> Outcome {
-        let mut schedule = Self::begin(mode, seed);
+        Self::begin(mode, seed).to_the_end()
+    }
+
+    /// With more lost than may be: what is promised within limits cannot be kept, and that must be noticed.
+    pub(super) fn run_beyond_limits(seed: u64) -> Outcome {
+        let schedule = Self::begin(Mode::Within, seed);
+        schedule.world.state().weather.is_unlimited = true;
+        schedule.to_the_end()
+    }
+
+    fn to_the_end(mut self) -> Outcome {
+        let schedule = &mut self;
         let held = schedule.live().and_then(|()| schedule.settle());
         let (trace, broken, faults) = {
             let state = schedule.world.state();
@@ -113,7 +124,7 @@ impl Schedule {
         };
         let versions = schedule.model.versions.len() as u64;
         let counts = Counts { schedules: 1, faults, versions, ..schedule.counts };
-        Outcome { counts, trace, story: schedule.story, complaint: broken.or(held.err()) }
+        Outcome { counts, trace, story: self.story, complaint: broken.or(held.err()) }
     }
 
     fn begin(mode: Mode, seed: u64) -> Self {
@@ -122,8 +133,8 @@ impl Schedule {
         let geometry = geometry(data, total);
         let blank = Blank::of(geometry, total + dice.below(3));
         let world = World::new(dice.next(), &blank.marks);
-        world.state().weather =
-            Weather { is_unlimited: mode == Mode::Unlimited, total_shards: total, ..Weather::CALM };
+        let limits = Weather { is_unlimited: mode == Mode::Unlimited, total_shards: total, ..Weather::CALM };
+        world.state().weather = limits.changed(&mut dice);
         let folder = scratch();
         let machine = |number: usize, seed| Machine::new(folder.path().join(format!("machine-{number}")), &blank, seed);
         let machines = vec![machine(0, dice.next()), machine(1, dice.next())];

@@ -6,15 +6,20 @@ use super::place::Presence;
 use super::schedule::{Held, Mode, Schedule, names, with_causes};
 use crate::world::backend_name;
 use shard::ErrorKind;
-use shard::format::FileName;
-use shard::ops::recover::{RecoverOptions, RecoverWhat};
 use shard::catalog::ObjectState;
+use shard::format::FileName;
+use shard::id::{ObjectId, VersionId};
+use shard::ops::recover::{RecoverOptions, RecoverOutput, RecoverWhat, recover};
 use shard::ops::verify::{ObjectVerdict, VerifyMode, VerifyOptions, VerifyReport, verify};
 use shard::store::{Draining, MissingCatalog, Store};
 use std::fs;
+use std::path::PathBuf;
 
 /// The machine that has nothing but the key.
 const FRESH: usize = 2;
+
+/// How a recovery came out, and where to.
+type Recovered = (shard::Result<()>, PathBuf);
 
 impl Schedule {
     pub(super) fn settle(&mut self) -> Held {
@@ -50,9 +55,8 @@ impl Schedule {
             all.filter(|version| version.by == machine && version.must_be_there()).cloned().collect()
         };
         for machine in 0..2 {
-            for version in by(self, machine) {
-                self.comes_back(machine, &version)?;
-            }
+            let versions = by(self, machine);
+            self.come_back(machine, &versions)?;
         }
         for machine in [0, 1] {
             self.catch_up(machine)?;
@@ -75,7 +79,8 @@ impl Schedule {
                 return Err("a catalog cannot be made anew, and nothing is wrong any more".to_owned());
             }
         } else {
-            let work = async |store: &mut Store| shard::ops::refresh::refresh(store, Default::default()).await.map(drop);
+            let work =
+                async |store: &mut Store| shard::ops::refresh::refresh(store, Default::default()).await.map(drop);
             self.must((machine, "refresh"), work)?;
         }
         let count = self.blank.marks.len();
@@ -110,7 +115,8 @@ impl Schedule {
     fn judge(&self, report: &VerifyReport) -> Held {
         let state = self.world.state();
         // What a put had begun when its process died, and its catalog went with the journal, was never anything.
-        let counts = |object: &&ObjectVerdict| object.state != ObjectState::Lost || state.whole_once.contains(&object.id);
+        let counts =
+            |object: &&ObjectVerdict| object.state != ObjectState::Lost || state.whole_once.contains(&object.id);
         let mut objects = report.objects.iter().filter(counts);
         if let Some(bad) = objects.clone().find(|object| object.state != ObjectState::Healthy) {
             return Err(format!("not all is healthy after a repair: {bad:?}"));
@@ -125,50 +131,69 @@ impl Schedule {
     /// Every version that must be there, by its id and to the byte, and of each name nothing that was removed.
     fn everything_comes_back(&mut self, machine: usize) -> Held {
         let versions: Vec<_> = self.model.versions.iter().filter(|version| version.must_be_there()).cloned().collect();
-        for version in versions {
-            self.comes_back(machine, &version)?;
+        self.come_back(machine, &versions)?;
+        for (wanted, (came, path)) in names().zip(self.newest(machine)?) {
+            self.newest_is_right(machine, &wanted, (came, path))?;
         }
-        names().try_for_each(|wanted| self.newest_is_right(machine, &wanted))
+        Ok(())
     }
 
-    fn comes_back(&mut self, machine: usize, version: &Version) -> Held {
-        let what = RecoverWhat::Names(vec![version.name.clone()]);
-        let id = version.id;
-        let options = |output| RecoverOptions { version: id, ..RecoverOptions::new(what, output) };
-        let (came, path) = self.recover((machine, None), options)?;
-        let said = format!("version {:?} of {} on machine {machine}", version.id, version.name);
-        match came {
-            Some(Ok(())) if fs::read(&path).is_ok_and(|bytes| bytes == version.bytes) => {
-                self.counts.recovered += 1;
-                Ok(())
+    /// Recovers files in one process, each to a path of its own: these versions, or the newest.
+    fn recover_many(&mut self, machine: usize, wanted: &[(FileName, Option<VersionId>)]) -> Held<Vec<Recovered>> {
+        let folder = self.folder.path().join("back");
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir(&folder).expect("a folder");
+        let work = async |store: &mut Store| {
+            let mut came = Vec::new();
+            for (number, (name, version)) in wanted.iter().enumerate() {
+                let path = folder.join(number.to_string());
+                let what = RecoverWhat::Names(vec![name.clone()]);
+                let output = RecoverOutput::Path(path.clone());
+                let options = RecoverOptions { version: *version, ..RecoverOptions::new(what, output) };
+                came.push((recover(store, options).await.map(drop), path));
             }
-            Some(Ok(())) => Err(format!("{said} came back with other bytes")),
-            Some(Err(error)) => Err(format!("{said} is lost: {}", with_causes(&error))),
-            None => Err("it died, and nobody killed it".to_owned()),
-        }
+            Ok(came)
+        };
+        self.must((machine, "recover"), work)
     }
 
-    fn newest_is_right(&mut self, machine: usize, wanted: &FileName) -> Held {
-        let what = RecoverWhat::Names(vec![wanted.clone()]);
-        let (came, path) = self.recover((machine, None), |output| RecoverOptions::new(what, output))?;
+    /// The newest version of each name, as a machine sees it.
+    fn newest(&mut self, machine: usize) -> Held<Vec<Recovered>> {
+        let wanted: Vec<_> = names().map(|name| (name, None)).collect();
+        self.recover_many(machine, &wanted)
+    }
+
+    fn come_back(&mut self, machine: usize, versions: &[Version]) -> Held {
+        let wanted: Vec<_> = versions.iter().map(|version| (version.name.clone(), version.id)).collect();
+        for (version, (came, path)) in versions.iter().zip(self.recover_many(machine, &wanted)?) {
+            let said = format!("version {:?} of {} on machine {machine}", version.id, version.name);
+            match came {
+                Ok(()) if fs::read(&path).is_ok_and(|bytes| bytes == version.bytes) => self.counts.recovered += 1,
+                Ok(()) => return Err(format!("{said} came back with other bytes")),
+                Err(error) => return Err(format!("{said} is lost: {}", with_causes(&error))),
+            }
+        }
+        Ok(())
+    }
+
+    fn newest_is_right(&mut self, machine: usize, wanted: &FileName, (came, path): Recovered) -> Held {
         let of_name = || self.model.versions.iter().filter(|version| version.name == *wanted);
         let must_be = of_name().any(Version::must_be_there);
         match came {
-            Some(Err(error)) if error.kind == ErrorKind::NotFound && !must_be => Ok(()),
-            Some(Ok(())) => {
+            Err(error) if error.kind == ErrorKind::NotFound && !must_be => Ok(()),
+            Ok(()) => {
                 let bytes = fs::read(&path).map_err(|error| format!("it is not there: {error}"))?;
                 let is_it = |version: &&Version| version.bytes == bytes;
-                let newest = self.model.may_be_newest(wanted);
                 let right = match self.is_one_line() {
-                    true => newest.iter().any(|version| is_it(version)),
+                    true => self.model.may_be_newest(wanted).iter().any(is_it),
                     false => of_name().filter(|version| version.may_be_there()).any(|version| is_it(&version)),
                 };
                 let which = of_name().position(|version| version.bytes == bytes);
                 if right { Ok(()) } else { Err(format!("{wanted} came back as its {which:?}th version on {machine}")) }
             }
-            // What may have been removed or never whole may be known, and unreadable.
-            Some(Err(error)) if must_be => Err(format!("{wanted} is lost on {machine}: {}", with_causes(&error))),
-            _ => Ok(()),
+            Err(error) if must_be => Err(format!("{wanted} is lost on {machine}: {}", with_causes(&error))),
+            // What may have been removed, or never whole, may be known and unreadable.
+            Err(_) => Ok(()),
         }
     }
 
@@ -186,47 +211,41 @@ impl Schedule {
     fn settle_unlimited(&mut self) -> Held {
         for machine in 0..2 {
             if !self.lost_catalogs[machine] {
-                names().try_for_each(|wanted| self.nothing_else_comes_back(machine, &wanted))?;
+                self.nothing_else_comes_back(machine)?;
             }
         }
         self.start_afresh()?;
         self.learn(FRESH)?;
         let readable = self.world.state().readable();
-        for version in self.model.versions.clone() {
-            let is_there = version.must_be_there() && version.objects.iter().all(|object| readable.contains(object));
-            if is_there {
-                self.comes_back(FRESH, &version)?;
+        let is_there = |objects: &[ObjectId]| objects.iter().all(|object| readable.contains(object));
+        let all = || self.model.versions.iter();
+        let kept: Vec<_> =
+            all().filter(|version| version.must_be_there() && is_there(&version.objects)).cloned().collect();
+        let told = |version: &&Version| !version.removals.is_empty() && is_there(&version.removals);
+        let removed: Vec<_> = all().filter(told).cloned().collect();
+        self.come_back(FRESH, &kept)?;
+        self.nothing_else_comes_back(FRESH)?;
+        let wanted: Vec<_> = removed.iter().map(|version| (version.name.clone(), version.id)).collect();
+        let came = self.recover_many(FRESH, &wanted)?;
+        match removed.iter().zip(came).find(|(_, (came, _))| came.is_ok()) {
+            Some((version, _)) => Err(format!("version {:?} of {} came back", version.id, version.name)),
+            None => Ok(()),
+        }
+    }
+
+    fn nothing_else_comes_back(&mut self, machine: usize) -> Held {
+        for (wanted, (came, path)) in names().zip(self.newest(machine)?) {
+            if came.is_err() {
+                self.counts.refused += 1;
+                if path.exists() {
+                    return Err("a file is there that was refused".to_owned());
+                }
+                continue;
             }
+            self.counts.recovered += 1;
+            let bytes = fs::read(&path).map_err(|error| format!("it is not there: {error}"))?;
+            self.model.complaint(&wanted, &bytes, machine).map_or(Ok(()), Err)?;
         }
-        for wanted in names() {
-            self.nothing_else_comes_back(FRESH, &wanted)?;
-        }
-        let told = |version: &&Version| {
-            !version.removals.is_empty() && version.removals.iter().all(|object| readable.contains(object))
-        };
-        let removed: Vec<_> = self.model.versions.iter().filter(told).cloned().collect();
-        removed.iter().try_for_each(|version| self.stays_removed(version))
-    }
-
-    fn nothing_else_comes_back(&mut self, machine: usize, wanted: &FileName) -> Held {
-        let what = RecoverWhat::Names(vec![wanted.clone()]);
-        let (came, path) = self.recover((machine, None), |output| RecoverOptions::new(what, output))?;
-        if !matches!(came, Some(Ok(()))) {
-            self.counts.refused += 1;
-            return if path.exists() { Err("a file is there that was refused".to_owned()) } else { Ok(()) };
-        }
-        self.counts.recovered += 1;
-        let bytes = fs::read(&path).map_err(|error| format!("it is not there: {error}"))?;
-        self.model.complaint(wanted, &bytes, machine).map_or(Ok(()), Err)
-    }
-
-    fn stays_removed(&mut self, version: &Version) -> Held {
-        let what = RecoverWhat::Names(vec![version.name.clone()]);
-        let id = version.id;
-        let options = |output| RecoverOptions { version: id, ..RecoverOptions::new(what, output) };
-        match self.recover((FRESH, None), options)?.0 {
-            Some(Ok(())) => Err(format!("version {id:?} of {} came back after its removal", version.name)),
-            _ => Ok(()),
-        }
+        Ok(())
     }
 }
