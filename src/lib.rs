@@ -58,6 +58,9 @@
 //! | No byte is handed out that was not verified. | `no_flipped_bit_goes_unseen_or_reaches_the_data` · `a_flipped_bit_anywhere_in_one_shard_is_never_handed_out` |
 //! | What can be recovered is decided stripe by stripe. | `every_shard_damaged_in_another_stripe_costs_nothing` · `an_object_whose_every_shard_is_damaged_in_another_stripe_is_made_whole_in_place` |
 //! | A stripe that changed in memory after it was read is not written. | `a_full_check_finds_a_change_made_after_reading_and_a_parity_check_cannot` |
+//! | A key or a file's bytes that changed in memory while an object was written do not become the truth. | `a_bit_of_a_key_that_flips_while_an_object_is_written_is_noticed` · `a_bit_of_the_payload_that_flips_after_it_was_hashed_is_found_by_a_full_check_and_by_no_other` · `the_next_verify_names_the_shard_of_which_a_bit_flipped_before_it_was_written` |
+//! | Whatever goes wrong in whatever order: within what parity makes up for all ends in full health, and beyond it nothing wrong is handed out. | `within_what_parity_makes_up_for_every_schedule_ends_in_full_health` · `no_schedule_hands_out_a_wrong_byte_whatever_goes_wrong` |
+//! | A name shows what was put last, for many processes at once and whatever their clocks say. | `names_behave_as_registers_for_processes_and_threads_with_clocks_that_jump` |
 //! | On a backend a shard appears whole or not at all, and is never replaced by chance. | `clause_01_a_shard_appears_whole_or_not_at_all` · `clause_03_create_never_replaces` |
 //! | No zone gets more shards than may be lost, while that is possible. | `what_is_placed_stays_and_a_zone_limit_is_never_exceeded` · `an_object_that_kept_the_zone_limit_keeps_it_when_its_shards_find_places_again` |
 //! | Unreachable is not missing, and an unmounted folder is not an empty one. | `what_is_unreachable_is_not_missing_and_may_make_up_for_what_is` · `a_missing_root_is_unreachable_and_not_empty` |

@@ -78,12 +78,21 @@ pub struct RetryBackend {
     inner: Arc<dyn Backend>,
     place: String,
     options: RetryOptions,
+    chance: fn() -> u64,
 }
 
 impl RetryBackend {
     /// Wraps a backend; `place` is what errors call it.
     pub fn new(inner: Arc<dyn Backend>, place: impl Into<String>, options: RetryOptions) -> Self {
-        Self { inner, place: place.into(), options }
+        // Without the system's randomness all wait the same; that is no reason to fail.
+        let chance = || getrandom::u64().unwrap_or(0);
+        Self { inner, place: place.into(), options, chance }
+    }
+
+    /// With other numbers to draw the waits from: for simulations, which must come out the same again.
+    #[must_use]
+    pub fn drawing_from(self, chance: fn() -> u64) -> Self {
+        Self { chance, ..self }
     }
 
     async fn on_shard<T, F>(&self, verb: &str, shard: ShardId, operation: impl Fn() -> F + Send) -> Result<T>
@@ -107,8 +116,7 @@ impl RetryBackend {
                 Ok(outcome) => return outcome,
                 Err(_) => no_answer(&format!("{doing} at {}", self.place), timeout.min(left)),
             };
-            // Without the system's randomness all wait the same; that is no reason to fail.
-            let delay = self.options.delay(attempt, getrandom::u64().unwrap_or(0));
+            let delay = self.options.delay(attempt, (self.chance)());
             attempt += 1;
             if attempt >= self.options.max_attempts || begun.elapsed() + delay >= deadline {
                 return Err(gave_up(error, attempt));

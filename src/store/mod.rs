@@ -24,6 +24,7 @@ mod init;
 mod key;
 pub mod keys;
 mod lease;
+mod outside;
 mod recipient;
 pub mod vaults;
 
@@ -31,6 +32,7 @@ pub use held::Held;
 pub use init::{DEFAULT_BACKEND_COUNT, FirstBackends, InitOptions};
 pub use key::{BroughtKey, BroughtKeys, PASSPHRASE_HINT, PassphraseSource, load as load_key};
 pub use lease::Lease;
+pub use outside::{Randomness, WallClock};
 pub use recipient::load_recipient;
 
 use crate::backend::{self, Backend, BackendRegistry, BackendSpec, Environment, RegisteredBackend};
@@ -45,6 +47,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// The settings' file name.
 pub const CONFIG_NAME: &str = "config.toml";
@@ -54,6 +57,10 @@ pub const KEY_NAME: &str = "master.key";
 pub const CATALOG_NAME: &str = "catalog.db";
 /// The folder of the processes' locks.
 const RUN_NAME: &str = "run";
+
+/// So many puts of one open store are under way at once; others wait. Each holds a few stripes of at most 4 MiB, so that a
+/// thousand that are begun at once take no more memory than these.
+pub const PUTS_AT_ONCE: usize = 8;
 
 /// Stands in for, or wraps, the backend that a setting describes.
 pub type BackendWrapper = Arc<dyn Fn(&BackendSpec, Arc<dyn Backend>) -> Arc<dyn Backend> + Send + Sync>;
@@ -92,6 +99,10 @@ pub struct OpenOptions {
     pub passphrase: Option<PassphraseSource>,
     /// Wraps each backend; for tests, and for programs that bring their own.
     pub wrapper: Option<BackendWrapper>,
+    /// What time it is.
+    pub clock: WallClock,
+    /// Where random bytes come from.
+    pub randomness: Randomness,
 }
 
 impl fmt::Debug for OpenOptions {
@@ -117,6 +128,9 @@ pub struct Store {
     process: ProcessLock,
     set_aside: Option<PathBuf>,
     own_leases: lease::OwnLeases,
+    clock: WallClock,
+    randomness: Randomness,
+    put_slots: Semaphore,
 }
 
 impl Store {
@@ -133,7 +147,7 @@ impl Store {
             MissingCatalog::Create => catalog_file::open_or_make(dir, &catalog_key)?,
         };
         let registry = open_registry(dir, &config, &options)?;
-        let process = ProcessId(random_bytes()?);
+        let process = ProcessId(options.randomness.bytes()?);
         let run_dir = dir.join(RUN_NAME);
         let process = ProcessLock::acquire(&run_dir, process)
             .map_err(|error| Error::local(format!("cannot lock a file in {}", run_dir.display()), error))?;
@@ -145,6 +159,7 @@ impl Store {
         store.set_aside = set_aside;
         store.registry = registry;
         store.environment = options.environment;
+        (store.clock, store.randomness) = (options.clock, options.randomness);
         if options.contact == Contact::Backends {
             store.registry.connect(store.id).await;
         }
@@ -186,6 +201,9 @@ impl Store {
             process,
             set_aside: None,
             own_leases: lease::OwnLeases::default(),
+            clock: WallClock::default(),
+            randomness: Randomness::default(),
+            put_slots: Semaphore::new(PUTS_AT_ONCE),
         }
     }
 
@@ -243,12 +261,12 @@ impl Store {
 
     /// An id that no object ever had.
     pub fn new_object_id(&self) -> Result<ObjectId> {
-        Ok(ObjectId::given_by(self.writer(), random_bytes()?))
+        Ok(ObjectId::given_by(self.writer(), self.randomness.bytes()?))
     }
 
     /// An id that no version ever had.
     pub fn new_version_id(&self) -> Result<VersionId> {
-        Ok(VersionId::given_by(self.writer(), random_bytes()?))
+        Ok(VersionId::given_by(self.writer(), self.randomness.bytes()?))
     }
 
     /// Its settings as they were when it was opened.
@@ -312,19 +330,24 @@ impl Store {
         Lease::take(Arc::clone(&self.catalog), &self.own_leases, resource, (self.process(), run_dir)).await
     }
 
-    /// Fills a secret from the operating system's random source, in place: no copy is made.
-    pub fn fill_secret(&self, secret: &mut [u8]) -> Result<()> {
-        fill_random(secret)
+    /// The turn of a put: waits until fewer than [`PUTS_AT_ONCE`] are under way.
+    pub async fn put_slot(&self) -> SemaphorePermit<'_> {
+        self.put_slots.acquire().await.expect("it is never closed")
     }
 
-    /// Bytes from the operating system's random source, for what is no secret: an id.
+    /// Fills a secret from the random source, in place: no copy is made.
+    pub fn fill_secret(&self, secret: &mut [u8]) -> Result<()> {
+        self.randomness.fill(secret)
+    }
+
+    /// Bytes from the random source, for what is no secret: an id.
     pub fn random_bytes<const N: usize>(&self) -> Result<[u8; N]> {
-        random_bytes()
+        self.randomness.bytes()
     }
 
     /// Now, in nanoseconds since 1970-01-01T00:00:00Z. For people; nothing is decided by it.
     pub fn now_ns(&self) -> i64 {
-        i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX)
+        self.clock.now_ns()
     }
 
     /// Marks a backend as one that takes no new shards, or takes the mark away; `false` when there is no such backend.
@@ -371,15 +394,13 @@ impl From<config::Error> for Error {
     }
 }
 
+/// From the system's source, where no store is open yet.
 fn random_bytes<const N: usize>() -> Result<[u8; N]> {
-    let mut bytes = [0; N];
-    fill_random(&mut bytes)?;
-    Ok(bytes)
+    Randomness::default().bytes()
 }
 
 fn fill_random(bytes: &mut [u8]) -> Result<()> {
-    let failed = |error| Error::new(ErrorKind::Local, "the system gives no random bytes").with_source(error);
-    getrandom::fill(bytes).map_err(failed)
+    Randomness::default().fill(bytes)
 }
 
 /// Opens the key off the reactor: a person may be asked, and a passphrase takes its time.

@@ -128,6 +128,11 @@ impl StripeEncoder {
         Self { cipher: Some(Arc::new(cipher)), ..self }
     }
 
+    /// What tells the key that stripes are sealed with from any other; `None` where they are not sealed.
+    pub fn key_fingerprint(&self) -> Option<[u8; TAG_BYTES]> {
+        self.cipher.as_ref().map(|cipher| cipher.fingerprint())
+    }
+
     /// How long a buffer must be: n blocks.
     pub fn buffer_bytes(shape: StripeShape) -> usize {
         shape.block_bytes() as usize * shape.geometry().total_shards()

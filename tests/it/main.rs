@@ -1,6 +1,7 @@
 //! All integration tests, in one binary: it links once.
 
 mod adversary;
+mod bad_memory;
 mod cli_bench;
 mod cli_documents;
 mod cli_edges;
@@ -31,6 +32,8 @@ mod front_page;
 mod golden;
 mod heal_damage;
 mod heap;
+mod histories;
+mod histories_many;
 mod key_faults;
 mod key_kills;
 mod key_shares;
@@ -53,6 +56,7 @@ mod s3_server;
 mod sealed_catalog;
 mod seals;
 mod set_back;
+mod simulation;
 mod soak;
 mod tidy;
 mod vault;

@@ -295,3 +295,31 @@ async fn one_repair_at_a_time() {
     let _lease = store.lease("maintenance").await.expect("free");
     assert_eq!(repair(&store, RepairOptions::default()).await.expect_err("taken").kind, ErrorKind::Busy);
 }
+
+#[tokio::test]
+async fn a_misplaced_shard_moves_even_where_a_copy_too_many_lies_beside_it() {
+    let world = TestWorld::new(5).await;
+    world.unmount(2);
+    let store = world.open().await;
+    let kept = Kept::new(&world, &store, "a", 1000, (3, 5)).await;
+    let place = |index: usize| number_of(&world, &kept.files[index].0);
+    // Four places took five shards: the second one on its place is the one that has a better place later.
+    let second = (1..5).find(|index| (0..*index).any(|other| place(other) == place(*index))).expect("two on one");
+    let beside = (1..=5).find(|number| *number != 2 && *number != place(second)).expect("another place");
+    let there = world.shard_path(beside, ShardId { object: kept.object, index: second as u8 });
+    fs::create_dir_all(there.parent().expect("a folder")).expect("made");
+    fs::write(&there, &kept.files[second].1).expect("copied");
+    let copy = store.registry().at(beside - 1).expect("registered").id;
+    let record = move |catalog: &mut shard::catalog::Catalog| {
+        let mut shard = catalog.shards(kept.object)?[second];
+        shard.backend = copy;
+        catalog.put_shard(kept.object, &shard)
+    };
+    store.catalog(record).await.expect("recorded");
+    world.mount(2);
+    let store = world.open().await;
+    let report = repaired(&store).await;
+    assert_eq!((report.objects[0].rebuilt.len(), report.objects[0].after), (1, ObjectState::Healthy));
+    assert_eq!(verify_all(&store, VerifyMode::Full).await.objects[0].margin, Some(2));
+    assert_eq!(repaired(&store).await.bytes_written, 0);
+}

@@ -74,7 +74,7 @@ impl Put {
 /// How a stripe is checked before a put counts it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum PutCheck {
-    /// The parity is computed a second time and compared
+    /// The parity is computed a second time and compared; finds no bit that flipped in memory after reading
     Parity,
     /// That, and what is stored is opened again and compared with what was read
     Full,

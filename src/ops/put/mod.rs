@@ -160,12 +160,16 @@ pub struct FailedFile {
 ///
 /// A single file that cannot be read, or changes while it is, is an error; among several, and in folders, it is listed in
 /// the report and the rest is stored. [`ErrorKind::BelowQuorum`] when too few shards of an object could be made durable:
-/// of that object nothing stays, what was stored before it does.
+/// of that object nothing stays, what was stored before it does. Many puts at once wait for one another: see
+/// [`PUTS_AT_ONCE`](crate::store::PUTS_AT_ONCE).
 pub async fn put(store: &Store, options: PutOptions) -> Result<PutReport> {
     let begun = Instant::now();
     if options.sources.is_empty() {
         return Err(Error::new(ErrorKind::Invalid, "nothing was given to store"));
     }
+    let Some(_slot) = options.controls.cancel.run_until_cancelled(store.put_slot()).await else {
+        return Err(Error::new(ErrorKind::Cancelled, "cancelled"));
+    };
     leftovers::clear(store, &options.controls).await?;
     let mut session = Session::new(store, &options)?;
     for source in options.sources {

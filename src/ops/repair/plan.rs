@@ -128,7 +128,9 @@ impl Situation<'_> {
         let copies: Vec<&CopyFinding> = self.seen.copies_of(index).collect();
         let stays = |copy: &&&CopyFinding| copy.backend.is_some_and(|backend| !self.leaving.contains(&backend));
         let good = || copies.iter().filter(|copy| is_good(copy.state));
-        if let Some(copy) = good().filter(stays).min_by_key(|copy| copy.state) {
+        // The copy that counts, even where a better place for it exists: one too many beside it makes that none the better.
+        let rank = |copy: &&&CopyFinding| (copy.state == ShardState::Surplus, copy.state);
+        if let Some(copy) = good().filter(stays).min_by_key(rank) {
             return match copy.backend.filter(|_| copy.state == ShardState::Misplaced) {
                 Some(from) => Need::Better(from),
                 None => Need::Nothing(copy.backend.and_then(|backend| self.registry.position(backend))),

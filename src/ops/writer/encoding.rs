@@ -1,8 +1,9 @@
 //! Encodes stripes off the reactor, several at once, and gives them back in order.
 
+use crate::crypto::TAG_BYTES;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{Digest, Geometry};
-use crate::stripe::{Check, EncodeError, EncodedStripe, FilledStripe, StripeEncoder};
+use crate::stripe::{EncodeError, EncodedStripe, FilledStripe, StripeEncoder};
 use std::collections::VecDeque;
 use tokio::task::JoinHandle;
 
@@ -13,27 +14,21 @@ const STRIPES_AT_ONCE: usize = 2;
 #[derive(Debug)]
 pub(super) struct Encoding {
     encoder: StripeEncoder,
-    check: Check,
     running: VecDeque<JoinHandle<Result<EncodedStripe, EncodeError>>>,
     leaves: Vec<Vec<Digest>>,
 }
 
 impl Encoding {
     /// Nothing yet.
-    pub(super) fn new(encoder: StripeEncoder, check: Check, geometry: Geometry) -> Self {
+    pub(super) fn new(encoder: StripeEncoder, geometry: Geometry) -> Self {
         let leaves = geometry.shard_indexes().map(|_| Vec::new()).collect();
-        Self { encoder, check, running: VecDeque::new(), leaves }
+        Self { encoder, running: VecDeque::new(), leaves }
     }
 
-    /// Begins a stripe. Its payload is hashed first, so that a full check has something to compare with.
-    pub(super) fn push(&mut self, mut stripe: FilledStripe) {
-        let (encoder, check) = (self.encoder.clone(), self.check);
-        self.running.push_back(tokio::task::spawn_blocking(move || {
-            if check == Check::Full {
-                stripe.note_digest();
-            }
-            encoder.encode(stripe)
-        }));
+    /// Begins a stripe.
+    pub(super) fn push(&mut self, stripe: FilledStripe) {
+        let encoder = self.encoder.clone();
+        self.running.push_back(tokio::task::spawn_blocking(move || encoder.encode(stripe)));
     }
 
     /// The oldest stripe, waiting for it only where too many are under way.
@@ -48,6 +43,11 @@ impl Encoding {
         let stripe = oldest.await.map_err(stopped)?.map_err(encoding_failed)?;
         self.leaves.iter_mut().zip(stripe.leaves()).for_each(|(leaves, leaf)| leaves.push(*leaf));
         Ok(Some(stripe))
+    }
+
+    /// What tells the key that stripes were sealed with from any other.
+    pub(super) fn key_fingerprint(&self) -> Option<[u8; TAG_BYTES]> {
+        self.encoder.key_fingerprint()
     }
 
     /// The leaves of every shard, in the order of the shards.

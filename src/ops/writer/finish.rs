@@ -35,6 +35,7 @@ pub(super) async fn finish(writer: ObjectWriter<'_>, contents: Contents, index_b
         return Err(writer.abandon_for(error).await);
     }
     let ObjectWriter { store, options, object, shape, places, payload_bytes, sealing, encoding, lines, .. } = writer;
+    let key_fingerprint = encoding.key_fingerprint();
     let (roots, leaves) = match shard_roots(object, encoding.into_leaves()).await {
         Ok(hashed) => hashed,
         Err(error) => {
@@ -47,7 +48,9 @@ pub(super) async fn finish(writer: ObjectWriter<'_>, contents: Contents, index_b
     let removal = contents.index.removal.iter().filter(|_| options.kind == format::ObjectKind::Removal);
     let removes = removal.flat_map(Removal::object_ids).collect();
     let says = (options.kind, removes, contents.index.writer_generation());
-    let manifest = match sign(store, (object, says), (shape, payload_bytes), (&sealing, sealed, roots)) {
+    let signed = sign(store, (object, says), (shape, payload_bytes), (&sealing, sealed, roots));
+    let proved = signed.and_then(|manifest| sealing.prove(store, &manifest, key_fingerprint).map(|()| manifest));
+    let manifest = match proved {
         Ok(manifest) => manifest,
         Err(error) => {
             lines.give_up().await;
@@ -190,6 +193,12 @@ impl Ending<'_> {
                 geometry.write_quorum()
             );
             let error = self.options.failures.explain(Error::new(ErrorKind::BelowQuorum, doing));
+            return Err(give_up(self.store, &self.places, error).await);
+        }
+        // What was written of it came from this memory: as long as it is what was signed, so is that.
+        if let Err(error) = Manifest::open(self.manifest.bytes().clone(), &self.store.id()) {
+            let doing = "the manifest changed in memory after it was signed: this machine's memory is at fault";
+            let error = Error::new(ErrorKind::Memory, doing).with_source(error);
             return Err(give_up(self.store, &self.places, error).await);
         }
         let kept: Vec<(u8, BackendId)> = self.finished.iter().map(|shard| (shard.0, shard.1)).collect();

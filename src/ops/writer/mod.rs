@@ -24,6 +24,8 @@ mod journal;
 mod line;
 mod report;
 mod sealing;
+#[cfg(test)]
+mod tests;
 
 pub use failures::{WriteFailures, failed_writers};
 pub use finish::object_record;
@@ -153,6 +155,8 @@ pub struct ObjectWriter<'a> {
 struct Filling {
     buffer: Buffer,
     used: usize,
+    /// Of the bytes as they came, where everything is checked: what changes in memory later is noticed.
+    hasher: Option<Box<blake3::Hasher>>,
 }
 
 /// Whether a stripe is the object's last.
@@ -182,11 +186,7 @@ impl<'a> ObjectWriter<'a> {
         places.journal(store, &options).await?;
         let lines = Lines::open(store, object, shape, &places);
         Ok(Self {
-            encoding: Encoding::new(
-                sealing.encoder(store, object, shape, options.check),
-                options.check,
-                options.geometry,
-            ),
+            encoding: Encoding::new(sealing.encoder(store, object, shape, options.check), options.geometry),
             sealing,
             pool: BufferPool::new(StripeEncoder::buffer_bytes(shape)),
             store,
@@ -222,6 +222,9 @@ impl<'a> ObjectWriter<'a> {
             let taken = bytes.len().min(self.capacity() - filling.used);
             let (head, rest) = bytes.split_at(taken);
             filling.buffer.as_mut_slice()[filling.used..filling.used + taken].copy_from_slice(head);
+            if let Some(hasher) = &mut filling.hasher {
+                hasher.update(head);
+            }
             bytes = rest;
             self.put_back(filling, taken);
         }
@@ -235,11 +238,13 @@ impl<'a> ObjectWriter<'a> {
         let mut taken = 0;
         while taken < limit {
             self.options.controls.check_cancelled()?;
-            let filling = self.take_filling().await?;
-            let room = (self.capacity() - filling.used).min(usize::try_from(limit - taken).unwrap_or(usize::MAX));
-            let used = filling.used;
-            let (buffer, bytes) = source.fill(filling.buffer, used..used + room).await?;
-            self.put_back(Filling { buffer, used }, bytes);
+            let Filling { buffer, used, mut hasher } = self.take_filling().await?;
+            let room = (self.capacity() - used).min(usize::try_from(limit - taken).unwrap_or(usize::MAX));
+            let (buffer, bytes) = source.fill(buffer, used..used + room).await?;
+            if let Some(hasher) = &mut hasher {
+                hasher.update(&buffer.as_ref()[used..used + bytes]);
+            }
+            self.put_back(Filling { buffer, used, hasher }, bytes);
             taken += bytes as u64;
             self.options.controls.bytes(bytes as u64);
             if bytes < room {
@@ -284,7 +289,8 @@ impl<'a> ObjectWriter<'a> {
         if self.filling.as_ref().is_some_and(|filling| filling.used == self.capacity()) {
             self.flush(IsLast::No).await?;
         }
-        Ok(self.filling.take().unwrap_or_else(|| Filling { buffer: self.pool.take(), used: 0 }))
+        let hasher = || (self.options.check == Check::Full).then(Box::default);
+        Ok(self.filling.take().unwrap_or_else(|| Filling { buffer: self.pool.take(), used: 0, hasher: hasher() }))
     }
 
     fn put_back(&mut self, mut filling: Filling, bytes: usize) {
@@ -311,7 +317,8 @@ impl<'a> ObjectWriter<'a> {
         let stripe_index = (self.payload_bytes - 1) / self.shape.capacity();
         let payload_bytes = filling.used as u64;
         let is_last = is_last == IsLast::Yes;
-        self.encoding.push(FilledStripe { stripe_index, buffer: filling.buffer, payload_bytes, is_last, digest: None });
+        let digest = filling.hasher.map(|hasher| Digest(hasher.finalize().into()));
+        self.encoding.push(FilledStripe { stripe_index, buffer: filling.buffer, payload_bytes, is_last, digest });
         while let Some(stripe) = self.encoding.next_ready().await? {
             self.send(&stripe).await?;
         }

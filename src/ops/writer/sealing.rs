@@ -2,10 +2,11 @@
 
 use super::ObjectOptions;
 use crate::crypto::{
-    DataKey, KeyShare, RECIPIENT_RANDOM_BYTES, RecipientKey, SHARE_BYTES, SharedSecret, StripeCipher, split_secret,
+    DataKey, KeyShare, RECIPIENT_RANDOM_BYTES, RecipientKey, SHARE_BYTES, SharedSecret, StripeCipher, TAG_BYTES,
+    combine_shares, share_of, split_secret,
 };
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{PartSealer, seal_context};
+use crate::format::{Manifest, PartOpener, PartSealer, seal_context};
 use crate::id::{Digest, Geometry, ObjectId};
 use crate::store::{Held, Store};
 use crate::stripe::{Check, Seal, StripeEncoder, StripeShape};
@@ -97,6 +98,39 @@ impl Sealing {
         }
     }
 
+    /// Proves that the object can be opened: that the key which the manifest names opens what it sealed, and that what is in
+    /// there is the key which sealed the stripes. No look at the shards would find a key that changed in memory.
+    ///
+    /// A machine that cannot open what it puts proves nothing of that.
+    pub(super) fn prove(
+        &self,
+        store: &Store,
+        manifest: &Manifest,
+        key_fingerprint: Option<[u8; TAG_BYTES]>,
+    ) -> Result<()> {
+        let combined = self.combined(manifest.geometry(), manifest.object());
+        let opener = match &self.part {
+            PartSecret::Nothing => PartOpener::Nobody,
+            PartSecret::MasterKey if store.sealing_key()?.key_id() != manifest.key_id() => return Err(key_changed()),
+            PartSecret::Shared(..) => PartOpener::Shared(combined.as_ref().ok_or_else(key_changed)?),
+            PartSecret::Recipient(..) if store.access().key(&manifest.key_id()).is_none() => return Ok(()),
+            PartSecret::MasterKey | PartSecret::Recipient(..) => PartOpener::Keys(store.access()),
+        };
+        let sealed = manifest.sealed_part(opener).map_err(|error| key_changed().with_source(error))?;
+        let opens = manifest.stripe_cipher(&sealed).map(|cipher| cipher.fingerprint());
+        if opens == key_fingerprint { Ok(()) } else { Err(key_changed()) }
+    }
+
+    /// What the first k shares give back, where every other is the one that follows from these.
+    fn combined(&self, geometry: Geometry, object: ObjectId) -> Option<SharedSecret> {
+        let (first, rest) = self.shares().split_at_checked(geometry.data_shards())?;
+        let follows = |share: &KeyShare| {
+            let it = share_of(geometry, share.shard_index, first);
+            it.is_ok_and(|it| it.digest(object) == share.digest(object))
+        };
+        rest.iter().all(follows).then(|| combine_shares(geometry, first).ok()).flatten()
+    }
+
     /// The digest of each shard's key share, in the order of the shards.
     pub(super) fn share_digests(&self, object: ObjectId) -> Vec<Digest> {
         self.shares().iter().map(|share| share.digest(object)).collect()
@@ -109,6 +143,11 @@ impl Sealing {
             _ => &[],
         }
     }
+}
+
+fn key_changed() -> Error {
+    let doing = "a key changed in memory while the object was sealed: this machine's memory is at fault";
+    Error::new(ErrorKind::Memory, doing)
 }
 
 /// Random bytes where they stay, so that moving them leaves no copy.
@@ -144,4 +183,21 @@ fn draw_shares(store: &Store, geometry: Geometry) -> Result<PartSecret> {
     let refused = || Error::new(ErrorKind::Invalid, "the secret of an object cannot be shared");
     let (secret, shares) = split_secret(geometry, **draw_secret(store)?, &random).ok_or_else(refused)?;
     Ok(PartSecret::Shared(secret, shares))
+}
+
+#[cfg(test)]
+impl Sealing {
+    /// A bit of the key of the stripes flips in memory.
+    pub(super) fn flip_data_key(&mut self, bit: usize) {
+        let mut bytes = *self.data_key.as_ref().expect("it is sealed").as_bytes();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        self.data_key = Some(DataKey::from_bytes(bytes));
+    }
+
+    /// A bit of a key share flips in memory.
+    pub(super) fn flip_share(&mut self, index: usize, bit: usize) {
+        if let PartSecret::Shared(_, shares) = &mut self.part {
+            shares[index].bytes[bit / 8] ^= 1 << (bit % 8);
+        }
+    }
 }
