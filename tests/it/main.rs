@@ -25,11 +25,14 @@ mod dying_backend;
 mod edge_bits;
 mod edge_changes;
 mod edge_mounts;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod faults;
 mod front_page;
 mod golden;
 mod heal_damage;
 mod heap;
 mod key_faults;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod key_kills;
 mod key_shares;
 mod kill;
