@@ -7,7 +7,7 @@ use super::record::Recorder;
 use super::{Budget, Ended, can_trace, run};
 
 /// How many syncs are tried where everything is not asked for.
-const SAMPLE: usize = 6;
+const SAMPLE: usize = 3;
 
 /// Fails one sync of a file; gives the play, and how the command ended. `None` when there are not so many syncs.
 fn with_failing_sync(step: Step, sync: usize) -> Option<(Play, i32)> {

@@ -10,6 +10,18 @@ use std::path::PathBuf;
 /// What the next command stores.
 pub(super) const NEXT: (&str, &[u8]) = ("next", b"what comes next");
 
+/// What is in the folder of a store that no process uses.
+const KNOWN: [&str; 8] = [
+    "backends",
+    "catalog.db",
+    "catalog.db-wal",
+    "catalog.db-shm",
+    "config.toml",
+    "config.toml.lock",
+    "master.key",
+    "run",
+];
+
 /// Files as they must be, or as they may be as well.
 pub(super) struct Expected<'a> {
     /// What every name may be; a name that is not here must not be listed.
@@ -104,44 +116,55 @@ pub(super) fn is_whole_and_tidy(desk: &Desk, when: &str) {
     let left = fs::read_dir(desk.store().join("run")).map_or(0, Iterator::count);
     assert_eq!(left, 0, "{when}: locks are left");
     let strays = fs::read_dir(desk.store()).expect("a folder").map(|entry| entry.expect("an entry").file_name());
-    let known = ["backends", "catalog.db", "catalog.db-wal", "catalog.db-shm", "config.toml", "master.key", "run"];
-    let strays: Vec<_> = strays.filter(|name| !known.iter().any(|known| name == known)).collect();
+    let strays: Vec<_> = strays.filter(|name| !KNOWN.iter().any(|known| name == known)).collect();
     assert!(strays.is_empty(), "{when}: {strays:?}");
 }
 
+/// Commands that have something to do before the store is tidy.
+pub(super) type Upkeep = &'static [&'static [&'static str]];
+
+/// What a delete that was not made waits for.
+pub(super) const COLLECT: Upkeep = &[&["gc", "-q"]];
+/// The same, and what a shard waits for that found no good place.
+pub(super) const MEND: Upkeep = &[&["repair", "-q"], &["gc", "-q"]];
+
 /// After an operation was stopped or failed: what is stored is what was or what was to be; the next command clears up; the
 /// same operation, run again, succeeds; and then the store is whole.
-pub(super) fn settle(stage: &Stage, when: &str) {
-    let desk = &stage.desk;
+pub(super) fn settle(stage: &Stage, upkeep: Upkeep, when: &str) {
     if stage.operation != Operation::Rebuild {
-        look(desk, &Expected { either: [&stage.before, &stage.after] }, when);
+        look(&stage.desk, &Expected { either: [&stage.before, &stage.after] }, when);
     }
-    settle_unseen(stage, when);
+    settle_unseen(stage, upkeep, when);
 }
 
 /// The same without a look at what is stored before the next command.
-pub(super) fn settle_unseen(stage: &Stage, when: &str) {
+pub(super) fn settle_unseen(stage: &Stage, upkeep: Upkeep, when: &str) {
     let desk = &stage.desk;
     desk.file(NEXT.0, NEXT.1);
     let next = ["put", NEXT.0, "-q", "--level", "minimal"];
-    let once_more = || match stage.operation {
-        // It may be gone already.
-        Operation::Remove => drop(expect_one_of(desk, &[0, 13], &stage.words, when)),
-        Operation::Recover => {
-            let _ = fs::remove_dir_all(desk.path("back"));
-            expect_one_of(desk, &[0], &stage.words, when);
-        }
-        _ => drop(expect_one_of(desk, &[0], &stage.words, when)),
-    };
+    // Without a catalog there is nothing to put into.
     if stage.operation == Operation::Rebuild {
-        once_more();
+        once_more(stage, when);
         expect_one_of(desk, &[0], &next, when);
     } else {
         expect_one_of(desk, &[0], &next, when);
-        once_more();
+        once_more(stage, when);
     }
     let mut after = stage.after.clone();
     after.insert(NEXT.0.to_owned(), NEXT.1.to_vec());
     look(desk, &Expected::exactly(&after), when);
+    for words in upkeep {
+        expect_one_of(desk, &[0], words, when);
+    }
     is_whole_and_tidy(desk, when);
+}
+
+fn once_more(stage: &Stage, when: &str) {
+    let codes: &[i32] = match stage.operation {
+        // It may be gone already.
+        Operation::Remove => &[0, 13],
+        _ => &[0],
+    };
+    let _ = fs::remove_dir_all(stage.desk.path("back"));
+    expect_one_of(&stage.desk, codes, &stage.words, when);
 }
