@@ -184,6 +184,24 @@ fn power_that_goes_in_the_second_of_two_operations_takes_nothing_that_was_acknow
     power_goes(pairs.collect(), "two operations");
 }
 
+/// The names of unfinished shards may be on the disk when the power goes: that their process died here must be known then.
+#[test]
+fn what_a_put_had_begun_when_the_power_went_is_cleared_up_by_the_next() {
+    if !can_trace() {
+        return;
+    }
+    let play = Play::of(&[Step::Put]);
+    let Played { before, after, events } = play.last();
+    let at = events.iter().position(
+        |event| matches!(event, Event::Move { to, .. } if to.extension().is_some_and(|ending| ending == "shard")),
+    );
+    play.disk_at(at.expect("a shard is finished")).crash(Arrived::Names).write();
+    let unfinished = play.desk.store().join("backends");
+    let parts = walkdir::WalkDir::new(unfinished).into_iter().filter_map(Result::ok);
+    assert!(parts.filter(|entry| entry.path().extension().is_some_and(|ending| ending == "part")).count() > 0);
+    goes_on(&play.desk, &Expected { either: [before, after] }, "names without bytes");
+}
+
 /// Which syncs a disk lies about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Lie {
