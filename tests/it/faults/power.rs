@@ -145,43 +145,47 @@ pub(super) fn goes_on(desk: &Desk, expected: &Expected<'_>, when: &str) {
 }
 
 /// Lets the power go in each of these sequences.
-fn power_goes(sequences: Vec<Vec<Step>>, what: &str) {
+fn power_goes(sequences: Vec<Vec<Step>>) {
     if !can_trace() {
         return;
     }
-    let budget = Budget::new(SEQUENCES);
-    let (mut total, mut tried, mut seen) = (0, 0, BTreeSet::new());
+    let (budget, count) = (Budget::new(SEQUENCES), sequences.len() as u32);
     for steps in budget.choose(sequences) {
-        let play = Play::of(&steps);
-        let cases = play.cases();
-        total += cases.len();
-        let Played { before, after, events } = play.last();
-        for case in budget.part(4, SAMPLE).choose(cases) {
-            let remains = play.disk_at(case.at).crash(case.arrived);
-            let is_over = case.at == events.len();
-            tried += 1;
-            if !seen.insert((format!("{steps:?} {is_over}"), *remains.digest().as_bytes())) {
-                continue;
-            }
-            remains.write();
-            let last = events.get(case.at.wrapping_sub(1));
-            let when = format!("{steps:?}, {case:?} of {}, after {last:?}", events.len());
-            let expected = if is_over { Expected::exactly(after) } else { Expected { either: [before, after] } };
-            goes_on(&play.desk, &expected, &when);
-        }
+        power_goes_in(&steps, &budget.part(count, SAMPLE));
     }
-    budget.say(&format!("power-loss states of {what}: {tried} of {total} tried, {} of them distinct", seen.len()));
+}
+
+/// Lets the power go after each persistence point of the last step.
+fn power_goes_in(steps: &[Step], budget: &Budget) {
+    let play = Play::of(steps);
+    let cases = play.cases();
+    let (total, mut tried, mut seen) = (cases.len(), 0, BTreeSet::new());
+    let Played { before, after, events } = play.last();
+    for case in budget.choose(cases) {
+        let remains = play.disk_at(case.at).crash(case.arrived);
+        let is_over = case.at == events.len();
+        tried += 1;
+        if !seen.insert((is_over, *remains.digest().as_bytes())) {
+            continue;
+        }
+        remains.write();
+        let last = events.get(case.at.wrapping_sub(1));
+        let when = format!("{steps:?}, {case:?} of {}, after {last:?}", events.len());
+        let expected = if is_over { Expected::exactly(after) } else { Expected { either: [before, after] } };
+        goes_on(&play.desk, &expected, &when);
+    }
+    budget.say(&format!("power-loss states of {steps:?}: {tried} of {total} tried, {} distinct", seen.len()));
 }
 
 #[test]
 fn power_that_goes_in_one_operation_takes_nothing_that_was_acknowledged() {
-    power_goes(STEPS.map(|step| vec![step]).to_vec(), "one operation");
+    power_goes(STEPS.map(|step| vec![step]).to_vec());
 }
 
 #[test]
 fn power_that_goes_in_the_second_of_two_operations_takes_nothing_that_was_acknowledged() {
     let pairs = STEPS.into_iter().flat_map(|one| STEPS.map(|two| vec![one, two]));
-    power_goes(pairs.collect(), "two operations");
+    power_goes(pairs.collect());
 }
 
 /// The names of unfinished shards may be on the disk when the power goes: that their process died here must be known then.
