@@ -19,6 +19,7 @@ mod failures_power;
 mod kills;
 mod oracle;
 mod power;
+mod power_first;
 mod record;
 mod stages;
 mod tracer;

@@ -43,9 +43,9 @@ pub(super) struct Play {
 
 /// Where the power goes: after so many events of the last step.
 #[derive(Debug, Clone, Copy)]
-struct Case {
-    at: usize,
-    arrived: Arrived,
+pub(super) struct Case {
+    pub(super) at: usize,
+    pub(super) arrived: Arrived,
 }
 
 impl Play {
@@ -82,18 +82,9 @@ impl Play {
         self.steps.last().expect("a step")
     }
 
-    /// Every state to try: after each step of the last operation that is to last, and after its end.
+    /// Every state to try in the last step.
     fn cases(&self) -> Vec<Case> {
-        let events = &self.last().events;
-        let points = (1..=events.len()).filter(|at| events[at - 1].is_persistence_point());
-        let points: BTreeSet<usize> = points.chain([0, events.len()]).collect();
-        let arrived = |at: usize| {
-            let chances = (0..CHANCES).map(move |chance| Arrived::Some(at as u64 * CHANCES + chance));
-            [Arrived::Nothing, Arrived::Everything, Arrived::Names, Arrived::Bytes, Arrived::Torn]
-                .into_iter()
-                .chain(chances)
-        };
-        points.into_iter().flat_map(|at| arrived(at).map(move |arrived| Case { at, arrived })).collect()
+        cases(&self.last().events)
     }
 
     /// The disk after so many events of the last step.
@@ -104,6 +95,19 @@ impl Play {
         events.for_each(|event| disk.apply(event));
         disk
     }
+}
+
+/// Every state to try: after each event that is to last, before all, and after all.
+pub(super) fn cases(events: &[Event]) -> Vec<Case> {
+    let points = (1..=events.len()).filter(|at| events[at - 1].is_persistence_point());
+    let points: BTreeSet<usize> = points.chain([0, events.len()]).collect();
+    let arrived = |at: usize| {
+        let chances = (0..CHANCES).map(move |chance| Arrived::Some(at as u64 * CHANCES + chance));
+        [Arrived::Nothing, Arrived::Everything, Arrived::Names, Arrived::Bytes, Arrived::Torn]
+            .into_iter()
+            .chain(chances)
+    };
+    points.into_iter().flat_map(|at| arrived(at).map(move |arrived| Case { at, arrived })).collect()
 }
 
 impl Step {
