@@ -127,6 +127,8 @@ impl Store {
     /// passphrase does not open the key, [`ErrorKind::Damaged`] when one of its files is damaged or missing.
     pub async fn open(dir: &Path, options: OpenOptions) -> Result<Self> {
         let config = load_config(dir)?;
+        // Whoever made it may have been stopped after its settings and before its end: it would never be missed again.
+        init::made(dir);
         let held = open_key(dir, options.passphrase.clone()).await?;
         let catalog_key = Arc::new(held.catalog_key());
         let (catalog, set_aside) = match options.missing_catalog {

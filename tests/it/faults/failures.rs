@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// How many failures of each operation are tried where everything is not asked for.
-const SAMPLE: usize = 2;
+const SAMPLE: usize = 1;
 /// What a call fails with.
 const ERRORS: [Errno; 5] = [Errno::ENOSPC, Errno::EIO, Errno::EACCES, Errno::EROFS, Errno::EMFILE];
 /// A run that a failing call keeps this long does not end any more.

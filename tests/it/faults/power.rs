@@ -42,7 +42,7 @@ pub(super) struct Play {
 }
 
 /// Where the power goes: after so many events of the last step.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Case {
     pub(super) at: usize,
     pub(super) arrived: Arrived,
@@ -82,11 +82,6 @@ impl Play {
         self.steps.last().expect("a step")
     }
 
-    /// Every state to try in the last step.
-    fn cases(&self) -> Vec<Case> {
-        cases(&self.last().events)
-    }
-
     /// The disk after so many events of the last step.
     fn disk_at(&self, at: usize) -> Disk {
         let mut disk = self.disk.clone();
@@ -97,7 +92,7 @@ impl Play {
     }
 }
 
-/// Every state to try: after each event that is to last, before all, and after all.
+/// Every state to try but one: after each event that is to last, before all, and after all.
 pub(super) fn cases(events: &[Event]) -> Vec<Case> {
     let points = (1..=events.len()).filter(|at| events[at - 1].is_persistence_point());
     let points: BTreeSet<usize> = points.chain([0, events.len()]).collect();
@@ -107,7 +102,13 @@ pub(super) fn cases(events: &[Event]) -> Vec<Case> {
             .into_iter()
             .chain(chances)
     };
-    points.into_iter().flat_map(|at| arrived(at).map(move |arrived| Case { at, arrived })).collect()
+    let cases = points.into_iter().flat_map(|at| arrived(at).map(move |arrived| Case { at, arrived }));
+    cases.filter(|case| *case != acknowledged(events)).collect()
+}
+
+/// The state that is always tried: the end, and nothing that was not synced.
+pub(super) fn acknowledged(events: &[Event]) -> Case {
+    Case { at: events.len(), arrived: Arrived::Nothing }
 }
 
 impl Step {
@@ -162,10 +163,10 @@ fn power_goes(sequences: Vec<Vec<Step>>) {
 /// Lets the power go after each persistence point of the last step.
 fn power_goes_in(steps: &[Step], budget: &Budget) {
     let play = Play::of(steps);
-    let cases = play.cases();
-    let (total, mut tried, mut seen) = (cases.len(), 0, BTreeSet::new());
     let Played { before, after, events } = play.last();
-    for case in budget.choose(cases) {
+    let cases = cases(events);
+    let (total, mut tried, mut seen) = (cases.len() + 1, 0, BTreeSet::new());
+    for case in std::iter::once(acknowledged(events)).chain(budget.choose(cases)) {
         let remains = play.disk_at(case.at).crash(case.arrived);
         let is_over = case.at == events.len();
         tried += 1;
@@ -276,7 +277,8 @@ fn lies_are_found(play: &Play, lie: Lie, arrived: Arrived, when: &str) {
     assert_eq!(verified == 4, back != *after, "{when}: what is lost is said, and nothing else: {recovered}");
     if verified != 4 {
         expect_one_of(desk, &[0], &["repair", "-q"], when);
-        is_whole_and_tidy(desk, when);
+        expect_one_of(desk, &[0], &["verify", "-q"], when);
+        look(desk, &Expected::exactly(after), when);
     }
 }
 

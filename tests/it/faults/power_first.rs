@@ -2,7 +2,7 @@
 
 use super::disk::Disk;
 use super::oracle::{Expected, expect_one_of, is_whole_and_tidy, look};
-use super::power::cases;
+use super::power::{acknowledged, cases};
 use super::record::Recorder;
 use super::stages::Files;
 use super::{Budget, Ended, can_trace, run};
@@ -26,8 +26,8 @@ fn power_that_goes_in_the_first_put_of_a_machine_leaves_a_store_or_none_and_the_
     assert_eq!(traced.ended, Ended::Exit(0), "{}", traced.stderr);
     let (events, budget) = (recorder.events, Budget::new(SAMPLE));
     let all = cases(&events);
-    let (before, total, mut tried, mut seen) = (disk.clone(), all.len(), 0, BTreeSet::new());
-    for case in budget.choose(all) {
+    let (before, total, mut tried, mut seen) = (disk.clone(), all.len() + 1, 0, BTreeSet::new());
+    for case in std::iter::once(acknowledged(&events)).chain(budget.choose(all)) {
         disk = before.clone();
         events[..case.at].iter().for_each(|event| disk.apply(event));
         let (remains, is_over) = (disk.crash(case.arrived), case.at == events.len());
@@ -46,4 +46,14 @@ fn power_that_goes_in_the_first_put_of_a_machine_leaves_a_store_or_none_and_the_
         is_whole_and_tidy(&desk, &when);
     }
     budget.say(&format!("power-loss states of a first put: {tried} of {total} tried, {} distinct", seen.len()));
+}
+
+#[test]
+fn what_is_left_of_making_a_store_that_is_there_goes_when_it_is_opened() {
+    let desk = Desk::in_memory();
+    desk.expect(0, &["init", "-q"]);
+    let left = desk.store().join("init.lock");
+    std::fs::write(&left, b"").expect("written");
+    desk.expect(0, &["list"]);
+    assert!(!left.exists());
 }
