@@ -53,6 +53,6 @@ fixtures:
     python3 fixtures/generate.py
     git diff --exit-code -- fixtures
 
-# The harnesses that CI runs as samples, whole: hours
-soak:
-    SHARD_SOAK=1 cargo test --release --locked -- --nocapture
+# The harnesses that CI runs as samples, whole, or those whose names contain a word: hours; says commit, seed and counts
+soak *words:
+    .ci/soak {{words}}

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 /// How often a lock file is made anew when another process clears it away before it is locked.
@@ -23,9 +24,11 @@ const NEW_ENDING: &str = "new";
 #[derive(Debug)]
 pub struct ProcessLock {
     /// Open as long as the lock is held.
-    _file: File,
+    file: File,
     path: PathBuf,
     id: ProcessId,
+    /// Whether the file is on the disk, once that was asked for.
+    lasting: OnceLock<Result<(), ErrorKind>>,
 }
 
 impl ProcessLock {
@@ -40,7 +43,7 @@ impl ProcessLock {
         let fresh = path.with_extension(NEW_ENDING);
         for _ in 0..ATTEMPTS {
             if let Some(file) = lock_fresh(&fresh, &path).map_err(about)? {
-                return Ok(Self { _file: file, path, id });
+                return Ok(Self { file, path, id, lasting: OnceLock::new() });
             }
             std::thread::sleep(PAUSE);
         }
@@ -50,6 +53,19 @@ impl ProcessLock {
     /// Whose lock it is.
     pub fn id(&self) -> ProcessId {
         self.id
+    }
+
+    /// Puts the file and its name on the disk, so that it proves that the process died when the whole system did. The first
+    /// time decides: a sync that failed is not tried again.
+    pub fn make_lasting(&self) -> io::Result<()> {
+        let lasting = self.lasting.get_or_init(|| self.sync().map_err(|error| error.kind()));
+        lasting.map_err(|kind| about_path(&self.path, &kind.into()))
+    }
+
+    /// The file, its folder, and the folder's own name.
+    fn sync(&self) -> io::Result<()> {
+        self.file.sync_all()?;
+        self.path.ancestors().skip(1).take(2).try_for_each(|folder| File::open(folder)?.sync_all())
     }
 
     /// Takes the file away while it is still locked: nothing names this process. What cannot be taken away is cleared
@@ -68,7 +84,8 @@ pub fn is_alive(run_dir: &Path, id: ProcessId) -> bool {
 /// Whether the process ran here and is no more: the file that it locked is there, and nobody holds it. Without that
 /// proof it may be alive on another machine, or have ended long ago: what names it is from somewhere else.
 ///
-/// Where the system went down with the process, the file may be gone or empty: then there is no proof.
+/// Where the system went down with the process and the file was not made to last, it may be gone or empty: then there is no
+/// proof.
 pub fn died_here(run_dir: &Path, id: ProcessId) -> bool {
     matches!(dead_file(&lock_path(run_dir, id)), Ok(Some(LockFile { is_dead: true, is_the_same: true })))
 }

@@ -8,9 +8,9 @@ use crate::crypto::{CatalogKey, Passphrase};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{BackendId, StoreId};
 use crate::stripe::Seal;
+use crate::vault::file::{make_private_folder, sync_folder};
 use std::fmt;
-use std::fs::{DirBuilder, File};
-use std::os::unix::fs::DirBuilderExt;
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -116,8 +116,10 @@ pub(super) fn made(dir: &Path) {
 /// Makes the folder, and keeps everyone else from making a store there until it is dropped.
 pub(super) fn lock(dir: &Path) -> Result<File> {
     let making = |error| Error::local(format!("cannot make a store in {}", dir.display()), error);
-    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(making)?;
+    make_private_folder(dir).map_err(making)?;
     let lock = File::create(dir.join(MAKING_NAME)).map_err(making)?;
+    // Before anything else is there: a key without it would look like a store that lost its settings.
+    sync_folder(&dir.join(MAKING_NAME)).map_err(making)?;
     lock.lock().map_err(making)?;
     Ok(lock)
 }
@@ -135,7 +137,7 @@ async fn local_backend(dir: &Path, store: StoreId, number: usize) -> Result<Back
     let url = format!("backends/{number}");
     let folder = dir.join(&url);
     let making = |error| Error::local(format!("cannot make the folder {}", folder.display()), error);
-    DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(making)?;
+    make_private_folder(&folder).map_err(making)?;
     let mut spec = BackendSpec::new(format!("local-{number}"), BackendId(random_bytes()?), url);
     spec.zone = Some(backend::zone_of(&spec, dir)?.to_string());
     let place = backend::open(&spec, &Environment::default(), dir)?;

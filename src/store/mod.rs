@@ -45,6 +45,7 @@ use config::Config;
 use key::{HeldKey, OpenedKey};
 use std::collections::BTreeSet;
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -125,7 +126,7 @@ pub struct Store {
     environment: Environment,
     registry: BackendRegistry,
     catalog: Arc<Mutex<Catalog>>,
-    process: ProcessLock,
+    process: Arc<ProcessLock>,
     set_aside: Option<PathBuf>,
     own_leases: lease::OwnLeases,
     clock: WallClock,
@@ -140,6 +141,8 @@ impl Store {
     /// passphrase does not open the key, [`ErrorKind::Damaged`] when one of its files is damaged or missing.
     pub async fn open(dir: &Path, options: OpenOptions) -> Result<Self> {
         let config = load_config(dir)?;
+        // Whoever made it may have been stopped after its settings and before its end: it would never be missed again.
+        init::made(dir);
         let held = open_key(dir, options.passphrase.clone()).await?;
         let catalog_key = Arc::new(held.catalog_key());
         let (catalog, set_aside) = match options.missing_catalog {
@@ -198,7 +201,7 @@ impl Store {
             environment: Environment::default(),
             registry: BackendRegistry::default(),
             catalog: Arc::new(Mutex::new(catalog)),
-            process,
+            process: Arc::new(process),
             set_aside: None,
             own_leases: lease::OwnLeases::default(),
             clock: WallClock::default(),
@@ -297,6 +300,16 @@ impl Store {
     /// This process, as journal and leases name it.
     pub fn process(&self) -> ProcessId {
         self.process.id()
+    }
+
+    /// This process, for a journal to name: from here on its lock file is on the disk, so that whoever comes after a power
+    /// loss knows that it died here, and clears up after it.
+    pub async fn lasting_process(&self) -> Result<ProcessId> {
+        let process = Arc::clone(&self.process);
+        let failed = |error| Error::local("cannot put this process's lock file on the disk", error);
+        let lasting = tokio::task::spawn_blocking(move || process.make_lasting()).await;
+        lasting.map_err(io::Error::other).flatten().map_err(failed)?;
+        Ok(self.process())
     }
 
     /// Whether another process that a journal or lease names is at work still.

@@ -25,13 +25,16 @@ pub(crate) fn make_private(path: &Path) -> Result<()> {
     }
 }
 
-/// Makes the folder and those above it, for their owner alone.
+/// Makes the folder and those above it, for their owner alone; the names of those that it makes are durable.
 pub(crate) fn make_private_folder(folder: &Path) -> Result<()> {
+    let folder = std::path::absolute(folder)?;
+    let missing: Vec<&Path> = folder.ancestors().take_while(|path| !path.is_dir()).collect();
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(folder)
+    builder.create(&folder)?;
+    missing.into_iter().rev().try_for_each(sync_folder)
 }
 
 /// Makes what happened to names in the folder of this file durable.

@@ -28,6 +28,8 @@ mod dying_backend;
 mod edge_bits;
 mod edge_changes;
 mod edge_mounts;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod faults;
 mod front_page;
 mod golden;
 mod heal_damage;
@@ -35,6 +37,7 @@ mod heap;
 mod histories;
 mod histories_many;
 mod key_faults;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod key_kills;
 mod key_shares;
 mod kill;

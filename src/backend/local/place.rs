@@ -90,6 +90,7 @@ impl Place {
             let _ = rustix::fs::unlinkat(&temporary, name.as_str(), AtFlags::empty());
             return Err(error);
         }
+        clear_marks(&root, &temporary);
         let mut opened = Root::open(&self.path, self.options.quota_bytes)?;
         let mut current = self.current();
         if let Some(earlier) = current.as_ref() {
@@ -195,6 +196,16 @@ impl Place {
             }
         }
         Ok(bytes)
+    }
+}
+
+/// Removes marks that were begun and never finished, once there is one: no other is to take its place.
+fn clear_marks(root: &Root, temporary: &OwnedFd) {
+    let names = listing::entries(root, temporary, TEMPORARY).unwrap_or_default();
+    let is_mark = |name: &&String| name.starts_with(MARK_NAME) && name.ends_with(UNFINISHED_SUFFIX);
+    for name in names.iter().filter(is_mark) {
+        // A few bytes stay behind where it fails.
+        let _ = rustix::fs::unlinkat(temporary, name.as_str(), AtFlags::empty());
     }
 }
 

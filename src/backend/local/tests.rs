@@ -252,6 +252,16 @@ async fn a_damaged_mark_is_an_error_and_no_other_mark() {
 }
 
 #[tokio::test]
+async fn a_mark_that_was_begun_and_never_finished_goes_when_one_is_written() {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::create_dir(folder.path().join("tmp")).expect("folder");
+    std::fs::write(folder.path().join("tmp/shard.mark.5f0c2a9e6d1b7c34.part"), b"{").expect("write");
+    local(folder.path()).write_mark(&mark(1)).await.expect("mark");
+    assert_eq!(leftovers(folder.path()), 0);
+    assert_eq!(local(folder.path()).read_mark().await.expect("read"), Some(mark(1)));
+}
+
+#[tokio::test]
 async fn a_folder_that_may_not_be_written_says_so() {
     let folder = tempfile::tempdir().expect("a folder");
     let backend = local(folder.path());

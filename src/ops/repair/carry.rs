@@ -81,7 +81,7 @@ impl Carrier<'_> {
     async fn journal(&self, tasks: &[Task]) -> Result<Option<ProcessId>> {
         let entry = JournalEntry {
             object: self.seen.object(),
-            process: self.store.process(),
+            process: self.store.lasting_process().await?,
             purpose: self.purpose,
             name: None,
             version: None,

@@ -56,7 +56,7 @@ impl Places {
         let (name, version) = options.file.clone().unzip();
         let entry = JournalEntry {
             object: self.object,
-            process: store.process(),
+            process: store.lasting_process().await?,
             purpose: Purpose::Put,
             name,
             version,
