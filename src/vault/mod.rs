@@ -33,7 +33,7 @@ mod name;
 mod raw;
 mod scan;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod transaction;
 mod transfer;
 mod value;
@@ -147,7 +147,7 @@ impl Vault {
 }
 
 fn form() -> Form {
-    Form { application_id: APPLICATION_ID, check: [0; 32], wipes: false }
+    Form { application_id: APPLICATION_ID, check: [0; 32], schema: database::SCHEMA, wipes: false }
 }
 
 /// A range of keys as bytes.
