@@ -37,6 +37,7 @@ pub(crate) mod tests;
 mod transaction;
 mod transfer;
 mod value;
+mod watch;
 
 pub use error::{Error, Result};
 pub use key::MAX_KEY_BYTES;
