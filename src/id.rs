@@ -55,6 +55,25 @@ pub(crate) fn read_hex(text: &str, bytes: &mut [u8]) -> Result<(), NotLowerHex> 
     hex::decode_to_slice(text, bytes).map_err(|_| NotLowerHex)
 }
 
+/// Reads an id from what it is written as: text for people, bytes for what is not for them.
+struct IdVisitor<T>(fn(&str) -> Result<T, Error>, fn(&[u8]) -> Option<T>);
+
+impl<T> serde::de::Visitor<'_> for IdVisitor<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<T, E> {
+        self.0(text).map_err(E::custom)
+    }
+
+    fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<T, E> {
+        self.1(bytes).ok_or_else(|| E::invalid_length(bytes.len(), &"an id of as many bytes as its type has"))
+    }
+}
+
 macro_rules! byte_id {
     ($(#[$doc:meta])* $name:ident, $bytes:expr) => {
         $(#[$doc])*
@@ -102,14 +121,21 @@ macro_rules! byte_id {
 
         impl Serialize for $name {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
+                if serializer.is_human_readable() {
+                    serializer.collect_str(self)
+                } else {
+                    serializer.serialize_bytes(&self.0)
+                }
             }
         }
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-                text.parse().map_err(serde::de::Error::custom)
+                if deserializer.is_human_readable() {
+                    deserializer.deserialize_str(IdVisitor(str::parse, Self::from_slice))
+                } else {
+                    deserializer.deserialize_bytes(IdVisitor(str::parse, Self::from_slice))
+                }
             }
         }
     };
@@ -144,9 +170,31 @@ byte_id!(
     NodeId, 32
 );
 byte_id!(
+    /// Another node, as one node sees it: its [`NodeId`].
+    PeerId, 32
+);
+byte_id!(
+    /// A message between nodes: 16 random bytes.
+    MessageId, 16
+);
+byte_id!(
+    /// A session between nodes: 16 random bytes.
+    SessionId, 16
+);
+byte_id!(
+    /// The record of one challenge to a backend: 16 random bytes.
+    ProofId, 16
+);
+byte_id!(
     /// One process at work on a store, named by its lock file: 16 random bytes.
     ProcessId, 16
 );
+
+impl From<NodeId> for PeerId {
+    fn from(node: NodeId) -> Self {
+        Self(node.0)
+    }
+}
 
 /// What the id of a shard begins with that only tries a place, so that one which a killed process left is known for it; ids
 /// that are given to objects never begin so.
