@@ -58,6 +58,7 @@ mod soak;
 mod tidy;
 mod vault;
 mod vault_damage;
+mod vault_edges;
 mod vault_model;
 mod verifier_removals;
 mod verify;
