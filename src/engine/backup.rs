@@ -8,6 +8,7 @@ use super::error::{Error, Result};
 use super::place::{BackupLabel, BackupPlace, PlaceError, private_options};
 use super::schedule::Schedule;
 use super::state::BackupNote;
+use crate::vault::file::beside;
 use std::fs::{self, File, TryLockError};
 use std::future::Future;
 use std::num::NonZeroUsize;
@@ -163,12 +164,7 @@ struct Spool {
 
 impl Spool {
     fn begin(records: &Path) -> Result<Self> {
-        let beside = |suffix: &str| {
-            let mut path = records.as_os_str().to_owned();
-            path.push(suffix);
-            PathBuf::from(path)
-        };
-        let (path, file) = (beside("-backup.lock"), beside("-backup.part"));
+        let (path, file) = (beside(records, "-backup.lock"), beside(records, "-backup.part"));
         let lock =
             private_options().create(true).truncate(false).open(&path).map_err(|error| Error::io(error, &path))?;
         lock.try_lock().map_err(|error| match error {

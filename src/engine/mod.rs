@@ -47,7 +47,8 @@ pub use transaction::{ProofsOf, Transaction};
 use crate::chamber::{self, Chamber};
 use crate::crypto::ChamberKey;
 use crate::id::{MessageId, NodeId, PeerId, ProofId, SessionId};
-use crate::vault::{Clock, Durability, Options};
+use crate::vault::file::{beside, move_aside};
+use crate::vault::{Clock, Durability, Options, VaultName};
 use place::private_options;
 use record::ListName;
 use serde::Serialize;
@@ -55,6 +56,7 @@ use serde::de::DeserializeOwned;
 use state::State;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -111,6 +113,37 @@ impl StorageEngine {
         let EngineOptions { clock, durability, random } = options;
         let chamber = Chamber::open(root, name, key, Options { clock, durability })?;
         Ok(Self { chamber, random })
+    }
+
+    /// Opens the records and reads all of them; where they are damaged, the file is kept under another name and empty ones
+    /// are made, into which a backup can be restored. Says where the damaged file is kept.
+    pub fn open_or_set_aside(
+        root: &Path,
+        name: &str,
+        key: impl Fn() -> ChamberKey,
+        options: &EngineOptions,
+    ) -> Result<(Self, Option<PathBuf>)> {
+        let open_whole = || {
+            let engine = Self::open(root, name, key(), options.clone())?;
+            engine.check().map(|()| engine)
+        };
+        match open_whole() {
+            Err(error) if error.is_damage() => {}
+            opened => return opened.map(|engine| (engine, None)),
+        }
+        let node = key().node();
+        let (path, folder) = (Chamber::file(root, node, &VaultName::new(name)?), Chamber::folder(root, node));
+        // Another process may be at the same: whoever comes second finds the new one. The lock is the folder's, for to close
+        // the file itself would give up the locks of a connection that is open by then.
+        let lock = File::open(&folder).and_then(|folder| folder.lock().map(|()| folder));
+        let _lock = lock.map_err(|error| Error::io(error, &folder))?;
+        match open_whole() {
+            Err(error) if error.is_damage() => {
+                let kept = move_aside(&path).map_err(|error| Error::io(error, &path))?;
+                Ok((Self::open(root, name, key(), options.clone())?, Some(kept)))
+            }
+            opened => opened.map(|engine| (engine, None)),
+        }
     }
 
     /// Whose records they are.
@@ -262,11 +295,7 @@ impl StorageEngine {
     /// What there is, in all. Reads no record but the one that says it.
     pub fn statistics(&self) -> Result<Statistics> {
         let state = self.read(|Reading(records)| State::load(records))?;
-        let length = |suffix: &str| {
-            let mut path = self.path().as_os_str().to_owned();
-            path.push(suffix);
-            std::fs::metadata(PathBuf::from(path)).map_or(0, |metadata| metadata.len())
-        };
+        let length = |suffix: &str| std::fs::metadata(beside(self.path(), suffix)).map_or(0, |metadata| metadata.len());
         let tallies = Collection::ALL.map(|collection| (collection, state.tally(collection)));
         Ok(Statistics {
             collections: BTreeMap::from(tallies),

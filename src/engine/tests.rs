@@ -312,3 +312,29 @@ fn a_label_has_exactly_one_name() {
         assert_eq!(wrong.parse::<BackupLabel>(), Err(NotALabel), "{wrong}");
     }
 }
+
+#[test]
+fn a_damaged_file_is_kept_aside_and_a_backup_is_restored_in_its_place() {
+    let desk = Desk::new();
+    let open = || StorageEngine::open_or_set_aside(desk.folder.path(), "e", || key(1, 1), &EngineOptions::default());
+    let (engine, kept) = open().expect("it is made");
+    assert_eq!(kept, None);
+    (0..30).for_each(|number| drop(engine.save_message(message(number, 1)).expect("saved")));
+    let (bytes, path) = (snapshot(&engine), engine.path().to_owned());
+    drop(engine);
+    assert_eq!(open().expect("it is whole").1, None);
+    let mut file = std::fs::read(&path).expect("read");
+    for page in file.chunks_mut(4096).skip(1) {
+        page[4000] ^= 1;
+    }
+    std::fs::write(&path, &file).expect("written");
+    let (engine, kept) = open().expect("it is made anew");
+    let kept = kept.expect("the damaged one is kept");
+    assert_eq!((std::fs::read(&kept).expect("read"), kept.with_extension("").exists()), (file, true));
+    assert_eq!(engine.statistics().expect("statistics").collections[&Collection::Messages].count, 0);
+    restore(&engine, &bytes).expect("restored");
+    assert_eq!(engine.recent_messages(PageRequest::newest(100)).expect("a page").records.len(), 30);
+    let wrong = StorageEngine::open_or_set_aside(desk.folder.path(), "e", || key(1, 2), &EngineOptions::default());
+    assert!(!wrong.expect_err("another key").is_damage(), "what another key seals is not damaged");
+    assert!(path.exists());
+}

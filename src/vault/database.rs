@@ -1,7 +1,7 @@
 //! The file of a vault: how it is made, recognised, shared between threads and processes, and taken away.
 
 use super::error::{Error, Result};
-use super::file::{make_private, make_private_folder, sync_folder};
+use super::file::{SUFFIXES, beside, make_private, make_private_folder, sync_folder};
 use super::raw::Raw;
 use super::{Clock, Durability};
 use crc_fast::{CrcAlgorithm, Digest as Crc};
@@ -27,8 +27,6 @@ const BEGINNING_PAUSE: Duration = Duration::from_millis(5);
 const MAX_IDLE_CONNECTIONS: usize = 8;
 /// How many prepared statements a connection keeps: more than there are in this module.
 const STATEMENT_CACHE: usize = 48;
-/// A database is its file and two beside it; the file goes first.
-const SUFFIXES: [&str; 3] = ["", "-wal", "-shm"];
 
 /// What sort of database it is, and whose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -412,10 +410,4 @@ fn head_digest(form: &[u8], newest_ms: i64) -> i64 {
     crc.update(form);
     crc.update(&newest_ms.to_le_bytes());
     i64::from(crc.finalize() as u32)
-}
-
-fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
 }
