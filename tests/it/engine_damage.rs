@@ -7,15 +7,15 @@ use shard::id::{MessageId, NodeId, PeerId, SessionId};
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 /// Kills, in a sample and in all.
 const KILLS: [u64; 2] = [10, 200];
 /// Flipped bits, in a sample and in all.
 const FLIPS: [usize; 2] = [150, 10_000];
-/// A killed writer has had at most this long.
-const MOST_WRITING_MS: usize = 150;
+/// About so many messages are acknowledged between two kills.
+const MOST_LINES: usize = 16;
 /// Names the folder in which a process that these tests start writes until it is killed.
 const WRITER: &str = "SHARD_TEST_ENGINE_WRITER";
 /// How many messages the sample has whose bits are flipped: more than two leaves of a list.
@@ -80,13 +80,20 @@ fn every_acknowledged_record_is_there_after_a_kill_and_every_list_is_whole() {
         let mut command = Command::new(std::env::current_exe().expect("this program"));
         command.args(["--exact", name]).env(WRITER, folder.path()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut writer = command.spawn().expect("it runs");
-        std::thread::sleep(Duration::from_millis(30 + dice.below(MOST_WRITING_MS) as u64));
+        wait_for_lines(folder.path(), (kill + 1) as usize * MOST_LINES / 2 + dice.below(MOST_LINES), &mut writer);
+        std::thread::sleep(Duration::from_micros(dice.below(5_000) as u64));
         writer.kill().expect("killed");
         writer.wait().expect("it ended");
         all_acknowledged_is_there(folder.path(), kill);
     }
-    let log = fs::read_to_string(folder.path().join("log")).expect("a log");
-    assert!(log.lines().count() > 20, "the writers hardly wrote: {} messages", log.lines().count());
+}
+
+/// Waits until so much was acknowledged in all, however long a machine that has other work takes for it.
+pub(crate) fn wait_for_lines(folder: &Path, lines: usize, writer: &mut Child) {
+    while fs::read_to_string(folder.join("log")).unwrap_or_default().lines().count() < lines {
+        assert!(writer.try_wait().expect("asked").is_none(), "the writer ended by itself");
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 fn all_acknowledged_is_there(folder: &Path, kill: u64) {

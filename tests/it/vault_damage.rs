@@ -1,5 +1,6 @@
 //! Vaults and chambers whose writers are killed, and chambers whose bits flip.
 
+use crate::engine_damage::wait_for_lines;
 use crate::soak::{self, Dice, seed};
 use shard::chamber::Chamber;
 use shard::crypto::ChamberKey;
@@ -15,8 +16,8 @@ use std::time::Duration;
 const KILLS: [u64; 2] = [12, 200];
 /// Flipped bits, in a sample and in all.
 const FLIPS: [usize; 2] = [400, 40_000];
-/// A killed writer has had at most this long.
-const MOST_WRITING_MS: usize = 120;
+/// About so many entries are acknowledged between two kills.
+const MOST_LINES: usize = 16;
 /// Names the folder in which a process that these tests start writes until it is killed.
 const WRITER: &str = "SHARD_TEST_VAULT_WRITER";
 /// How long a page of the file is.
@@ -63,13 +64,12 @@ fn every_acknowledged_write_is_there_after_a_kill_and_none_is_torn() {
         let mut command = Command::new(std::env::current_exe().expect("this program"));
         command.args(["--exact", name]).env(WRITER, folder.path()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut writer = command.spawn().expect("it runs");
-        std::thread::sleep(Duration::from_millis(20 + dice.below(MOST_WRITING_MS) as u64));
+        wait_for_lines(folder.path(), (kill + 1) as usize * MOST_LINES / 2 + dice.below(MOST_LINES), &mut writer);
+        std::thread::sleep(Duration::from_micros(dice.below(5_000) as u64));
         writer.kill().expect("killed");
         writer.wait().expect("it ended");
         all_acknowledged_is_there(folder.path(), kill);
     }
-    let log = fs::read_to_string(folder.path().join("log")).expect("a log");
-    assert!(log.lines().count() > 20, "the writers hardly wrote: {} entries", log.lines().count());
 }
 
 fn all_acknowledged_is_there(folder: &Path, kill: u64) {
