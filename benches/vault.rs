@@ -1,6 +1,6 @@
 //! The vault beside bare SQLite and redb on the same work, and the chamber beside the vault: the price of sealing.
 //!
-//! Everything is relaxed alike: nothing waits for the disk to confirm, so that what is compared is work and not the disk.
+//! The chamber is compared with a vault of as many entries; the lengths of both files are printed. Everything is relaxed alike: nothing waits for the disk to confirm, so that what is compared is work and not the disk.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use redb::{Database, Durability as RedbDurability, ReadableDatabase, ReadableTable, TableDefinition};
@@ -45,6 +45,8 @@ fn options() -> Options {
 
 struct Peers {
     vault: Vault,
+    /// As many entries as the chamber has.
+    small_vault: Vault,
     chamber: Chamber,
     sqlite: Connection,
     redb: Database,
@@ -56,6 +58,8 @@ impl Peers {
         let folder = tempfile::tempdir().expect("a folder");
         let vault = Vault::open(folder.path(), "vault", options()).expect("a vault");
         vault.put_many((0..ENTRIES).map(|number| (key(number), value(number)))).expect("put");
+        let small_vault = Vault::open(folder.path(), "small", options()).expect("a vault");
+        small_vault.put_many((0..SEALED_ENTRIES).map(|number| (key(number), value(number)))).expect("put");
         let secret = ChamberKey::from_secret(NodeId([1; 32]), &[2; 32]);
         let chamber = Chamber::open(folder.path(), "chamber", secret, options()).expect("a chamber");
         let store = |tx: &shard::chamber::Transaction<'_>| {
@@ -66,8 +70,17 @@ impl Peers {
         put_sqlite(&sqlite, 0..ENTRIES);
         let redb = Database::create(folder.path().join("redb")).expect("a database");
         put_redb(&redb, 0..ENTRIES);
-        Self { vault, chamber, sqlite, redb, _folder: folder }
+        tell_lengths(&small_vault, &chamber);
+        Self { vault, small_vault, chamber, sqlite, redb, _folder: folder }
     }
+}
+
+/// What sealing costs in the file.
+#[expect(clippy::print_stdout, reason = "it belongs to the result")]
+fn tell_lengths(vault: &Vault, chamber: &Chamber) {
+    let length = |path: &Path| std::fs::metadata(path).map_or(0, |metadata| metadata.len()) / SEALED_ENTRIES;
+    let (sealed, plain) = (length(chamber.path()), length(vault.path()));
+    println!("of {SEALED_ENTRIES} entries each has {sealed} bytes of the chamber's file, {plain} of the vault's");
 }
 
 fn open_sqlite(path: &Path) -> Connection {
@@ -108,6 +121,10 @@ fn point_get(criterion: &mut Criterion, peers: &Peers) {
     group.bench_function("vault", |bencher| {
         bencher.iter(|| peers.vault.get::<String>(&key(jumps.next(SEALED_ENTRIES))).expect("asked").expect("there"));
     });
+    group.bench_function("vault of a hundred thousand", |bencher| {
+        bencher
+            .iter(|| peers.small_vault.get::<String>(&key(jumps.next(SEALED_ENTRIES))).expect("asked").expect("there"));
+    });
     group.bench_function("chamber", |bencher| {
         bencher.iter(|| {
             peers.chamber.retrieve::<String>(&key(jumps.next(SEALED_ENTRIES))).expect("asked").expect("there")
@@ -138,6 +155,12 @@ fn put(criterion: &mut Criterion, peers: &Peers) {
         bencher.iter(|| {
             let number = next();
             peers.vault.put(&key(number), &value(number)).expect("put");
+        });
+    });
+    group.bench_function("vault of a hundred thousand", |bencher| {
+        bencher.iter(|| {
+            let number = next();
+            peers.small_vault.put(&key(number), &value(number)).expect("put");
         });
     });
     group.bench_function("chamber", |bencher| {
@@ -171,6 +194,9 @@ fn batch_put(criterion: &mut Criterion, peers: &Peers) {
     };
     group.bench_function("vault", |bencher| {
         bencher.iter(|| peers.vault.put_many(next().map(|number| (key(number), value(number)))).expect("put"));
+    });
+    group.bench_function("vault of a hundred thousand", |bencher| {
+        bencher.iter(|| peers.small_vault.put_many(next().map(|number| (key(number), value(number)))).expect("put"));
     });
     group.bench_function("chamber", |bencher| {
         bencher.iter(|| {
@@ -219,7 +245,7 @@ fn scan(criterion: &mut Criterion, peers: &Peers) {
         bencher.iter(|| peers.chamber.list_keys::<String>().expect("listed").len());
     });
     group.bench_function("vault", |bencher| {
-        bencher.iter(|| peers.vault.range::<String, String>(..key(SEALED_ENTRIES)).expect("entries").count());
+        bencher.iter(|| peers.small_vault.iter::<String, String>().expect("entries").count());
     });
     group.finish();
 }

@@ -3,6 +3,9 @@
 //! Knows nothing of files, hashing, randomness or time: an id is made from bytes that the caller
 //! brings. A [`Geometry`] that exists is valid.
 
+#[cfg(test)]
+mod tests;
+
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -55,6 +58,25 @@ pub(crate) fn read_hex(text: &str, bytes: &mut [u8]) -> Result<(), NotLowerHex> 
     hex::decode_to_slice(text, bytes).map_err(|_| NotLowerHex)
 }
 
+/// Reads an id from what it is written as: text for people, bytes for what is not for them.
+struct IdVisitor<T>(fn(&str) -> Result<T, Error>, fn(&[u8]) -> Option<T>);
+
+impl<T> serde::de::Visitor<'_> for IdVisitor<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<T, E> {
+        self.0(text).map_err(E::custom)
+    }
+
+    fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<T, E> {
+        self.1(bytes).ok_or_else(|| E::invalid_length(bytes.len(), &"an id of as many bytes as its type has"))
+    }
+}
+
 macro_rules! byte_id {
     ($(#[$doc:meta])* $name:ident, $bytes:expr) => {
         $(#[$doc])*
@@ -102,14 +124,21 @@ macro_rules! byte_id {
 
         impl Serialize for $name {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
+                if serializer.is_human_readable() {
+                    serializer.collect_str(self)
+                } else {
+                    serializer.serialize_bytes(&self.0)
+                }
             }
         }
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-                text.parse().map_err(serde::de::Error::custom)
+                if deserializer.is_human_readable() {
+                    deserializer.deserialize_str(IdVisitor(str::parse, Self::from_slice))
+                } else {
+                    deserializer.deserialize_bytes(IdVisitor(str::parse, Self::from_slice))
+                }
             }
         }
     };
@@ -144,9 +173,31 @@ byte_id!(
     NodeId, 32
 );
 byte_id!(
+    /// Another node, as one node sees it: its [`NodeId`].
+    PeerId, 32
+);
+byte_id!(
+    /// A message between nodes: 16 random bytes.
+    MessageId, 16
+);
+byte_id!(
+    /// A session between nodes: 16 random bytes.
+    SessionId, 16
+);
+byte_id!(
+    /// The record of one challenge to a backend: 16 random bytes.
+    ProofId, 16
+);
+byte_id!(
     /// One process at work on a store, named by its lock file: 16 random bytes.
     ProcessId, 16
 );
+
+impl From<NodeId> for PeerId {
+    fn from(node: NodeId) -> Self {
+        Self(node.0)
+    }
+}
 
 /// What the id of a shard begins with that only tries a place, so that one which a killed process left is known for it; ids
 /// that are given to objects never begin so.
@@ -399,93 +450,6 @@ impl FromStr for RedundancyLevel {
         match (data.parse(), total.parse()) {
             (Ok(data), Ok(total)) => Geometry::new(data, total).map(Self::of),
             _ => Err(Error::Level { text: text.to_owned() }),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_id_says_whether_it_is_a_probes_and_no_other_looks_like_one() {
-        let probe = ObjectId::of_probe([7; 16]);
-        assert!(probe.is_probe() && probe != ObjectId::of_probe([8; 16]));
-        assert_eq!(probe.writer(), None);
-        let given = ObjectId::given_by(None, probe.0);
-        assert!(!given.is_probe() && given == probe.or_no_probe() && given == given.or_no_probe());
-        assert!(!ObjectId::given_by(Some(WriterId([1; 6])), probe.0).is_probe());
-        assert_eq!(ObjectId([9; 16]).or_no_probe(), ObjectId([9; 16]));
-    }
-
-    #[test]
-    fn an_id_says_which_writer_gave_it_and_the_owners_never_look_like_one() {
-        let (one, other) = (WriterId([1; 6]), WriterId([2; 6]));
-        for byte in [0, 1, 0x7f, 0x80, 0xfe, 0xff] {
-            let random = [byte; 16];
-            assert_eq!(ObjectId::given_by(None, random).writer(), None, "{byte}");
-            assert_eq!(VersionId::given_by(Some(one), random).writer(), Some(one), "{byte}");
-            assert_ne!(VersionId::given_by(Some(one), random), VersionId::given_by(Some(other), random));
-            let first = ObjectId::FIRST_OF_WRITERS;
-            assert!(ObjectId::given_by(Some(one), random) >= first && ObjectId::given_by(None, random) < first);
-        }
-        assert_ne!(VersionId::given_by(Some(one), [1; 16]), VersionId::given_by(Some(one), [2; 16]));
-    }
-
-    #[test]
-    fn geometry_exists_only_when_valid() {
-        for (data, total) in [(0, 3), (3, 3), (4, 3), (1, 256), (0, 0), (usize::MAX, 2)] {
-            assert!(Geometry::new(data, total).is_err(), "{data}/{total}");
-        }
-        assert!(Geometry::new(1, 2).is_ok() && Geometry::new(254, 255).is_ok());
-        assert!(serde_json::from_str::<Geometry>(r#"{"data_shards":3,"total_shards":3}"#).is_err());
-    }
-
-    #[test]
-    fn levels_have_the_geometry_and_quorum_they_promise() {
-        let expected = [("2/3", 3), ("3/5", 4), ("5/9", 7), ("7/15", 11)];
-        for (level, (geometry, quorum)) in RedundancyLevel::NAMED.into_iter().zip(expected) {
-            assert_eq!(level.geometry().to_string(), geometry);
-            assert_eq!(level.geometry().write_quorum(), quorum);
-            assert_eq!(geometry.parse(), Ok(level));
-            assert_eq!(level.to_string().parse(), Ok(level));
-        }
-    }
-
-    #[test]
-    fn a_stripe_never_exceeds_its_limit() {
-        for total in 2..=255 {
-            let geometry = Geometry::new(1, total).expect("valid");
-            assert!(u64::from(geometry.block_bytes()) * total as u64 <= MAX_STRIPE_BYTES);
-            assert!(geometry.block_bytes() >= 16 * 1024);
-        }
-    }
-
-    #[test]
-    fn hexadecimal_digits_are_read_in_one_way_alone() {
-        let read = |text: &str| {
-            let mut bytes = [0; 2];
-            read_hex(text, &mut bytes).map(|()| bytes)
-        };
-        assert_eq!(read("0aff"), Ok([10, 255]));
-        for wrong in ["0AFF", "0aFf", "0af", "0aff0", "0aff00", "", "0xff", " aff", "0ag0", "0afé"] {
-            assert_eq!(read(wrong), Err(NotLowerHex), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn a_shard_has_exactly_one_name() {
-        let name = "000102030405060708090a0b0c0d0e0f.7";
-        assert_eq!(name.parse::<ShardId>().expect("a name").to_string(), name);
-        for wrong in [
-            "000102030405060708090A0b0c0d0e0f.7",
-            "000102030405060708090a0b0c0d0e0f.07",
-            "00.7",
-            "",
-            "000102030405060708090a0b0c0d0e0f.256",
-            "000102030405060708090a0b0c0d0e0f.+7",
-        ] {
-            assert!(wrong.parse::<ShardId>().is_err(), "{wrong}");
         }
     }
 }

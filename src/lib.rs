@@ -15,6 +15,7 @@
 //!  6  store/                   Store = catalog + backends + key; no operation here
 //!  5  error.rs                 the outward error; nothing below names it
 //!  4  catalog/                 what is where (SQLite)
+//!     engine/                  records of a node with lists and backups, over chamber
 //!  3  backend/  format/        where bytes rest  ·  shard file, manifest and index as bytes, pure
 //!     chamber/                 encrypted records of one node, over vault and crypto
 //!  2  stripe/                  payload ⇄ blocks of shards, pure
@@ -38,6 +39,7 @@
 //! | which shard goes where | `backend/placement.rs`: one pure function |
 //! | what is where, and what survives a crash | [`catalog`] |
 //! | how a dictionary stays in a file, and how it is sealed | [`vault`], then [`chamber`] |
+//! | what a node remembers, and how it is backed up | [`engine`] |
 //! | what happens when a person types `put` | `cli/` in the binary, then [`ops`] |
 //!
 //! # What always holds
@@ -75,7 +77,9 @@
 //! | A change of key that is killed leaves the old keys or the new, and none in plain beside sealed ones. | `a_rotation_killed_anywhere_leaves_the_old_keys_or_the_new_and_can_be_done_again` · `taking_a_passphrase_away_killed_anywhere_leaves_no_plain_key_beside_a_sealed_one` |
 //! | One provider does the cryptography. | `one_provider_does_the_cryptography_but_for_the_exceptions_that_are_named` |
 //! | A vault does what a map does, and what it acknowledged is there after a kill. | `a_vault_does_what_a_map_does_step_by_step` · `every_acknowledged_write_is_there_after_a_kill_and_none_is_torn` |
-//! | A chamber gives out no value but what was written, whichever bit of it flips. | `a_chamber_does_what_a_map_does_step_by_step` · `a_flipped_bit_in_a_chamber_gives_no_value_that_was_not_written` |
+//! | A chamber gives out what was written or an error, whichever bit of it flips, and hides nothing. | `a_chamber_does_what_a_map_does_step_by_step` · `a_flipped_bit_in_a_chamber_gives_the_truth_or_an_error` |
+//! | A node's records and the lists in which they stand change together; what was acknowledged is there after a kill, and no damage hides or changes it. | `an_engine_does_what_maps_do_step_by_step` · `every_acknowledged_record_is_there_after_a_kill_and_every_list_is_whole` · `a_flipped_bit_in_an_engine_gives_the_truth_or_an_error` |
+//! | A backup is of one moment, and is restored whole or not at all. | `a_backup_that_is_made_while_others_write_is_that_of_one_moment` · `a_snapshot_with_any_bit_flipped_or_cut_or_made_longer_changes_nothing` · `a_backup_over_erasure_coded_backends_outlives_all_that_may_be_lost_and_the_machine` |
 //! | The places and a recovery kit bring everything back on another machine; a typing error in the kit is found. | `places_and_a_kit_bring_a_store_with_two_keys_back_on_a_fresh_machine` · `a_mistyped_character_is_found_and_named_by_its_line` |
 //!
 //! # Three depths
@@ -210,6 +214,7 @@ pub mod catalog;
 pub mod chamber;
 pub mod codec;
 pub mod crypto;
+pub mod engine;
 pub mod error;
 pub mod format;
 pub mod id;

@@ -13,11 +13,12 @@
 //! - **A copy of the file tells neither keys nor values without the key**: it tells how many records there are, of which
 //!   purposes, how long each is, when it expires, and which is written when. Equal keys have equal tags in one chamber alone.
 //! - **A record opens in its place alone**: under its key, on its node, for its purpose, with its time of expiry.
-//! - **No value is given out that is not what was written**, whatever bytes were changed. A record has two parts, of which
-//!   each tells that the other is missing, and what is deleted is overwritten, so that no old record is found instead of the
-//!   new. Both parts are looked up through one tree: damage to an inner page of it may hide a record, which
-//!   [`Chamber::check`] tells. (A file that is put back whole, as it was before, is not told from the present one; nor is a
-//!   log that a crash left, cut short where a change to it was whole.)
+//! - **No value is given out that is not what was written**, whatever bytes were changed, and what is deleted is
+//!   overwritten, so that no old record is found instead of the new.
+//! - **A record that is there is not said to be absent** while no more than one of the two trees is damaged in which its
+//!   parts lie: one part's loss is told by the other, in each look-up and each list. No page belongs to both. (A file that
+//!   is put back whole, as it was before, is not told from the present one; nor is a log that a crash left, cut short where
+//!   a change to it was whole.)
 //! - **A wrong key is told when the file is opened**, and by those who had it open when the key was changed.
 
 mod error;
@@ -42,6 +43,8 @@ use std::time::Duration;
 
 /// Says in the file's header what it is: `SHCH`.
 const APPLICATION_ID: i32 = 0x5348_4348;
+/// The tables of a vault, and one for values beside that for keys.
+const SCHEMA: &str = concat!(include_str!("../vault/schema.sql"), include_str!("bodies.sql"));
 
 /// One node's encrypted dictionary, open; share it between threads by reference. Other processes may have it open too.
 #[derive(Debug)]
@@ -87,9 +90,21 @@ impl Chamber {
         self.database.write(run).map_err(|Carried(error)| error)
     }
 
-    fn read<T>(&self, work: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
+    /// Asks several things of one state of the file. What `work` would change stays as it is.
+    pub(crate) fn read<T, E: From<Error>>(&self, work: impl FnOnce(&Transaction<'_>) -> Result<T, E>) -> Result<T, E> {
         let key = self.key();
-        self.database.read(|raw| work(&Transaction::new(raw, &key, &self.database)))
+        let run = |raw: &vault::Raw<'_>| work(&Transaction::new(raw, &key, &self.database)).map_err(Carried);
+        self.database.read(run).map_err(|Carried(error)| error)
+    }
+
+    /// Where its file is.
+    pub fn path(&self) -> &Path {
+        self.database.path()
+    }
+
+    /// The time in milliseconds since 1970, which never goes back.
+    pub(crate) fn now_ms(&self) -> i64 {
+        self.database.now_ms()
     }
 
     /// Stores a value under a key, over whatever was there.
@@ -214,7 +229,7 @@ impl Chamber {
         self.transaction(|tx| read_export(input, |entry| tx.put_kept(&entry)))
     }
 
-    fn key(&self) -> Arc<ChamberKey> {
+    pub(crate) fn key(&self) -> Arc<ChamberKey> {
         Arc::clone(&self.key.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -235,5 +250,5 @@ impl<E: From<Error>> From<Error> for Carried<E> {
 }
 
 fn form(key: &ChamberKey) -> Form {
-    Form { application_id: APPLICATION_ID, check: key.check_value(), wipes: true }
+    Form { application_id: APPLICATION_ID, check: key.check_value(), schema: SCHEMA, wipes: true }
 }

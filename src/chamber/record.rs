@@ -1,11 +1,12 @@
-//! How a record lies in the file: in two parts, so that keys are listed without opening values, and so that one part's loss
-//! is told by the other.
+//! How a record lies in the file: in two parts, so that keys are listed without opening values, and in two trees, so that
+//! what a damaged page of one hides, the other tells.
 //!
 //! ```text
-//! purpose·2   ‖ tag 16      the key, sealed         tag = keyed hash of purpose and key
-//! purpose·2+1 ‖ tag 16      salt 12 ‖ the value, sealed
+//! table entry    purpose 1 ‖ tag 16      the key, sealed         tag = keyed hash of purpose and key
+//! table body     purpose 1 ‖ tag 16      salt 12 ‖ the value, sealed
 //! ```
 
+use super::Carried;
 use super::error::{Error, Result};
 use crate::crypto::ChamberKey;
 use crate::vault::{KeyRange, Raw, RawEntry};
@@ -28,19 +29,24 @@ impl Purpose {
         if number < Self::COUNT - 3 { Some(Self(number + 3)) } else { None }
     }
 
-    /// Whose row begins so.
-    pub(super) fn of_row(first: u8) -> Option<Self> {
-        (first < Self::COUNT * 2).then_some(Self(first / 2))
+    /// Which one this byte stands for.
+    pub(crate) fn of_byte(first: u8) -> Option<Self> {
+        (first < Self::COUNT).then_some(Self(first))
     }
 
-    fn keys(self) -> u8 {
-        self.0 * 2
+    /// What stands for it.
+    pub(crate) fn byte(self) -> u8 {
+        self.0
     }
 
-    fn values(self) -> u8 {
-        self.0 * 2 + 1
+    /// Where its rows are, in both tables.
+    pub(super) fn rows(self) -> KeyRange {
+        KeyRange::beginning_with(vec![self.0])
     }
 }
+
+/// Purpose and tag.
+pub(super) type Row = [u8; 17];
 
 /// A key, and when it expires.
 pub(super) type ExpiringKey = (Zeroizing<Vec<u8>>, Option<i64>);
@@ -62,22 +68,19 @@ pub(super) struct Records<'r> {
 impl Records<'_> {
     /// The record under a key that has not expired.
     pub(super) fn get(&self, key: &[u8]) -> Result<Option<Opened>> {
-        let [key_row, value_row] = self.rows(&self.tag(key));
-        let open = |entry: RawEntry<'_>| {
-            let value = self.key.open(&self.value_place(key, entry.expires), entry.value)?;
-            Ok(Opened { value, expires: entry.expires })
-        };
-        let Some(opened) = self.raw.get::<_, Error>(&value_row, open)? else {
-            return if self.raw.contains(&key_row)? { Err(Error::Torn) } else { Ok(None) };
+        let row = self.row(key);
+        let Some(opened) = self.opened(&row, key)? else {
+            // That it is not here either is what proves that it is absent: no page belongs to both trees.
+            return if self.raw.contains(&row)? { Err(Error::Torn) } else { Ok(None) };
         };
         Ok((!self.raw.has_expired(opened.expires)).then_some(opened))
     }
 
     /// Whether there is a record under a key, without opening its value.
     pub(super) fn contains(&self, key: &[u8]) -> Result<bool> {
-        let [key_row, value_row] = self.rows(&self.tag(key));
+        let row = self.row(key);
         let open = |entry: RawEntry<'_>| self.open_key(entry).map(|_| entry.expires);
-        match (self.raw.get::<_, Error>(&key_row, open)?, self.raw.contains(&value_row)?) {
+        match (self.raw.get::<_, Error>(&row, open)?, self.raw.bodies().contains(&row)?) {
             (None, false) => Ok(false),
             (Some(expires), true) => Ok(!self.raw.has_expired(expires)),
             _ => Err(Error::Torn),
@@ -85,53 +88,63 @@ impl Records<'_> {
     }
 
     pub(super) fn put(&self, key: &[u8], value: &[u8], expires: Option<i64>) -> Result<()> {
-        let [key_row, value_row] = self.rows(&self.tag(key));
-        let known = self.raw.get::<_, Error>(&key_row, |entry| self.open_key(entry).map(|_| entry.expires))?;
-        if known.is_some() != self.raw.contains(&value_row)? {
+        let row = self.row(key);
+        let known = self.raw.get::<_, Error>(&row, |entry| self.open_key(entry).map(|_| entry.expires))?;
+        if known.is_some() != self.raw.bodies().contains(&row)? {
             return Err(Error::Torn);
         }
         // The part with the key is the same as before, unless the time is another.
-        let unchanged = usize::from(known == Some(expires));
-        for (row, sealed) in self.sealed(key, value, expires).iter().skip(unchanged) {
-            self.raw.put(RawEntry { key: row, value: sealed, expires, digest: None })?;
+        if known != Some(expires) {
+            let sealed = self.sealed_key(&row, key, expires);
+            self.raw.put(RawEntry { key: &row, value: &sealed, expires, digest: None })?;
         }
-        Ok(())
+        let sealed = self.sealed_value(key, value, expires);
+        Ok(self.raw.bodies().put(RawEntry { key: &row, value: &sealed, expires, digest: None })?)
     }
 
-    /// Both parts of a record.
-    pub(super) fn sealed(&self, key: &[u8], value: &[u8], expires: Option<i64>) -> [([u8; 17], Vec<u8>); 2] {
-        let [key_row, value_row] = self.rows(&self.tag(key));
-        let sealed_key = self.key.seal_fixed(&key_place(&key_row, expires), key);
-        [(key_row, sealed_key), (value_row, self.key.seal(&self.value_place(key, expires), value))]
+    pub(super) fn sealed_key(&self, row: &Row, key: &[u8], expires: Option<i64>) -> Vec<u8> {
+        self.key.seal_fixed(&key_place(row, expires), key)
+    }
+
+    pub(super) fn sealed_value(&self, key: &[u8], value: &[u8], expires: Option<i64>) -> Vec<u8> {
+        self.key.seal(&self.value_place(key, expires), value)
     }
 
     /// Every key, with the time when it expires; expired ones too.
     pub(super) fn all_keys(&self) -> Result<Vec<ExpiringKey>> {
         let mut keys = Vec::new();
-        self.each_key(|key, expires| keys.push((key, expires)))?;
+        self.each_key(|key, expires| {
+            keys.push((key, expires));
+            Ok::<_, Error>(())
+        })?;
         Ok(keys)
     }
 
     /// The value under a key that is there, though it may have expired.
     pub(super) fn get_any(&self, key: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
-        let [_, value_row] = self.rows(&self.tag(key));
-        let open = |entry: RawEntry<'_>| Ok(self.key.open(&self.value_place(key, entry.expires), entry.value)?);
-        self.raw.get::<_, Error>(&value_row, open)?.ok_or(Error::Torn)
+        Ok(self.opened(&self.row(key), key)?.ok_or(Error::Torn)?.value)
+    }
+
+    /// What the tree of the values has.
+    fn opened(&self, row: &Row, key: &[u8]) -> Result<Option<Opened>> {
+        self.raw.bodies().get(row, |entry| {
+            let value = self.key.open(&self.value_place(key, entry.expires), entry.value)?;
+            Ok(Opened { value, expires: entry.expires })
+        })
     }
 
     /// Says whether there was a record that had not expired.
     pub(super) fn delete(&self, key: &[u8]) -> Result<bool> {
         let was_there = self.contains(key)?;
-        for row in self.rows(&self.tag(key)) {
-            self.raw.delete(&row)?;
-        }
+        let row = self.row(key);
+        self.raw.delete(&row)?;
+        self.raw.bodies().delete(&row)?;
         Ok(was_there)
     }
 
     pub(super) fn clear(&self) -> Result<()> {
-        for first in [self.purpose.keys(), self.purpose.values()] {
-            self.raw.delete_range(&KeyRange::beginning_with(vec![first]))?;
-        }
+        self.raw.delete_range(&self.purpose.rows())?;
+        self.raw.bodies().delete_range(&self.purpose.rows())?;
         Ok(())
     }
 
@@ -144,52 +157,54 @@ impl Records<'_> {
             if is_wanted && !self.raw.has_expired(expires) {
                 keys.push(key.to_vec());
             }
+            Ok::<_, Error>(())
         })?;
         keys.sort_unstable();
         Ok(keys)
     }
 
-    fn each_key(&self, mut visit: impl FnMut(Zeroizing<Vec<u8>>, Option<i64>)) -> Result<()> {
+    /// Gives every key to `visit`, expired ones too, in no order that means anything. Fails at the end if there are more or
+    /// fewer values.
+    pub(super) fn each_key<E: From<Error>>(
+        &self,
+        mut visit: impl FnMut(Zeroizing<Vec<u8>>, Option<i64>) -> Result<(), E>,
+    ) -> Result<(), E> {
         let (mut found, mut last) = (0, Vec::new());
-        self.raw.scan(&KeyRange::beginning_with(vec![self.purpose.keys()]), |entry| -> Result<_> {
+        let each = |entry: RawEntry<'_>| -> Result<_, Carried<E>> {
             // A page that is read twice gives keys twice, and hides those of another.
             if entry.key <= last.as_slice() {
-                return Err(Error::Torn);
+                return Err(Error::Torn.into());
             }
             last.clear();
             last.extend_from_slice(entry.key);
-            visit(self.open_key(entry)?, entry.expires);
+            visit(self.open_key(entry)?, entry.expires).map_err(Carried)?;
             found += 1;
             Ok(std::ops::ControlFlow::Continue(()))
-        })?;
-        let values = self.raw.count(&KeyRange::beginning_with(vec![self.purpose.values()]))?;
-        if found == values { Ok(()) } else { Err(Error::Torn) }
+        };
+        self.raw.scan(&self.purpose.rows(), each).map_err(|Carried(error)| error)?;
+        let values = self.raw.bodies().count(&self.purpose.rows()).map_err(Error::from)?;
+        if found == values { Ok(()) } else { Err(Error::Torn.into()) }
     }
 
-    /// The key in an entry of the keys' part, if it is that of its place.
+    /// The key in an entry of the keys' tree, if it is that of its place.
     pub(super) fn open_key(&self, entry: RawEntry<'_>) -> Result<Zeroizing<Vec<u8>>> {
         let key = self.key.open_fixed(&key_place(entry.key, entry.expires), entry.value)?;
-        if self.rows(&self.tag(&key))[0] != entry.key {
+        if self.row(&key) != entry.key {
             return Err(Error::Torn);
         }
         Ok(key)
     }
 
-    fn tag(&self, key: &[u8]) -> [u8; 16] {
-        self.key.tag(&[self.purpose.0], key)
-    }
-
-    fn rows(&self, tag: &[u8; 16]) -> [[u8; 17]; 2] {
-        [self.purpose.keys(), self.purpose.values()].map(|first| {
-            let mut row = [first; 17];
-            row[1..].copy_from_slice(tag);
-            row
-        })
+    /// What both parts of a record lie under.
+    pub(super) fn row(&self, key: &[u8]) -> Row {
+        let mut row = [self.purpose.0; 17];
+        row[1..].copy_from_slice(&self.key.tag(&[self.purpose.0], key));
+        row
     }
 
     /// What a value is bound to: purpose, key and the time when it expires; the key adds the node.
     fn value_place(&self, key: &[u8], expires: Option<i64>) -> Vec<u8> {
-        let mut place = vec![self.purpose.values()];
+        let mut place = vec![self.purpose.0];
         place.extend(time_bytes(expires));
         place.extend_from_slice(key);
         place

@@ -1,7 +1,7 @@
 //! What can be done with records, inside a transaction.
 
 use super::error::{Error, Result};
-use super::record::{Purpose, Records};
+use super::record::{Opened, Purpose, Records};
 use crate::crypto::ChamberKey;
 use crate::id::Digest;
 use crate::vault::{self, Database, KeptEntry, KeyRange, Raw, RawEntry};
@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::ops::ControlFlow;
 use std::time::Duration;
+use zeroize::Zeroizing;
 
 /// Expired records are cleared away so many at a time.
 const CLEANING_STEP: usize = 1000;
@@ -38,7 +39,18 @@ impl<'t> Transaction<'t> {
         K: Serialize + ?Sized,
         V: Serialize + ?Sized,
     {
-        self.records(purpose).put(&encode_key(key)?, &encode_value(value)?, None)
+        self.store_measured(purpose, key, value).map(drop)
+    }
+
+    /// The same, and says how long the value is.
+    pub(crate) fn store_measured<K, V>(&self, purpose: Purpose, key: &K, value: &V) -> Result<u64>
+    where
+        K: Serialize + ?Sized,
+        V: Serialize + ?Sized,
+    {
+        let value = Zeroizing::new(encode_value(value)?);
+        self.records(purpose).put(&encode_key(key)?, &value, None)?;
+        Ok(value.len() as u64)
     }
 
     /// Stores a value that expires after a while.
@@ -58,8 +70,29 @@ impl<'t> Transaction<'t> {
         purpose: Purpose,
         key: &(impl Serialize + ?Sized),
     ) -> Result<Option<V>> {
+        Ok(self.retrieve_measured(purpose, key)?.map(|(value, _)| value))
+    }
+
+    /// The same, with how long it is.
+    pub(crate) fn retrieve_measured<V: DeserializeOwned>(
+        &self,
+        purpose: Purpose,
+        key: &(impl Serialize + ?Sized),
+    ) -> Result<Option<(V, u64)>> {
         let opened = self.records(purpose).get(&encode_key(key)?)?;
-        Ok(opened.map(|opened| decode_value(&opened.value)).transpose()?)
+        let measured = |opened: Opened| Ok((decode_value(&opened.value)?, opened.value.len() as u64));
+        opened.map(measured).transpose()
+    }
+
+    /// How long the value under a key is; `None` where there is none.
+    pub(crate) fn measured<K: Serialize + ?Sized>(&self, purpose: Purpose, key: &K) -> Result<Option<u64>> {
+        let opened = self.records(purpose).get(&encode_key(key)?)?;
+        Ok(opened.map(|opened| opened.value.len() as u64))
+    }
+
+    /// The time when the transaction began, in milliseconds since 1970.
+    pub(crate) fn now_ms(&self) -> i64 {
+        self.raw.now_ms()
     }
 
     /// Deletes a record, and says whether there was one.
@@ -135,26 +168,24 @@ impl<'t> Transaction<'t> {
                 break;
             }
             for row in rows {
-                count += u64::from(self.clean(&row)?);
+                self.clean(&row)?;
+                count += 1;
             }
         }
         self.database.note_time(self.raw)?;
         Ok(count)
     }
 
-    /// Removes an expired record by one of its rows; `false` if it went with the other.
-    fn clean(&self, row: &[u8]) -> Result<bool> {
-        let Some((&first, tag)) = row.split_first() else { return Err(Error::Torn) };
-        let Some(purpose) = Purpose::of_row(first) else { return Err(Error::Torn) };
-        let key_row = [&[first & !1], tag].concat();
+    /// Removes an expired record. The index by which it was found may be damaged: what has not expired does not go by its
+    /// word.
+    fn clean(&self, row: &[u8]) -> Result<()> {
+        let purpose = row.first().copied().and_then(Purpose::of_byte).ok_or(Error::Torn)?;
         let records = self.records(purpose);
-        // What is damaged may not have expired at all.
-        let key = self.raw.get(&key_row, |entry| records.open_key(entry))?;
-        match key {
-            Some(key) => records.get(&key).and_then(|_| records.delete(&key)).map(|_| true),
-            None if self.raw.contains(row)? => Err(Error::Torn),
-            None => Ok(false),
+        let key = self.raw.get(row, |entry| records.open_key(entry))?.ok_or(Error::Torn)?;
+        if records.contains(&key)? || records.get(&key)?.is_some() {
+            return Err(Error::Torn);
         }
+        records.delete(&key).map(drop)
     }
 
     /// Seals every record under another key, and says how many there were.
@@ -166,15 +197,19 @@ impl<'t> Transaction<'t> {
             for (key, expires) in keys {
                 let value = old.get_any(&key)?;
                 let fresh = Records { raw: self.raw, key: new, purpose };
-                for (row, sealed) in fresh.sealed(&key, &value, expires) {
-                    let row = [&[NEW_MARK], row.as_slice()].concat();
-                    self.raw.put(RawEntry { key: &row, value: &sealed, expires, digest: None })?;
+                let row = fresh.row(&key);
+                let sealed = [fresh.sealed_key(&row, &key, expires), fresh.sealed_value(&key, &value, expires)];
+                let row = [&[NEW_MARK], row.as_slice()].concat();
+                for (table, sealed) in self.tables().iter().zip(&sealed) {
+                    table.put(RawEntry { key: &row, value: sealed, expires, digest: None })?;
                 }
                 count += 1;
             }
         }
-        self.raw.delete_range(&KeyRange { from: Vec::new(), to: Some(vec![NEW_MARK]) })?;
-        self.raw.drop_first_byte()?;
+        for table in self.tables() {
+            table.delete_range(&KeyRange { from: Vec::new(), to: Some(vec![NEW_MARK]) })?;
+            table.drop_first_byte()?;
+        }
         Ok(count)
     }
 
@@ -208,6 +243,35 @@ impl<'t> Transaction<'t> {
         Ok(())
     }
 
+    /// How many records of every purpose there are, expired ones too, without opening any.
+    pub(crate) fn count_all(&self) -> Result<u64> {
+        let [of_keys, of_values] = self.tables().map(|table| table.count(&KeyRange::all()));
+        let (of_keys, of_values) = (of_keys?, of_values?);
+        if of_keys == of_values { Ok(of_keys) } else { Err(Error::Torn) }
+    }
+
+    /// Gives each record of every purpose to `visit`, expired ones too, one after another.
+    pub(crate) fn each_of_all<E: From<Error>>(
+        &self,
+        mut visit: impl FnMut(Purpose, &[u8], &[u8], Option<i64>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        for purpose in self.purposes()? {
+            let records = self.records(purpose);
+            records.each_key(|key, expires| visit(purpose, &key, &records.get_any(&key)?, expires))?;
+        }
+        Ok(())
+    }
+
+    /// Puts a record of any purpose as it was given out.
+    pub(crate) fn put_any(&self, purpose: Purpose, entry: &KeptEntry) -> Result<()> {
+        self.records(purpose).put(&entry.key, &entry.value, entry.expires)
+    }
+
+    /// Deletes all records of every purpose, damaged ones too.
+    pub(crate) fn clear_all(&self) -> Result<()> {
+        Ok(self.tables().iter().try_for_each(|table| table.delete_range(&KeyRange::all()).map(drop))?)
+    }
+
     pub(super) fn put_kept(&self, entry: &KeptEntry) -> Result<()> {
         self.records(Purpose::RECORD).put(&entry.key, &entry.value, entry.expires)
     }
@@ -217,21 +281,30 @@ impl<'t> Transaction<'t> {
         Ok(keys.iter().map(|key| decode_key(key)).collect::<Result<_, _>>()?)
     }
 
-    /// The purposes that there are records of.
+    /// The purposes that there are records of; both trees must agree.
     fn purposes(&self) -> Result<Vec<Purpose>> {
-        let mut purposes = Vec::new();
-        let mut from = Vec::new();
-        loop {
-            let mut next = None;
-            self.raw.scan(&KeyRange { from, to: None }, |entry| -> Result<_> {
-                next = entry.key.first().copied();
-                Ok(ControlFlow::Break(()))
-            })?;
-            let Some(first) = next else { return Ok(purposes) };
-            let purpose = Purpose::of_row(first).ok_or(Error::Torn)?;
-            purposes.push(purpose);
-            from = vec![(first | 1) + 1];
-        }
+        let [of_keys, of_values] = self.tables().map(|table| purposes_in(&table));
+        let (of_keys, of_values) = (of_keys?, of_values?);
+        if of_keys == of_values { Ok(of_keys) } else { Err(Error::Torn) }
+    }
+
+    fn tables(&self) -> [Raw<'t>; 2] {
+        [*self.raw, self.raw.bodies()]
+    }
+}
+
+fn purposes_in(table: &Raw<'_>) -> Result<Vec<Purpose>> {
+    let mut purposes = Vec::new();
+    let mut from = Vec::new();
+    loop {
+        let mut next = None;
+        table.scan(&KeyRange { from, to: None }, |entry| -> Result<_> {
+            next = entry.key.first().copied();
+            Ok(ControlFlow::Break(()))
+        })?;
+        let Some(first) = next else { return Ok(purposes) };
+        purposes.push(Purpose::of_byte(first).ok_or(Error::Torn)?);
+        from = vec![first + 1];
     }
 }
 

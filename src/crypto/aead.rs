@@ -131,7 +131,7 @@ impl fmt::Debug for StripeCipher {
 }
 
 /// The stripe's number and whether it is the last: an object that lost its end does not open.
-fn nonce(stripe_index: u64, is_last: bool) -> Nonce {
+pub(super) fn nonce(stripe_index: u64, is_last: bool) -> Nonce {
     let mut bytes = [0; 12];
     bytes[..8].copy_from_slice(&stripe_index.to_le_bytes());
     bytes[8] = u8::from(is_last);

@@ -24,6 +24,7 @@ pub struct ChamberKey {
     tags: [u8; 32],
     salts: [u8; 32],
     records: [u8; 32],
+    snapshots: [u8; 32],
 }
 
 impl ChamberKey {
@@ -42,6 +43,7 @@ impl ChamberKey {
             tags: derive(context::CHAMBER_TAGS),
             salts: derive(context::CHAMBER_SALTS),
             records: derive(context::CHAMBER_RECORDS),
+            snapshots: derive(context::CHAMBER_SNAPSHOTS),
         }
     }
 
@@ -84,6 +86,13 @@ impl ChamberKey {
     pub fn open(&self, place: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, OpenError> {
         let (salt, sealed) = sealed.split_first_chunk::<SALT_BYTES>().ok_or(OpenError)?;
         aead::open_once(&self.record_key(&[b"salted", place, salt]), &self.associated_data(place), sealed)
+    }
+
+    /// The key of a snapshot that begins with this header, which has random bytes that no other has.
+    pub(super) fn snapshot_key(&self, header: &[u8]) -> Zeroizing<[u8; 32]> {
+        let mut key = Zeroizing::new([0; 32]);
+        keyed(&self.snapshots, &[header]).fill(key.as_mut_slice());
+        key
     }
 
     fn record_key(&self, parts: &[&[u8]]) -> Zeroizing<[u8; 32]> {

@@ -25,6 +25,7 @@ mod passphrase;
 mod recipient;
 mod shares;
 mod signer;
+mod snapshot_cipher;
 mod verify_key;
 mod write_key;
 
@@ -41,6 +42,7 @@ pub use passphrase::{CostError, MAX_PASSPHRASE_BYTES, Passphrase, PassphraseCost
 pub use recipient::{MAX_RECIPIENT_FILE_BYTES, RECIPIENT_RANDOM_BYTES, RECIPIENT_SCHEMA, RecipientError, RecipientKey};
 pub use shares::{KeyShare, SHARE_BYTES, ShareError, SharedSecret, combine_shares, share_of, split_secret};
 pub use signer::{PublicKey, Signature, Signer};
+pub use snapshot_cipher::SnapshotCipher;
 pub use verify_key::{VERIFY_KEY_SCHEMA, VerifyKey};
 pub use write_key::{WRITE_KEY_SCHEMA, WRITER_SECRET_BYTES, WriteKey};
 
@@ -73,6 +75,7 @@ mod context {
     pub(super) const CHAMBER_TAGS: &str = "shard v1 2026-11-21 chamber tags";
     pub(super) const CHAMBER_SALTS: &str = "shard v1 2026-11-21 chamber salts";
     pub(super) const CHAMBER_RECORDS: &str = "shard v1 2026-11-21 chamber records";
+    pub(super) const CHAMBER_SNAPSHOTS: &str = "shard v1 2026-11-21 chamber snapshots";
     pub(super) const KIT_KEY_LINE: &str = "shard v1 2026-11-21 recovery kit key line";
     pub(super) const KIT_SETTINGS_LINE: &str = "shard v1 2026-11-21 recovery kit settings line";
     pub(super) const KIT_SHORT_FORM: &str = "shard v1 2026-11-21 recovery kit short form";

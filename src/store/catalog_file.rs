@@ -4,16 +4,13 @@ use super::CATALOG_NAME;
 use crate::catalog::{self, Catalog};
 use crate::crypto::CatalogKey;
 use crate::error::{Error, ErrorKind, Result};
-use std::fs::{self, File};
+use crate::vault::file::move_aside;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// What to do about a catalog that is missing or damaged.
 const REBUILD_HINT: &str = "run `shard catalog rebuild`";
-/// A database is its file and two beside it.
-const SUFFIXES: [&str; 3] = ["", "-wal", "-shm"];
-/// How many damaged catalogs are kept beside each other: more is no accident.
-const MOST_KEPT: u32 = 1000;
 
 /// Opens the catalog of a store.
 pub(super) fn open(dir: &Path, key: Arc<CatalogKey>) -> Result<Catalog> {
@@ -67,30 +64,6 @@ fn open_whole(path: &Path, key: &Arc<CatalogKey>) -> catalog::Result<Catalog> {
     }?;
     catalog.check()?;
     Ok(catalog)
-}
-
-/// Gives the files another name, one that is free.
-fn move_aside(path: &Path) -> std::io::Result<PathBuf> {
-    for number in 1..=MOST_KEPT {
-        let kept = with_suffix(path, &format!(".damaged-{number}"));
-        if kept.try_exists()? {
-            continue;
-        }
-        for suffix in SUFFIXES {
-            match fs::rename(with_suffix(path, suffix), with_suffix(&kept, suffix)) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-        }
-        return Ok(kept);
-    }
-    Err(std::io::Error::other(format!("there are {MOST_KEPT} damaged ones beside it already")))
-}
-
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
 }
 
 fn explain(dir: &Path, error: catalog::Error) -> Error {

@@ -292,7 +292,11 @@ impl From<vault::Error> for Error {
             Vault::Database { .. } | Vault::Io { .. } | Vault::Transfer { .. } => ErrorKind::Local,
             _ => ErrorKind::Invalid,
         };
-        Self::new(kind, "the vault could not be used").with_source(error)
+        let told = Self::new(kind, "the vault could not be used").with_source(error);
+        match kind {
+            ErrorKind::Space => told.with_hint("make room on its disk and try again; what was acknowledged is there"),
+            _ => told,
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The file of a vault: how it is made, recognised, shared between threads and processes, and taken away.
 
 use super::error::{Error, Result};
-use super::file::{make_private, make_private_folder, sync_folder};
+use super::file::{SUFFIXES, beside, make_private, make_private_folder, sync_folder};
 use super::raw::Raw;
 use super::{Clock, Durability};
 use crc_fast::{CrcAlgorithm, Digest as Crc};
@@ -13,7 +13,8 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
-const SCHEMA: &str = include_str!("schema.sql");
+/// The tables that every vault has.
+pub(super) const SCHEMA: &str = include_str!("schema.sql");
 /// The schema that is known here.
 const SCHEMA_VERSION: i32 = 1;
 /// A writer waits this long for those of other processes.
@@ -25,9 +26,7 @@ const BEGINNING_PAUSE: Duration = Duration::from_millis(5);
 /// How many connections are kept for threads to come; more are opened while they are needed.
 const MAX_IDLE_CONNECTIONS: usize = 8;
 /// How many prepared statements a connection keeps: more than there are in this module.
-const STATEMENT_CACHE: usize = 32;
-/// A database is its file and two beside it; the file goes first.
-const SUFFIXES: [&str; 3] = ["", "-wal", "-shm"];
+const STATEMENT_CACHE: usize = 48;
 
 /// What sort of database it is, and whose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +35,8 @@ pub(crate) struct Form {
     pub(crate) application_id: i32,
     /// Tells one key from another; zero where nothing is sealed.
     pub(crate) check: [u8; 32],
+    /// Its tables.
+    pub(crate) schema: &'static str,
     /// Whether what is deleted is overwritten too.
     pub(crate) wipes: bool,
 }
@@ -265,7 +266,7 @@ impl Database {
             let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             // Another process may have made it since.
             if is_blank(&tx)? {
-                tx.execute_batch(SCHEMA)?;
+                tx.execute_batch(form.schema)?;
                 let digest = head_digest(&form.check, i64::MIN);
                 tx.execute("INSERT INTO vault VALUES (1, ?1, ?2, ?3, 0)", params![form.check, i64::MIN, digest])?;
                 tx.pragma_update(None, "application_id", form.application_id)?;
@@ -293,7 +294,7 @@ impl Database {
         if found != SCHEMA_VERSION {
             return Err(Error::Newer { path: self.path.clone(), found, known: SCHEMA_VERSION });
         }
-        if !has_our_schema(&connection).map_err(|error| self.fault(error))? {
+        if !has_schema(&connection, form.schema).map_err(|error| self.fault(error))? {
             return Err(Error::Foreign { path: self.path.clone(), what: "its tables are others".to_owned() });
         }
         configure(&connection, form, self.durability).map_err(|error| self.fault(error))?;
@@ -382,10 +383,10 @@ fn is_blank(connection: &Connection) -> rusqlite::Result<bool> {
 }
 
 /// A schema of our name with other tables would answer other questions than those that are asked.
-fn has_our_schema(connection: &Connection) -> rusqlite::Result<bool> {
+fn has_schema(connection: &Connection, schema: &str) -> rusqlite::Result<bool> {
     let mut statement = connection.prepare("SELECT sql FROM sqlite_schema")?;
     let found: Vec<Option<String>> = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
-    let ours: Vec<&str> = SCHEMA.split(';').map(str::trim).filter(|sql| !sql.is_empty()).collect();
+    let ours: Vec<&str> = schema.split(';').map(str::trim).filter(|sql| !sql.is_empty()).collect();
     Ok(found.len() == ours.len() && ours.iter().all(|sql| found.iter().any(|other| other.as_deref() == Some(*sql))))
 }
 
@@ -409,10 +410,4 @@ fn head_digest(form: &[u8], newest_ms: i64) -> i64 {
     crc.update(form);
     crc.update(&newest_ms.to_le_bytes());
     i64::from(crc.finalize() as u32)
-}
-
-fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
 }

@@ -2,8 +2,13 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Result};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+
+/// A database is its file and two beside it; the file goes first.
+pub(super) const SUFFIXES: [&str; 3] = ["", "-wal", "-shm"];
+/// How many damaged databases are kept beside each other: more is no accident.
+const MOST_KEPT: u32 = 1000;
 
 /// Held while a file is made; whoever finds it there afterwards opens it after that.
 static MAKING: Mutex<()> = Mutex::new(());
@@ -40,4 +45,29 @@ pub(crate) fn make_private_folder(folder: &Path) -> Result<()> {
 /// Makes what happened to names in the folder of this file durable.
 pub(crate) fn sync_folder(path: &Path) -> Result<()> {
     path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+}
+
+/// Gives a damaged database's files another name, one that is free, and says which.
+pub(crate) fn move_aside(path: &Path) -> Result<PathBuf> {
+    for number in 1..=MOST_KEPT {
+        let kept = beside(path, &format!(".damaged-{number}"));
+        if kept.try_exists()? {
+            continue;
+        }
+        for suffix in SUFFIXES {
+            match fs::rename(beside(path, suffix), beside(&kept, suffix)) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        return Ok(kept);
+    }
+    Err(std::io::Error::other(format!("there are {MOST_KEPT} damaged ones beside it already")))
+}
+
+/// The file that is called as this one is, and so on.
+pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
 }

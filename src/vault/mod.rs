@@ -33,10 +33,11 @@ mod name;
 mod raw;
 mod scan;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod transaction;
 mod transfer;
 mod value;
+mod watch;
 
 pub use error::{Error, Result};
 pub use key::MAX_KEY_BYTES;
@@ -147,7 +148,7 @@ impl Vault {
 }
 
 fn form() -> Form {
-    Form { application_id: APPLICATION_ID, check: [0; 32], wipes: false }
+    Form { application_id: APPLICATION_ID, check: [0; 32], schema: database::SCHEMA, wipes: false }
 }
 
 /// A range of keys as bytes.

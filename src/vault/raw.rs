@@ -6,12 +6,32 @@ use std::ops::{Bound, ControlFlow};
 use std::path::Path;
 use std::time::Duration;
 
-/// One transaction's view of the entries.
+/// One transaction's view of the entries, or of the bodies beside them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Raw<'c> {
     connection: &'c Connection,
     path: &'c Path,
     now_ms: i64,
+    table: Table,
+}
+
+/// Which of the file's trees is asked: what a page of one of them hides, the other shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Table {
+    /// Every database has it.
+    Entry,
+    /// Those have it whose form says so.
+    Body,
+}
+
+/// A statement about the table that is asked.
+macro_rules! about {
+    ($raw:expr, $before:literal, $after:literal) => {
+        match $raw.table {
+            Table::Entry => concat!($before, "entry", $after),
+            Table::Body => concat!($before, "body", $after),
+        }
+    };
 }
 
 /// An entry as it lies in the file, not yet checked.
@@ -70,7 +90,12 @@ impl KeyRange {
 
 impl<'c> Raw<'c> {
     pub(crate) fn new(connection: &'c Connection, path: &'c Path, now_ms: i64) -> Self {
-        Self { connection, path, now_ms }
+        Self { connection, path, now_ms, table: Table::Entry }
+    }
+
+    /// The other table's rows, in the same transaction.
+    pub(crate) fn bodies(&self) -> Self {
+        Self { table: Table::Body, ..*self }
     }
 
     /// The time when the transaction began, in milliseconds since 1970.
@@ -102,7 +127,8 @@ impl<'c> Raw<'c> {
         key: &[u8],
         work: impl FnOnce(RawEntry<'_>) -> Result<T, E>,
     ) -> Result<Option<T>, E> {
-        let mut statement = self.prepare("SELECT key, value, expires, digest FROM entry WHERE key = ?1")?;
+        let mut statement =
+            self.prepare(about!(self, "SELECT key, value, expires, digest FROM ", " WHERE key = ?1"))?;
         let mut rows = self.sql(statement.query([key]))?;
         match self.sql(rows.next())? {
             None => Ok(None),
@@ -111,29 +137,35 @@ impl<'c> Raw<'c> {
     }
 
     pub(crate) fn contains(&self, key: &[u8]) -> Result<bool> {
-        let mut statement = self.prepare("SELECT 1 FROM entry WHERE key = ?1")?;
+        let mut statement = self.prepare(about!(self, "SELECT 1 FROM ", " WHERE key = ?1"))?;
         self.sql(statement.exists([key]))
     }
 
     pub(crate) fn put(&self, entry: RawEntry<'_>) -> Result<()> {
-        let sql = "INSERT INTO entry VALUES (?1, ?2, ?3, ?4) ON CONFLICT (key) DO UPDATE SET value = excluded.value, \
-                   expires = excluded.expires, digest = excluded.digest";
-        let mut statement = self.prepare(sql)?;
+        let mut statement = self.prepare(about!(
+            self,
+            "INSERT INTO ",
+            " VALUES (?1, ?2, ?3, ?4) ON CONFLICT (key) DO UPDATE SET value = excluded.value, \
+             expires = excluded.expires, digest = excluded.digest"
+        ))?;
         let done = statement.execute(params![entry.key, entry.value, entry.expires, entry.digest]);
         self.sql(done).map(drop)
     }
 
     /// Says whether there was one.
     pub(crate) fn delete(&self, key: &[u8]) -> Result<bool> {
-        let mut statement = self.prepare("DELETE FROM entry WHERE key = ?1")?;
+        let mut statement = self.prepare(about!(self, "DELETE FROM ", " WHERE key = ?1"))?;
         self.sql(statement.execute([key])).map(|count| count > 0)
     }
 
     /// Deletes the entries of a range, and says how many there were.
     pub(crate) fn delete_range(&self, range: &KeyRange) -> Result<u64> {
         let done = match &range.to {
-            None => self.prepare("DELETE FROM entry WHERE key >= ?1")?.execute([&range.from]),
-            Some(to) => self.prepare("DELETE FROM entry WHERE key >= ?1 AND key < ?2")?.execute([&range.from, to]),
+            None => self.prepare(about!(self, "DELETE FROM ", " WHERE key >= ?1"))?.execute([&range.from]),
+            Some(to) => {
+                let mut statement = self.prepare(about!(self, "DELETE FROM ", " WHERE key >= ?1 AND key < ?2"))?;
+                statement.execute([&range.from, to])
+            }
         };
         self.sql(done).map(|count| count as u64)
     }
@@ -145,8 +177,10 @@ impl<'c> Raw<'c> {
         mut visit: impl FnMut(RawEntry<'_>) -> Result<ControlFlow<()>, E>,
     ) -> Result<(), E> {
         let mut statement = self.prepare(match range.to {
-            None => "SELECT key, value, expires, digest FROM entry WHERE key >= ?1 ORDER BY key",
-            Some(_) => "SELECT key, value, expires, digest FROM entry WHERE key >= ?1 AND key < ?2 ORDER BY key",
+            None => about!(self, "SELECT key, value, expires, digest FROM ", " WHERE key >= ?1 ORDER BY key"),
+            Some(_) => {
+                about!(self, "SELECT key, value, expires, digest FROM ", " WHERE key >= ?1 AND key < ?2 ORDER BY key")
+            }
         })?;
         let queried = match &range.to {
             None => statement.query([&range.from]),
@@ -165,9 +199,12 @@ impl<'c> Raw<'c> {
     pub(crate) fn count(&self, range: &KeyRange) -> Result<u64> {
         let first = |row: &Row<'_>| row.get::<_, i64>(0);
         let counted = match &range.to {
-            None => self.prepare("SELECT count(*) FROM entry WHERE key >= ?1")?.query_row([&range.from], first),
+            None => {
+                self.prepare(about!(self, "SELECT count(*) FROM ", " WHERE key >= ?1"))?.query_row([&range.from], first)
+            }
             Some(to) => {
-                let mut statement = self.prepare("SELECT count(*) FROM entry WHERE key >= ?1 AND key < ?2")?;
+                let mut statement =
+                    self.prepare(about!(self, "SELECT count(*) FROM ", " WHERE key >= ?1 AND key < ?2"))?;
                 statement.query_row([&range.from, to], first)
             }
         };
@@ -193,7 +230,7 @@ impl<'c> Raw<'c> {
 
     /// Takes the first byte away from every key, which must be the same in all of them.
     pub(crate) fn drop_first_byte(&self) -> Result<()> {
-        self.sql(self.prepare("UPDATE entry SET key = substr(key, 2)")?.execute([])).map(drop)
+        self.sql(self.prepare(about!(self, "UPDATE ", " SET key = substr(key, 2)"))?.execute([])).map(drop)
     }
 
     fn prepare(&self, sql: &str) -> Result<CachedStatement<'c>> {

@@ -242,3 +242,33 @@ fn an_export_brings_every_entry_back_and_a_changed_one_brings_nothing() {
     assert_eq!(other.import(&mut edited.as_bytes()).expect("without its hash it may be edited"), 4);
     assert_eq!(other.get::<String>("text").expect("asked").as_deref(), Some("a\n\""));
 }
+
+/// From now on the index of what expires says an earlier time than the entries do.
+pub(crate) fn make_the_index_lie(path: &Path) {
+    let open = || rusqlite::Connection::open(path).expect("a database");
+    let run = |sql: &str| open().execute_batch(sql).expect("changed");
+    let times = "SELECT key, expires FROM entry WHERE expires IS NOT NULL";
+    let row = "name = 'expiring'";
+    run(&format!(
+        "CREATE TABLE times AS {times};
+         UPDATE entry SET expires = 5 WHERE expires IS NOT NULL;
+         CREATE TABLE kept AS SELECT * FROM sqlite_schema WHERE {row};
+         PRAGMA writable_schema = ON; DELETE FROM sqlite_schema WHERE {row}"
+    ));
+    run("UPDATE entry SET expires = (SELECT times.expires FROM times WHERE times.key = entry.key);
+         PRAGMA writable_schema = ON; INSERT INTO sqlite_schema SELECT * FROM kept");
+    run("DROP TABLE times; DROP TABLE kept");
+}
+
+#[test]
+fn what_has_not_expired_does_not_go_by_the_word_of_a_damaged_index() {
+    let desk = Desk::new();
+    let vault = desk.vault();
+    vault.put_with_ttl("long", &1, Duration::from_secs(100)).expect("put");
+    let path = vault.path().to_owned();
+    drop(vault);
+    make_the_index_lie(&path);
+    let vault = desk.vault();
+    assert!(matches!(vault.cleanup_expired(), Err(Error::Damaged { .. })));
+    assert_eq!(vault.get::<i32>("long").expect("asked"), Some(1));
+}

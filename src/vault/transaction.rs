@@ -214,8 +214,11 @@ impl<'t> Transaction<'t> {
                 break;
             }
             for key in keys {
-                // What is damaged may not have expired at all.
-                self.raw.get(&key, |entry| living(&self.raw, entry).map(|value| value.is_some()))?;
+                // The index by which it was found may be damaged: what has not expired does not go by its word.
+                let is_living = |entry: RawEntry<'_>| living(&self.raw, entry).map(|value| value.is_some());
+                if self.raw.get(&key, is_living)? != Some(false) {
+                    return Err(self.raw.damaged("what is said to have expired has not"));
+                }
                 self.raw.delete(&key)?;
                 count += 1;
             }

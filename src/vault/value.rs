@@ -1,6 +1,7 @@
 //! Values as bytes: CBOR (RFC 8949), which says of itself what it is, so that an export can show any of it.
 
 use super::error::{Error, Result};
+use super::watch::Watched;
 use serde::de::{DeserializeOwned, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
@@ -47,11 +48,15 @@ impl<'de> Deserialize<'de> for Blob {
 /// A value as bytes; [`Error::Unfit`] or [`Error::TooLarge`] if it cannot be kept.
 pub(crate) fn encode_value<V: Serialize + ?Sized>(value: &V) -> Result<Vec<u8>> {
     let mut room = Bounded::default();
-    let written = ciborium::into_writer(value, &mut room);
+    let written = ciborium::into_writer(&Watched::new(value), &mut room);
     if room.is_over {
         return Err(Error::TooLarge { what: "value", bytes: MAX_VALUE_BYTES + 1, most: MAX_VALUE_BYTES });
     }
-    written.map_err(|error| Error::Unfit { what: "value", why: error.to_string() })?;
+    let why = |error: ciborium::ser::Error<std::io::Error>| match error {
+        ciborium::ser::Error::Value(why) => why,
+        ciborium::ser::Error::Io(error) => error.to_string(),
+    };
+    written.map_err(|error| Error::Unfit { what: "value", why: why(error) })?;
     check(&room.bytes).map_err(|why| Error::Unfit { what: "value", why: why.to_owned() })?;
     Ok(room.bytes)
 }
@@ -163,6 +168,42 @@ mod tests {
         let back: Mixed = decode_value(&encoded).expect("it was put in");
         let expected = (mixed.0, mixed.1, mixed.2, vec![text("ä"), text("名")], mixed.4);
         assert_eq!(back, expected);
+    }
+
+    #[test]
+    fn an_option_that_would_come_back_as_another_is_refused_wherever_it_is() {
+        #[derive(Serialize)]
+        struct Unit;
+        #[derive(Serialize)]
+        struct Wrapped<T>(T);
+        #[derive(Serialize)]
+        enum Variant {
+            One(Option<Option<u8>>),
+            Two { field: Option<()> },
+        }
+        let none = Some(None::<u8>);
+        let refused = [
+            encode_value(&none),
+            encode_value(&Some(())),
+            encode_value(&Some(Unit)),
+            encode_value(&Some(Wrapped(None::<u8>))),
+            encode_value(&Some(Some(None::<u8>))),
+            encode_value(&vec![Some(Some(1)), none]),
+            encode_value(&(1, none)),
+            encode_value(&std::collections::BTreeMap::from([(1, none)])),
+            encode_value(&Wrapped(none)),
+            encode_value(&Variant::One(none)),
+            encode_value(&Variant::Two { field: Some(()) }),
+        ];
+        for (number, refused) in refused.into_iter().enumerate() {
+            let error = refused.expect_err("refused").to_string();
+            assert!(error.starts_with("this value cannot be kept: in an option"), "{number}: {error}");
+        }
+        let kept = (None::<Option<u8>>, Some(Some(1)), Some(vec![()]), Some(Wrapped(Some(2))), Unit, ());
+        assert!(encode_value(&kept).is_ok() && encode_value(&Variant::One(None)).is_ok());
+        let back: Vec<Option<Option<u8>>> =
+            decode_value(&encode_value(&[None, Some(Some(1))]).expect("it fits")).expect("it");
+        assert_eq!(back, [None, Some(Some(1))]);
     }
 
     #[test]

@@ -30,6 +30,9 @@ mod edge_changes;
 mod edge_mounts;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod faults;
+mod engine_backup;
+mod engine_damage;
+mod engine_model;
 mod front_page;
 mod golden;
 mod heal_damage;
@@ -64,6 +67,7 @@ mod soak;
 mod tidy;
 mod vault;
 mod vault_damage;
+mod vault_edges;
 mod vault_model;
 mod verifier_removals;
 mod verify;

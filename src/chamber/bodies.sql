@@ -1,0 +1,6 @@
+CREATE TABLE body (
+    key BLOB NOT NULL PRIMARY KEY,
+    value BLOB NOT NULL,
+    expires INTEGER,
+    digest INTEGER
+) STRICT, WITHOUT ROWID;
