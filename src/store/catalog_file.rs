@@ -17,7 +17,12 @@ const MOST_KEPT: u32 = 1000;
 
 /// Opens the catalog of a store.
 pub(super) fn open(dir: &Path, key: Arc<CatalogKey>) -> Result<Catalog> {
-    Catalog::open(&dir.join(CATALOG_NAME), key).map_err(|error| explain(dir, error))
+    let catalog = Catalog::open(&dir.join(CATALOG_NAME), key).map_err(|error| explain(dir, error))?;
+    if catalog.is_unfilled().map_err(|error| explain(dir, error))? {
+        let doing = format!("the catalog of the store in {} was made anew and is not filled yet", dir.display());
+        return Err(Error::new(ErrorKind::Damaged, doing).with_hint(REBUILD_HINT));
+    }
+    Ok(catalog)
 }
 
 /// Opens it, or makes an empty one where it is missing or damaged: a damaged one is kept, and where is said.
@@ -35,7 +40,9 @@ pub(super) fn open_or_make(dir: &Path, key: &Arc<CatalogKey>) -> Result<(Catalog
             match open_whole(&path, key) {
                 Err(error) if is_useless(&path, &error) => {
                     let kept = move_aside(&path).map_err(about)?;
-                    Ok((Catalog::create(&path, Arc::clone(key))?, Some(kept)))
+                    let mut made = Catalog::create(&path, Arc::clone(key))?;
+                    made.note_unfilled()?;
+                    Ok((made, Some(kept)))
                 }
                 opened => Ok((opened.map_err(|error| explain(dir, error))?, None)),
             }
