@@ -133,7 +133,7 @@ impl Inputs {
             });
             content.extend_from_slice(bytes);
         }
-        let index = Index { pieces, removal: object.removal.clone() };
+        let index = Index { pieces, removal: object.removal.clone(), ..Index::default() };
         let payload = [content.as_slice(), &index.to_bytes().expect("an index")].concat();
         (content, index, payload)
     }
