@@ -46,7 +46,8 @@ impl Catalog {
 
     /// The living objects that back up a catalog, those of the newest backup first.
     pub fn backup_objects(&self) -> Result<Vec<BackupObject>> {
-        let sql = "SELECT b.object, b.generation, b.records, b.whole FROM backup_part b JOIN object o ON o.id = b.object
+        let sql =
+            "SELECT b.object, b.generation, b.records, b.whole FROM backup_part b JOIN object o ON o.id = b.object
             WHERE o.dead = 0 ORDER BY b.generation DESC, b.object DESC";
         let found = self.read(|tx| {
             all(tx, sql, [], |row| {
@@ -56,7 +57,8 @@ impl Catalog {
         })?;
         let part = |(object, generation, records, whole): (ObjectId, u64, u64, Option<String>)| {
             let whole = whole.map(|json| serde_json::from_str::<WholeBackup>(&json)).transpose();
-            let damaged = |error: serde_json::Error| Error::Damaged { path: self.path.clone(), what: error.to_string() };
+            let damaged =
+                |error: serde_json::Error| Error::Damaged { path: self.path.clone(), what: error.to_string() };
             Ok(BackupObject { object, part: BackupPart { generation, records, whole: whole.map_err(damaged)? } })
         };
         found.into_iter().map(part).collect()
@@ -182,7 +184,14 @@ fn pieces_of(connection: &Connection, key: &CatalogKey, object: ObjectId) -> Res
             true => Some(open_whole(key, version, (tag, row.get(6)?), row.get_ref(7)?.as_blob()?)?),
             false => None,
         };
-        Ok(Piece { version, name: open_name(key, version, tag, row.get_ref(4)?.as_blob()?)?, ordinal, offset, bytes, last })
+        Ok(Piece {
+            version,
+            name: open_name(key, version, tag, row.get_ref(4)?.as_blob()?)?,
+            ordinal,
+            offset,
+            bytes,
+            last,
+        })
     };
     let mut pieces = all(connection, sql, [object], read)?;
     for piece in &mut pieces {

@@ -97,7 +97,15 @@ impl Catalog {
     /// Atomic: an interrupted creation leaves a file that `open` refuses and `create` takes.
     pub fn create(path: &Path, key: Arc<CatalogKey>) -> Result<Self> {
         let path = schema::absolute(path)?;
-        let connection = schema::create(&path, &key)?;
+        let connection = schema::create(&path, &key, None)?;
+        Ok(Self { connection, path, key, walk: RefCell::default() })
+    }
+
+    /// The same in the place of one that is missing or damaged: until it has what that one had, it says so
+    /// ([`Catalog::is_unfilled`]).
+    pub fn create_unfilled(path: &Path, key: Arc<CatalogKey>) -> Result<Self> {
+        let path = schema::absolute(path)?;
+        let connection = schema::create(&path, &key, Some(note::UNFILLED))?;
         Ok(Self { connection, path, key, walk: RefCell::default() })
     }
 

@@ -11,14 +11,9 @@ const WRITER_GENERATION: &str = "writer generation";
 const MAX_HEEDED_GENERATION: u64 = 1 << 31;
 
 /// The note of a catalog that was made in the place of another, until it has what that one had.
-const UNFILLED: &str = "made anew and not filled";
+pub(super) const UNFILLED: &str = "made anew and not filled";
 
 impl Catalog {
-    /// Notes that it is to be filled from the backends before anything else is believed of it.
-    pub fn note_unfilled(&mut self) -> Result<()> {
-        self.set_note(UNFILLED, "in the place of one that was missing or damaged")
-    }
-
     /// Notes that it was filled.
     pub fn note_filled(&mut self) -> Result<()> {
         self.clear_note(UNFILLED)

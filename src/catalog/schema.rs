@@ -28,8 +28,8 @@ pub(super) fn absolute(path: &Path) -> Result<PathBuf> {
     std::path::absolute(path).map_err(|source| Error::Io { path: path.to_owned(), source })
 }
 
-/// Makes the file, or finishes one whose making was interrupted.
-pub(super) fn create(path: &Path, key: &CatalogKey) -> Result<Connection> {
+/// Makes the file, or finishes one whose making was interrupted; with a note in it from the beginning, where one is given.
+pub(super) fn create(path: &Path, key: &CatalogKey, note: Option<&str>) -> Result<Connection> {
     make_private(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
     let make = || {
         let mut connection = connect(path)?;
@@ -40,6 +40,9 @@ pub(super) fn create(path: &Path, key: &CatalogKey) -> Result<Connection> {
         Header::read(&tx)?.refuse_unless_blank(path)?;
         migrate(&tx, 0)?;
         tx.execute("INSERT INTO store VALUES (1, ?1, ?2)", params![key.store_id(), key.check_value()])?;
+        if let Some(note) = note {
+            tx.execute("INSERT INTO note (key, value) VALUES (?1, '')", [note])?;
+        }
         tx.commit()?;
         Ok(connection)
     };

@@ -120,12 +120,7 @@ pub enum BackupError {
 
 impl RecordedObject {
     /// What is said of an object; an error for a public part that is no text.
-    pub fn new(
-        object: ObjectId,
-        bytes: &ManifestBytes,
-        created_ns: i64,
-        index: Index,
-    ) -> Result<Self, BackupError> {
+    pub fn new(object: ObjectId, bytes: &ManifestBytes, created_ns: i64, index: Index) -> Result<Self, BackupError> {
         let public = std::str::from_utf8(&bytes.public).map_err(|_| BackupError::Text { object })?;
         let (signature, sealed) = (hex::encode(&bytes.signature), hex::encode(&bytes.sealed));
         Ok(Self { public: public.to_owned(), signature, sealed, created_ns, index })
@@ -248,11 +243,13 @@ mod tests {
         }
         for cut in 1..bytes.len() {
             let whole = read(&bytes[..cut], 64).is_ok();
-            let ends: Vec<usize> = (0..records.len()).map(|count| {
-                let mut head = Vec::new();
-                records[..count].iter().for_each(|record| record.append_to(&mut head).expect("short"));
-                head.len()
-            }).collect();
+            let ends: Vec<usize> = (0..records.len())
+                .map(|count| {
+                    let mut head = Vec::new();
+                    records[..count].iter().for_each(|record| record.append_to(&mut head).expect("short"));
+                    head.len()
+                })
+                .collect();
             assert_eq!(whole, ends.contains(&cut), "{cut}");
         }
     }
@@ -266,7 +263,9 @@ mod tests {
 
     #[test]
     fn what_is_no_record_is_refused() {
-        for json in ["", "{}", "[]", "{\"object\":\"00\"}", "{\"object\":\"00000000000000000000000000000000\",\"more\":1}"] {
+        for json in
+            ["", "{}", "[]", "{\"object\":\"00\"}", "{\"object\":\"00000000000000000000000000000000\",\"more\":1}"]
+        {
             assert!(BackupRecord::from_json(json.as_bytes()).is_err(), "{json}");
         }
     }

@@ -30,20 +30,20 @@ const CHANGING: [&str; 14] = [
 /// How many kills of a change are tried that has more, but for `just soak`.
 const SAMPLED_KILLS: usize = 24;
 /// What every store here keeps.
-const CONTENT: &[u8] = b"what the keys are for";
+pub(crate) const CONTENT: &[u8] = b"what the keys are for";
 const OLD: &str = "an old passphrase";
 const NEW: &str = "a new passphrase";
 
 /// The moment before the nth call of one thread, by this name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Moment {
+pub(crate) struct Moment {
     call: String,
     nth: usize,
 }
 
 /// Where `strace` is, if this machine lets it trace.
 #[expect(clippy::print_stdout, reason = "that nothing was tried must be seen")]
-fn tracer() -> Option<PathBuf> {
+pub(crate) fn tracer() -> Option<PathBuf> {
     let found = Command::new("sh").args(["-c", "command -v strace"]).output().expect("a shell");
     let path = PathBuf::from(String::from_utf8_lossy(&found.stdout).trim());
     let traces = |path: &Path| Command::new(path).args(["-o", "/dev/null", "true"]).output();
@@ -55,15 +55,15 @@ fn tracer() -> Option<PathBuf> {
 }
 
 /// A store as it was before the change, on a desk where it can be had again.
-struct Before {
-    desk: Desk,
+pub(crate) struct Before {
+    pub(crate) desk: Desk,
     tracer: PathBuf,
     kept: PathBuf,
 }
 
 impl Before {
     /// Takes the store as it is now.
-    fn of(desk: Desk, tracer: PathBuf) -> Self {
+    pub(crate) fn of(desk: Desk, tracer: PathBuf) -> Self {
         let kept = desk.path("kept");
         copy_tree(&desk.store(), &kept);
         Self { desk, tracer, kept }
@@ -119,7 +119,7 @@ impl Before {
 
     /// Kills the change at each of its moments, or at a sample of them, and looks at what is left each time.
     #[expect(clippy::print_stdout, reason = "how much was tried belongs to the result")]
-    fn kill_everywhere(&mut self, words: &[&str], look: impl Fn(&mut Desk, &Moment)) {
+    pub(crate) fn kill_everywhere(&mut self, words: &[&str], look: impl Fn(&mut Desk, &Moment)) {
         let mut moments = self.moments(words);
         let all = moments.len();
         assert!(all > 4, "{words:?} changes nothing: {moments:?}");
@@ -145,7 +145,7 @@ impl Before {
     }
 }
 
-fn copy_tree(from: &Path, to: &Path) {
+pub(crate) fn copy_tree(from: &Path, to: &Path) {
     for entry in walkdir::WalkDir::new(from).into_iter().filter_map(Result::ok) {
         let target = to.join(entry.path().strip_prefix(from).expect("below it"));
         if entry.file_type().is_dir() {
@@ -173,7 +173,7 @@ fn passphrase_now(desk: &mut Desk, moment: &Moment) -> &'static str {
     ["", OLD, NEW].into_iter().find(opens).unwrap_or_else(|| unreachable!("nothing opens the store after {moment:?}"))
 }
 
-fn recovers(desk: &Desk, moment: &Moment) {
+pub(crate) fn recovers(desk: &Desk, moment: &Moment) {
     let outcome = desk.run(&["recover", "a", "-o", "-"]);
     assert!(outcome.code == 0 && outcome.stdout == CONTENT, "{moment:?}: {}", outcome.stderr);
 }

@@ -1,6 +1,8 @@
 //! All integration tests, in one binary: it links once.
 
 mod adversary;
+mod catalog_backup;
+mod catalog_backup_cli;
 mod cli_bench;
 mod cli_documents;
 mod cli_edges;

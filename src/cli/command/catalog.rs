@@ -38,11 +38,7 @@ pub(super) async fn restore(options: RestoreCatalog, context: &mut Context) -> R
     make_anew("shard.catalog-restore/1", options, context).await
 }
 
-async fn make_anew(
-    schema: &'static str,
-    options: RebuildOptions,
-    context: &mut Context,
-) -> Result<ExitCode, Failure> {
+async fn make_anew(schema: &'static str, options: RebuildOptions, context: &mut Context) -> Result<ExitCode, Failure> {
     let store = context.open_without_catalog().await?;
     if let Some(aside) = store.set_aside() {
         let aside = aside.display().to_string();
@@ -150,7 +146,10 @@ fn rebuilt(report: &RebuildReport) -> String {
             ("objects", format!("{}, {} of them removals", report.objects, report.removals)),
             ("unfinished", count(report.unfinished, "version")),
             ("in progress", count(report.in_progress, "object")),
-            ("from backup", report.backup.as_ref().map_or_else(|| "none".to_owned(), |backup| count(backup.used, "object"))),
+            (
+                "from backup",
+                report.backup.as_ref().map_or_else(|| "none".to_owned(), |backup| count(backup.used, "object")),
+            ),
             ("read", format!("{} in {took}", ByteSize(report.bytes_read))),
         ])
 }
@@ -235,10 +234,13 @@ fn counted(report: &CatalogStatsReport) -> String {
     let page = facts([
         ("files", report.files.to_string()),
         ("versions", format!("{}, {} unfinished", report.versions, report.unfinished)),
-        ("objects", format!(
+        (
+            "objects",
+            format!(
                 "{} of data, {} removals, {} of backups of the catalog",
                 report.data_objects, report.removal_objects, report.catalog_objects
-            )),
+            ),
+        ),
         ("by state", counts(&report.objects_by_state)),
         ("by level", counts(&report.objects_by_level)),
         ("shards", counts(&report.shards_by_state)),

@@ -50,7 +50,9 @@ impl Chain {
     /// added is not more than half of what it began with.
     pub(super) async fn to_go_on_with(store: &Store) -> Result<Option<Self>> {
         let Some(chain) = Self::load(store).await? else { return Ok(None) };
-        if chain.parts.len() >= MAX_CHAIN_PARTS || chain.records - chain.full_records.min(chain.records) > chain.full_records / 2 {
+        if chain.parts.len() >= MAX_CHAIN_PARTS
+            || chain.records - chain.full_records.min(chain.records) > chain.full_records / 2
+        {
             return Ok(None);
         }
         let (parts, arrival) = (chain.parts.clone(), chain.arrival);

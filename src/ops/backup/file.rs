@@ -188,3 +188,74 @@ async fn off_reactor<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send 
     let stopped = |error| Error::new(ErrorKind::Memory, "the backup stopped in the middle").with_source(error);
     tokio::task::spawn_blocking(work).await.map_err(stopped)?
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Cursor;
+
+    const STORE: StoreId = StoreId([7; 32]);
+
+    fn key() -> CatalogKey {
+        CatalogKey::from_secret(STORE, &[9; 32]).of_backup_files()
+    }
+
+    /// A file of three pieces, and where each begins.
+    fn file(random: u8) -> (Vec<u8>, Vec<usize>) {
+        let header = BackupHeader::new(STORE, [random; 16]);
+        let (mut bytes, mut begins) = (header.as_bytes().to_vec(), Vec::new());
+        for (piece, text) in [b"one".as_slice(), b"", b"three"].into_iter().enumerate() {
+            begins.push(bytes.len());
+            let end = if piece == 2 { PieceEnd::Last } else { PieceEnd::More };
+            bytes.extend_from_slice(&header.seal(&key(), (piece as u64, end), text));
+        }
+        (bytes, begins)
+    }
+
+    fn read(bytes: &[u8]) -> Option<Vec<u8>> {
+        let mut text = Vec::new();
+        let mut take = |piece: &[u8]| {
+            text.extend_from_slice(piece);
+            Ok(())
+        };
+        read_pieces(&mut Cursor::new(bytes), (&key(), STORE), &mut take).is_ok().then_some(text)
+    }
+
+    #[test]
+    fn no_flipped_bit_and_no_other_length_of_a_backup_file_is_read_to_its_end() {
+        let (whole, _) = file(1);
+        assert_eq!(read(&whole).as_deref(), Some(b"onethree".as_slice()));
+        for bit in 0..whole.len() * 8 {
+            let mut flipped = whole.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(read(&flipped), None, "bit {bit}");
+        }
+        for length in 0..whole.len() {
+            assert_eq!(read(&whole[..length]), None, "{length} bytes");
+        }
+        assert_eq!(read(&[whole.as_slice(), &[0]].concat()), None);
+    }
+
+    #[test]
+    fn pieces_left_out_swapped_or_of_another_file_are_refused() {
+        let ((whole, begins), (other, _)) = (file(1), file(2));
+        let piece = |bytes: &[u8], number: usize| {
+            bytes[begins[number]..begins.get(number + 1).copied().unwrap_or(bytes.len())].to_vec()
+        };
+        let join = |pieces: &[Vec<u8>]| [&whole[..BACKUP_HEADER_BYTES], &pieces.concat()].concat();
+        let [one, two, three] = [0, 1, 2].map(|number| piece(&whole, number));
+        assert!(read(&join(&[one.clone(), two.clone(), three.clone()])).is_some());
+        for wrong in [
+            vec![one.clone(), three.clone()],
+            vec![two.clone(), one.clone(), three.clone()],
+            vec![one.clone(), two.clone()],
+            vec![one.clone(), two.clone(), three.clone(), three.clone()],
+            vec![one, two, piece(&other, 2)],
+        ] {
+            assert_eq!(read(&join(&wrong)), None);
+        }
+        // With the key of the catalog itself, which seals its records.
+        let catalog = CatalogKey::from_secret(STORE, &[9; 32]);
+        assert!(read_pieces(&mut Cursor::new(&whole), (&catalog, STORE), &mut |_| Ok(())).is_err());
+    }
+}

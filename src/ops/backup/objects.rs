@@ -8,9 +8,7 @@ use crate::format::backup::MAX_BACKUP_PARTS;
 use crate::format::{BackupPart, Index, ObjectKind, WholeBackup};
 use crate::id::ObjectId;
 use crate::ops::Controls;
-use crate::ops::writer::{
-    Contents, ObjectOptions, ObjectWriter, WriteFailures, content_limit, new_object_shape,
-};
+use crate::ops::writer::{Contents, ObjectOptions, ObjectWriter, WriteFailures, content_limit, new_object_shape};
 use crate::store::Store;
 use crate::stripe::Seal;
 

@@ -133,5 +133,11 @@ fn read_of(json: &[u8], (object, store): (ObjectId, &StoreId), has_keys: bool) -
     let record = BackupRecord::from_json(json).ok().filter(|record| record.object == object)?;
     let contents = record.contents?;
     let manifest = contents.manifest(object, store).ok()?;
-    Some(ReadObject { manifest, created_ns: Some(contents.created_ns), index: Ok(contents.index), bytes_read: 0, has_keys })
+    Some(ReadObject {
+        manifest,
+        created_ns: Some(contents.created_ns),
+        index: Ok(contents.index),
+        bytes_read: 0,
+        has_keys,
+    })
 }
