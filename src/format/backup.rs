@@ -217,7 +217,7 @@ mod tests {
             created_ns: -5,
             index: Index::default(),
         };
-        let contents = (number % 2 == 0).then_some(contents);
+        let contents = number.is_multiple_of(2).then_some(contents);
         BackupRecord { object: ObjectId([number; 16]), contents, verified_ns: Some(i64::from(number)) }
     }
 
