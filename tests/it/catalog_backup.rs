@@ -3,8 +3,8 @@
 mod many;
 
 use crate::past::{
-    World, bytes, names, put_at, put_bytes, put_together, read_file, remove_file, run_gc, run_gc_to_the_end,
-    run_rebuild, run_refresh,
+    World, bytes, names, put_at, put_bytes, put_together, remove_file, run_gc, run_gc_to_the_end, run_rebuild,
+    run_refresh,
 };
 use crate::soak::{self, Dice};
 use shard::catalog::{BackupObject, Catalog};
@@ -310,6 +310,25 @@ async fn a_damaged_backup_file_is_refused_and_the_catalog_stays_what_it_was() {
     rebuild_from(&store, LoadFrom::File(path)).await.expect("restored");
     assert_eq!(dump(&store).await, before, "what is newer than the backup was read");
     assert!(!world.dir("a").join("catalog.rebuild.db").exists());
+}
+
+#[tokio::test]
+async fn nothing_is_added_to_a_backup_of_which_a_part_is_lost() {
+    let world = World::new(5).await;
+    let store = world.open("a").await;
+    for number in 0..4 {
+        put_bytes(&store, &format!("file-{number}"), bytes(number, 300)).await;
+    }
+    let lost = back_up(&store).await.objects[0].id;
+    for (backend, path) in world.all_shards().into_keys().filter(|(_, path)| path.contains(&lost.to_string())) {
+        fs::remove_file(world.folder(backend).join(path)).expect("removed");
+    }
+    put_bytes(&store, "one more", bytes(9, 100)).await;
+    verify(&store, VerifyOptions::default()).await.expect("verified");
+    let full = back_up(&store).await;
+    assert_eq!((full.kind, full.added), (BackupKind::Full, 5));
+    let (fresh, report) = fresh(&world, "fresh", LoadFrom::Required).await;
+    assert_eq!((names(&fresh).await.len(), report.backup.expect("a backup").used), (5, 5));
 }
 
 #[tokio::test]

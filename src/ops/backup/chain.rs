@@ -3,7 +3,7 @@
 use super::super::remove::{Which, delete_pending, most_parity, removed_object, write_removal};
 use super::records::Extent;
 use super::{BACKUPS_KEPT, BackupReport};
-use crate::catalog::{BackupObject, Catalog};
+use crate::catalog::{BackupObject, Catalog, ObjectState};
 use crate::error::Result;
 use crate::format::Removal;
 use crate::format::backup::MAX_BACKUP_PARTS;
@@ -46,7 +46,7 @@ impl Chain {
         Ok(note.and_then(|note| serde_json::from_str(&note).ok()))
     }
 
-    /// The one that a backup can add to: all its objects are there as far as is known, it is not too long, and what was
+    /// The one that a backup can add to: none of its objects is gone or lost as far as is known, it is not too long, and what was
     /// added is not more than half of what it began with.
     pub(super) async fn to_go_on_with(store: &Store) -> Result<Option<Self>> {
         let Some(chain) = Self::load(store).await? else { return Ok(None) };
@@ -58,7 +58,7 @@ impl Chain {
         let (parts, arrival) = (chain.parts.clone(), chain.arrival);
         let stands = move |catalog: &mut Catalog| {
             for part in parts {
-                if !catalog.object_is_live(part)? {
+                if catalog.health(part)?.is_none_or(|health| health.state == ObjectState::Lost) {
                     return Ok(false);
                 }
             }
