@@ -72,7 +72,7 @@ fn object(number: u64) -> Commit {
         bad_blocks: 0,
         verified_ns: None,
     };
-    let index = Index { pieces: vec![piece], removal: None };
+    let index = Index { pieces: vec![piece], removal: None, catalog: None };
     Commit { object: record, shards: (0..5).map(shard).collect(), index, piece_hashes: Vec::new() }
 }
 

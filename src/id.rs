@@ -3,6 +3,7 @@
 //! Knows nothing of files, hashing, randomness or time: an id is made from bytes that the caller
 //! brings. A [`Geometry`] that exists is valid.
 
+mod reserved;
 #[cfg(test)]
 mod tests;
 
@@ -199,12 +200,6 @@ impl From<NodeId> for PeerId {
     }
 }
 
-/// What the id of a shard begins with that only tries a place, so that one which a killed process left is known for it; ids
-/// that are given to objects never begin so.
-const PROBE_PREFIX: [u8; 8] = *b"probe\0\0\0";
-/// What tells a random id that begins like a probe's from one, in the prefix's last byte.
-const NO_PROBE_BIT: u8 = 0x80;
-
 /// What an id begins with that a writer gave; those that a store's owner gives never begin so.
 const WRITER_MARK: u8 = 0xff;
 
@@ -231,7 +226,7 @@ macro_rules! given_by {
                     Some(writer) => Self(writer.mark(random)),
                     None => {
                         random[0] ^= if random[0] == WRITER_MARK { 0x80 } else { 0 };
-                        Self(unlike_a_probe(random))
+                        Self(reserved::unlike_any(random))
                     }
                 }
             }
@@ -246,29 +241,7 @@ macro_rules! given_by {
 
 given_by!(ObjectId, VersionId);
 
-fn unlike_a_probe(mut id: [u8; 16]) -> [u8; 16] {
-    let last = PROBE_PREFIX.len() - 1;
-    id[last] ^= if id.starts_with(&PROBE_PREFIX) { NO_PROBE_BIT } else { 0 };
-    id
-}
-
 impl ObjectId {
-    /// An id for a shard that only tries a place.
-    pub fn of_probe(mut random: [u8; 16]) -> Self {
-        random[..PROBE_PREFIX.len()].copy_from_slice(&PROBE_PREFIX);
-        Self(random)
-    }
-
-    /// Whether it is for a shard that only tries a place: no object has it.
-    pub fn is_probe(&self) -> bool {
-        self.0.starts_with(&PROBE_PREFIX)
-    }
-
-    /// The same, or the next to it that no probe has.
-    pub(crate) fn or_no_probe(self) -> Self {
-        Self(unlike_a_probe(self.0))
-    }
-
     /// No id that a writer gives is less.
     pub const FIRST_OF_WRITERS: Self = Self([WRITER_MARK, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
 }

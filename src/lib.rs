@@ -38,6 +38,7 @@
 //! | what a place that keeps shards must promise | [`backend`]: a contract in numbered clauses |
 //! | which shard goes where | `backend/placement.rs`: one pure function |
 //! | what is where, and what survives a crash | [`catalog`] |
+//! | how the catalog is backed up, and begun from a backup | `ops/backup/`, then `ops/rebuild.rs` |
 //! | how a dictionary stays in a file, and how it is sealed | [`vault`], then [`chamber`] |
 //! | what a node remembers, and how it is backed up | [`engine`] |
 //! | what happens when a person types `put` | `cli/` in the binary, then [`ops`] |
@@ -69,6 +70,7 @@
 //! | A file exists from the commit of its final piece on, whole. | `a_file_exists_from_the_commit_of_its_final_piece_on` |
 //! | What was removed does not come back with an old backend. | `a_dead_object_does_not_come_back_with_a_backend_that_has_its_shards` · `what_was_removed_is_neither_lost_nor_brought_back_by_a_backend_that_comes_back` |
 //! | What is known follows from what was committed, in any order and on any machine; versions that do not know each other are both shown. | `what_is_known_follows_from_what_was_committed_and_not_from_the_order` · `heads_that_do_not_know_each_other_are_both_shown_newest_first` |
+//! | A catalog made anew from a backup is the one made without it, however old the backup is and whatever became of it; one that was killed on the way does not seem empty. | `a_rebuild_with_a_backup_says_what_one_without_says_after_any_history` · `an_old_backup_brings_nothing_back_that_was_removed_since` · `a_damaged_backup_costs_the_reading_and_never_a_right_value` · `a_restore_killed_anywhere_leaves_the_old_catalog_or_the_new_and_never_an_empty_one` |
 //! | A stored name leads nowhere out of its folder. | `a_name_cannot_lead_out_of_its_folder` |
 //! | A copy of the catalog tells no name, size, time or hash of a file, and what is sealed in it opens in its own row alone. | `a_copied_catalog_tells_nothing_after_put_overwrite_remove_and_rebuild` · `what_is_sealed_opens_in_its_own_row_alone` |
 //! | The key is shown nowhere but on a recovery kit, and not used when others can read it. | `a_master_key_is_not_shown` · `a_key_that_others_can_read_is_refused` · `no_key_and_no_passphrase_is_in_any_output_or_any_file_but_its_own` · `nothing_planted_is_found_anywhere_when_it_is_sealed_with_the_key` |

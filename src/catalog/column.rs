@@ -47,7 +47,7 @@ macro_rules! code_column {
     };
 }
 
-code_column!(ObjectKind { Data = 0, Removal = 1 });
+code_column!(ObjectKind { Data = 0, Removal = 1, Catalog = 2 });
 code_column!(ShardState { Ok = 0, Missing = 1, Corrupt = 2, Misplaced = 3, Unreachable = 4, Surplus = 5 });
 code_column!(ObjectState { Healthy = 0, Degraded = 1, Unavailable = 2, Lost = 3 });
 code_column!(Purpose { Put = 0, Repair = 1, Move = 2 });

@@ -4,7 +4,7 @@ use super::column::{Count, all, first, run};
 use super::error::{Error, Fault, Result};
 use super::record::{Commit, ObjectRecord, Purpose};
 use super::sealed::{Tag, seal_extent, seal_hash, seal_name, seal_whole};
-use super::{Catalog, folder, heads, place, removal};
+use super::{Catalog, backup, folder, heads, place, removal};
 use crate::crypto::CatalogKey;
 use crate::format::FileName;
 use crate::format::index::{Piece, Whole};
@@ -54,6 +54,9 @@ pub(super) fn take_in(tx: &Transaction<'_>, key: &CatalogKey, commit: &Commit) -
     }
     if let Some(removal) = &commit.index.removal {
         removal::apply(tx, key, (object, removal), &mut touched)?;
+    }
+    if let Some(part) = &commit.index.catalog {
+        backup::insert_part(tx, object, part)?;
     }
     heads::settle(tx, key, &touched)?;
     place::settle_state(tx, object)?;

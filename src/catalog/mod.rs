@@ -27,10 +27,12 @@
 //!
 //! ```text
 //! version ──< piece >── object ──< shard ──> backend
+//!    │                    ├──< backup_part        kind = catalog
 //!    │                    │ kind = removal
 //!    └ parent             └──< removed_version, removed_object, removed_shard ──> pending_delete
 //! ```
 
+mod backup;
 mod change_time;
 mod check;
 mod column;
@@ -51,10 +53,12 @@ mod record;
 mod removal;
 mod schema;
 mod sealed;
+mod stage;
 mod statistics;
 #[cfg(test)]
 mod tests;
 
+pub use backup::{BackupObject, Snapshot};
 pub use error::{Error, Result};
 pub use process::{ProcessLock, clear_dead, died_here, is_alive};
 pub use record::{
@@ -62,6 +66,7 @@ pub use record::{
     PendingDelete, PieceRecord, Purpose, ShardRecord, ShardState, SparseObject, VersionRecord,
 };
 pub use schema::is_blank;
+pub use stage::StagedRecord;
 pub use statistics::{CatalogStats, GeometryStats};
 
 use crate::crypto::CatalogKey;
@@ -92,7 +97,15 @@ impl Catalog {
     /// Atomic: an interrupted creation leaves a file that `open` refuses and `create` takes.
     pub fn create(path: &Path, key: Arc<CatalogKey>) -> Result<Self> {
         let path = schema::absolute(path)?;
-        let connection = schema::create(&path, &key)?;
+        let connection = schema::create(&path, &key, None)?;
+        Ok(Self { connection, path, key, walk: RefCell::default() })
+    }
+
+    /// The same in the place of one that is missing or damaged: until it has what that one had, it says so
+    /// ([`Catalog::is_unfilled`]).
+    pub fn create_unfilled(path: &Path, key: Arc<CatalogKey>) -> Result<Self> {
+        let path = schema::absolute(path)?;
+        let connection = schema::create(&path, &key, Some(note::UNFILLED))?;
         Ok(Self { connection, path, key, walk: RefCell::default() })
     }
 

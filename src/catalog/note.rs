@@ -10,7 +10,20 @@ const WRITER_GENERATION: &str = "writer generation";
 /// A generation over this is not counted on from: nobody gave so many, and whoever says so wants to leave no room.
 const MAX_HEEDED_GENERATION: u64 = 1 << 31;
 
+/// The note of a catalog that was made in the place of another, until it has what that one had.
+pub(super) const UNFILLED: &str = "made anew and not filled";
+
 impl Catalog {
+    /// Notes that it was filled.
+    pub fn note_filled(&mut self) -> Result<()> {
+        self.clear_note(UNFILLED)
+    }
+
+    /// Whether it is still to be filled.
+    pub fn is_unfilled(&self) -> Result<bool> {
+        Ok(self.note(UNFILLED)?.is_some())
+    }
+
     /// The greatest generation that a writer is known to have given. A writer forgets names with its catalog, and never knew
     /// what others put: what it puts next is newer all the same.
     pub fn writer_generation(&self) -> Result<u64> {

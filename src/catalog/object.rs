@@ -169,7 +169,7 @@ fn live_objects_of(connection: &Connection, version: VersionId) -> Result<Vec<Ob
     all(connection, sql, [version], |row| row.get(0))
 }
 
-fn load(connection: &Connection, id: ObjectId) -> Result<Option<ObjectRecord>, Fault> {
+pub(super) fn load(connection: &Connection, id: ObjectId) -> Result<Option<ObjectRecord>, Fault> {
     let sql = "SELECT kind, data_shards, total_shards, block_bytes, stripe_count, payload_bytes, seal, root, public,
         signature, sealed, created_ns FROM object JOIN manifest ON object = id WHERE id = ?1";
     first(connection, sql, [id], |row| {

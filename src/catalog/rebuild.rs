@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// The tables that the backends can tell, parents before children. `backend_use` follows from `shard` by triggers.
-const CONTENT: [&str; 11] = [
+const CONTENT: [&str; 12] = [
     "object",
     "manifest",
     "shard",
@@ -23,6 +23,7 @@ const CONTENT: [&str; 11] = [
     "removed_version",
     "removed_object",
     "removed_shard",
+    "backup_part",
 ];
 
 impl Catalog {
@@ -123,7 +124,7 @@ const RECALL: &str = "
         WHERE shard.verified_ns IS NULL AND shard.object = k.object AND shard.shard_index = k.shard_index
             AND shard.backend = k.backend;
     UPDATE main.object SET verified_ns = k.verified_ns FROM temp.known_object k
-        WHERE object.verified_ns IS NULL AND object.id = k.id;
+        WHERE (object.verified_ns IS NULL OR object.verified_ns < k.verified_ns) AND object.id = k.id;
     DROP TABLE temp.known_folder;
     DROP TABLE temp.known_parent;
     DROP TABLE temp.known_put;

@@ -14,6 +14,8 @@ pub enum ObjectKind {
     Data,
     /// It says what was removed.
     Removal,
+    /// It backs up the catalog.
+    Catalog,
 }
 
 /// What is known of one shard, from the best to the worst.
@@ -65,6 +67,7 @@ impl fmt::Display for ObjectKind {
         f.write_str(match self {
             Self::Data => "data",
             Self::Removal => "removal",
+            Self::Catalog => "catalog",
         })
     }
 }

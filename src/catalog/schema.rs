@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 /// Says in the file's header what it is: `SHRD`.
 pub(super) const APPLICATION_ID: i32 = 0x5348_5244;
 /// Step i brings schema i to i + 1; each runs in the transaction that records it.
-const MIGRATIONS: [&str; 1] = [include_str!("schema.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("schema.sql"), include_str!("schema-2.sql")];
 /// The newest schema that is known here.
 pub(super) const SCHEMA_VERSION: i32 = MIGRATIONS.len() as i32;
 /// A writer waits this long for another before it gives up.
@@ -29,8 +29,8 @@ pub(super) fn absolute(path: &Path) -> Result<PathBuf> {
     std::path::absolute(path).map_err(|source| Error::Io { path: path.to_owned(), source })
 }
 
-/// Makes the file, or finishes one whose making was interrupted.
-pub(super) fn create(path: &Path, key: &CatalogKey) -> Result<Connection> {
+/// Makes the file, or finishes one whose making was interrupted; with a note in it from the beginning, where one is given.
+pub(super) fn create(path: &Path, key: &CatalogKey, note: Option<&str>) -> Result<Connection> {
     make_private(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
     let make = || {
         let mut connection = connect(path)?;
@@ -41,6 +41,9 @@ pub(super) fn create(path: &Path, key: &CatalogKey) -> Result<Connection> {
         Header::read(&tx)?.refuse_unless_blank(path)?;
         migrate(&tx, 0)?;
         tx.execute("INSERT INTO store VALUES (1, ?1, ?2)", params![key.store_id(), key.check_value()])?;
+        if let Some(note) = note {
+            tx.execute("INSERT INTO note (key, value) VALUES (?1, '')", [note])?;
+        }
         tx.commit()?;
         Ok(connection)
     };

@@ -20,6 +20,8 @@ pub struct CatalogStats {
     pub data_objects: u64,
     /// Removals that are still needed.
     pub removal_objects: u64,
+    /// Objects that back up the catalog.
+    pub catalog_objects: u64,
     /// Objects by state; a state that no object has is absent.
     pub objects: BTreeMap<ObjectState, u64>,
     /// Places of shards by state.
@@ -68,6 +70,7 @@ impl Catalog {
                 versions: count("SELECT count(*) FROM version WHERE complete = 1 AND removed = 0")?,
                 data_objects: count("SELECT count(*) FROM object WHERE dead = 0 AND kind = 0")?,
                 removal_objects: count("SELECT count(*) FROM object WHERE dead = 0 AND kind = 1")?,
+                catalog_objects: count("SELECT count(*) FROM object WHERE dead = 0 AND kind = 2")?,
                 objects: counts_by(tx, "SELECT state, count(*) FROM object WHERE dead = 0 GROUP BY state")?,
                 shards: counts_by(tx, "SELECT state, count(*) FROM shard GROUP BY state")?,
                 payload_bytes: count("SELECT ifnull(sum(payload_bytes), 0) FROM object WHERE dead = 0")?,

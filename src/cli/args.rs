@@ -12,7 +12,7 @@ pub(crate) use backend::{AddBackend, BackendCommand, CheckBackends, DrainBackend
 pub(crate) use files::{List, Prune, Put, PutCheck, Recover, RecoverTo, Remove, Show};
 pub(crate) use health::{CheckProof, CreateProof, Depth, ProofCommand, Repair, Status, Verify};
 pub(crate) use key::{ExportKey, ImportKey, KeyCommand, KeyPassphrase, NewRecipient, RecipientCommand};
-pub(crate) use upkeep::{Bench, CatalogCommand, Completions, Gc, Man, RebuildCatalog};
+pub(crate) use upkeep::{BackupCatalog, Bench, CatalogCommand, Completions, Gc, Man, RebuildCatalog, RestoreCatalog};
 pub(crate) use values::{Budget, SealName};
 pub(crate) use vault::{ImportVault, ListKeys, SetEntry, VaultAndKey, VaultCommand};
 

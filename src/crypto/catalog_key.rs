@@ -26,6 +26,7 @@ pub struct CatalogKey {
     tags: [u8; 32],
     salts: [u8; 32],
     records: [u8; 32],
+    backups: [u8; 32],
 }
 
 impl CatalogKey {
@@ -40,12 +41,18 @@ impl CatalogKey {
             tags: blake3::derive_key(context::CATALOG_TAGS, secret),
             salts: blake3::derive_key(context::CATALOG_SALTS, secret),
             records: blake3::derive_key(context::CATALOG_RECORDS, secret),
+            backups: blake3::derive_key(context::CATALOG_BACKUPS, secret),
         }
     }
 
     /// Whose catalog it opens.
     pub fn store_id(&self) -> StoreId {
         self.store
+    }
+
+    /// What a backup of the catalog in a file is sealed with: nothing that it seals opens as a record of the catalog.
+    pub fn of_backup_files(&self) -> Self {
+        Self::from_secret(self.store, &self.backups)
     }
 
     /// Tells this key from another without telling it.

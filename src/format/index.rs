@@ -1,5 +1,6 @@
 //! The index at the end of an object's payload: which piece of which file version is where, and what was removed.
 
+use super::backup::BackupPart;
 use super::manifest::ObjectKind;
 use super::name::FileName;
 use crate::id::{BackendId, Digest, ObjectId, VersionId, WriterId};
@@ -24,6 +25,9 @@ pub struct Index {
     /// What a removal object removes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub removal: Option<Removal>,
+    /// What an object that backs up a catalog is of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub catalog: Option<BackupPart>,
 }
 
 /// One file version's bytes in one object.
@@ -136,6 +140,9 @@ pub enum IndexError {
     /// What it says of removals is not what the manifest says.
     #[error("the index and the signed manifest do not agree on what is removed")]
     Removal,
+    /// It is of a backup of a catalog where the manifest says otherwise, or names what no backup consists of.
+    #[error("the index and the signed manifest do not agree on what is a backup of the catalog")]
+    Catalog,
     /// A piece that is not within the payload.
     #[error("piece {ordinal} of version {version} is not inside the payload")]
     Outside {
@@ -238,12 +245,23 @@ impl Index {
     pub fn check_removal(&self, kind: ObjectKind, removes: &[ObjectId]) -> Result<(), IndexError> {
         let agrees = match (kind, &self.removal) {
             (ObjectKind::Data, None) => removes.is_empty(),
+            (ObjectKind::Catalog, None) => removes.is_empty() && self.pieces.is_empty(),
             (ObjectKind::Removal, Some(removal)) => {
                 self.pieces.is_empty() && removal.object_ids().eq(removes.iter().copied())
             }
             _ => false,
         };
         if agrees { Ok(()) } else { Err(IndexError::Removal) }
+    }
+
+    /// That it says what part of a backup it is, and holds no piece of a file, exactly where the manifest says that its object
+    /// is one.
+    pub fn check_catalog(&self, kind: ObjectKind) -> Result<(), IndexError> {
+        let agrees = match &self.catalog {
+            Some(part) => kind == ObjectKind::Catalog && self.pieces.is_empty() && part.is_within_limits(),
+            None => kind != ObjectKind::Catalog,
+        };
+        if agrees { Ok(()) } else { Err(IndexError::Catalog) }
     }
 
     /// Reads stored bytes; `content_bytes` is where the index begins, and every piece must end before it.
@@ -255,12 +273,17 @@ impl Index {
         if index.pieces.len() > MAX_INDEX_PIECES {
             return Err(IndexError::TooManyPieces { pieces: index.pieces.len() });
         }
+        index.check_bounds(content_bytes)?;
+        Ok(index)
+    }
+
+    /// That no piece goes on after these bytes of the payload, and no number is over its limit.
+    pub(super) fn check_bounds(&self, content_bytes: u64) -> Result<(), IndexError> {
         let outside = |piece: &&Piece| piece.offset.checked_add(piece.bytes).is_none_or(|end| end > content_bytes);
-        if let Some(piece) = index.pieces.iter().find(outside) {
+        if let Some(piece) = self.pieces.iter().find(outside) {
             return Err(IndexError::Outside { version: piece.version, ordinal: piece.ordinal });
         }
-        index.check_numbers()?;
-        Ok(index)
+        self.check_numbers()
     }
 
     /// Offsets and lengths of pieces are bounded by the payload that they are in.

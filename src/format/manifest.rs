@@ -39,6 +39,8 @@ pub enum ObjectKind {
     Data,
     /// It says what is removed.
     Removal,
+    /// It backs up the catalog: it says again what other objects are.
+    Catalog,
 }
 
 /// The public part, as it is written: the order of the fields is the order in the JSON.
@@ -413,6 +415,7 @@ impl PublicPart {
         let layout = Layout::new(shape, self.payload_bytes)?;
         let removes_rightly = self.removes.is_empty() || self.kind == ObjectKind::Removal;
         let agrees = removes_rightly
+            && self.object.is_backup() == (self.kind == ObjectKind::Catalog)
             && self.removes.len() <= MAX_REMOVED_OBJECTS
             && layout.stripe_count() == self.stripes
             && self.shard_roots.len() == geometry.total_shards()

@@ -17,6 +17,8 @@
 //! └────────┴───────────────────────────────┴────────┴────────────────────────────────┴─────────┘
 //! ```
 
+pub mod backup;
+pub mod backup_file;
 mod claim;
 mod header;
 pub mod index;
@@ -27,6 +29,7 @@ mod shard_file;
 mod tests;
 mod trailer;
 
+pub use backup::{BackupPart, WholeBackup};
 pub use claim::{Claims, Ending, claims, has_magic};
 pub use header::{FORMAT_VERSION, HEADER_BYTES, Header, HeaderError, MAGIC};
 pub use index::{Index, IndexError, Piece, Removal, RemovedObject, RemovedShard, RemovedVersion, Whole};

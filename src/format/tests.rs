@@ -375,12 +375,12 @@ fn piece(offset: u64, bytes: u64) -> Piece {
 
 #[test]
 fn an_index_reads_back_and_a_piece_outside_the_content_is_refused() {
-    let index = Index { pieces: vec![piece(0, 7), piece(7, 3), piece(10, 0)], removal: None };
+    let index = Index { pieces: vec![piece(0, 7), piece(7, 3), piece(10, 0)], ..Index::default() };
     let bytes = index.to_bytes().expect("an index");
     assert_eq!(Index::from_bytes(&bytes, 10).expect("it fits"), index);
     assert!(matches!(Index::from_bytes(&bytes, 9), Err(IndexError::Outside { .. })));
     for (offset, length) in [(u64::MAX, 1), (1, u64::MAX), (11, 0), (0, 11)] {
-        let bytes = Index { pieces: vec![piece(offset, length)], removal: None }.to_bytes().expect("an index");
+        let bytes = Index { pieces: vec![piece(offset, length)], ..Index::default() }.to_bytes().expect("an index");
         assert!(matches!(Index::from_bytes(&bytes, 10), Err(IndexError::Outside { .. })), "{offset} + {length}");
     }
 }
@@ -393,7 +393,7 @@ fn a_number_that_no_signed_one_holds_makes_an_index_unusable() {
         let (version, name) = (VersionId([2; 16]), FileName::new("a").expect("a name"));
         let versions = vec![RemovedVersion { version, name, generation: removed }];
         let removal = Some(Removal { versions, objects: Vec::new() });
-        Index { pieces: vec![Piece { last, ..piece(0, 0) }], removal }.to_bytes().expect("an index")
+        Index { pieces: vec![Piece { last, ..piece(0, 0) }], removal, ..Index::default() }.to_bytes().expect("an index")
     };
     let most = index::MAX_NUMBER;
     assert!(Index::from_bytes(&saying(most, most, most), 0).is_ok());
@@ -408,10 +408,10 @@ fn an_index_over_its_limits_or_with_names_that_lead_elsewhere_is_refused() {
     let pieces = vec![piece(0, 0); index::MAX_INDEX_PIECES + 1];
     let bytes = serde_json::to_vec(&json!({ "pieces": pieces })).expect("JSON");
     assert!(matches!(Index::from_bytes(&bytes, 0), Err(IndexError::TooManyPieces { pieces: 65_537 })));
-    assert!(matches!(Index { pieces, removal: None }.to_bytes(), Err(IndexError::TooManyPieces { .. })));
+    assert!(matches!(Index { pieces, ..Index::default() }.to_bytes(), Err(IndexError::TooManyPieces { .. })));
     let long = vec![b' '; index::MAX_INDEX_BYTES as usize + 1];
     assert!(matches!(Index::from_bytes(&long, 0), Err(IndexError::TooLarge { .. })));
-    let text = String::from_utf8(Index { pieces: vec![piece(0, 0)], removal: None }.to_bytes().expect("an index"));
+    let text = String::from_utf8(Index { pieces: vec![piece(0, 0)], ..Index::default() }.to_bytes().expect("an index"));
     let text = text.expect("text");
     for name in ["../name", "/name", "folder/../../name", "", "folder//name", "folder/\\u0000"] {
         let changed = text.replace("folder/name", name);
@@ -472,7 +472,7 @@ fn a_writer_names_its_own_versions_alone_and_removes_none() {
         let name = FileName::new("a").expect("a name");
         Index {
             pieces: vec![Piece { version, name, ordinal: 0, offset: 0, bytes: 1, last: Some(whole) }],
-            removal: None,
+            ..Index::default()
         }
     };
     let most = index::MAX_WRITER_GENERATION;

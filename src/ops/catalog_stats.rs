@@ -28,6 +28,8 @@ pub struct CatalogStatsReport {
     pub data_objects: u64,
     /// Removals that are still needed.
     pub removal_objects: u64,
+    /// Objects that back up the catalog.
+    pub catalog_objects: u64,
     /// Objects by state.
     pub objects_by_state: BTreeMap<String, u64>,
     /// Objects by level.
@@ -71,6 +73,7 @@ pub async fn catalog_stats(store: &Store, options: CatalogStatsOptions) -> Resul
         unfinished: stats.unfinished,
         data_objects: stats.data_objects,
         removal_objects: stats.removal_objects,
+        catalog_objects: stats.catalog_objects,
         objects_by_state: stats.objects.iter().map(|(state, count)| (state.to_string(), *count)).collect(),
         objects_by_level: stats
             .geometries

@@ -12,6 +12,7 @@
 
 mod adopt;
 mod backends;
+pub mod backup;
 mod bench;
 pub mod catalog_stats;
 mod controls;

@@ -5,9 +5,15 @@
 //! complete stay invisible, and what cannot be read now is recorded without names and never deleted. A shard that was not
 //! found may be on a backend that could not be listed: that is recorded as its place, unreachable.
 //!
+//! A backup of the catalog, where there is one, says what an object is without the object being read; that the object is there,
+//! and where, is said by the listings alone. So the catalog is the same with a backup and without one, however old that is.
+//!
 //! Others go on putting and removing meanwhile. What they commit is taken into the new file too before it takes the old
 //! one's place, so that at no moment the catalog is without it.
 
+mod new_catalog;
+
+use super::backup::{LoadFrom, LoadedBackup, load};
 use super::ingest::{
     FoundObject, FoundShard, Ingested, Inventory, ListedPlace, NewestObject, Recency, Sources, Taken, read_object,
 };
@@ -15,16 +21,16 @@ use super::refresh::{being_put, refresh_known, silent_places};
 use super::show::backend_name;
 use super::{Controls, leftovers};
 use crate::backend::{self, Backend, BackendSpec, Mark, Reach};
-use crate::catalog::{self, Catalog, CatalogStats, ObjectState, ShardState};
+use crate::catalog::{Catalog, CatalogStats, ObjectState, ShardState};
 use crate::crypto::AccessKeys;
 use crate::error::{Error, ErrorKind, Result, with_causes};
 use crate::id::{BackendId, ObjectId};
 use crate::store::Store;
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use new_catalog::NewCatalog;
 use serde::Serialize;
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// How many objects are read at once: their indexes are at most 16 MiB each, and most are far less.
@@ -38,14 +44,14 @@ const WRONG_KEY_HINT: &str = "the key in this store is not the one it was made w
 /// What to do with places that cannot be recorded.
 const NO_PLACE_HINT: &str = "`shard backend add` makes a folder of this store's shards a place again; of shards under other \
      names, `shard recover --all --from` brings the files back";
-/// The new catalog's file name, until it takes the old one's place.
-const NEW_CATALOG_NAME: &str = "catalog.rebuild.db";
 
 /// How the catalog is rebuilt.
 #[derive(Debug, Clone, Default)]
 pub struct RebuildOptions {
     /// Places to read beside the store's own backends.
     pub from: Vec<String>,
+    /// The backup that it begins with: objects that this has a record of are not read.
+    pub backup: LoadFrom,
     /// Progress and cancelling.
     pub controls: Controls,
 }
@@ -73,6 +79,8 @@ pub struct RebuildReport {
     pub newest: Option<NewestObject>,
     /// Objects that a process is writing.
     pub in_progress: u64,
+    /// The backup that it began with, where there is one.
+    pub backup: Option<LoadedBackup>,
     /// How many bytes of shards were read.
     pub bytes_read: u64,
     /// How long it took, in milliseconds.
@@ -148,7 +156,8 @@ pub async fn rebuild(store: &Store, options: RebuildOptions) -> Result<RebuildRe
     let _lease = store.lease(MAINTENANCE).await?;
     let file = NewCatalog::create(store).await?;
     store.catalog(|catalog| catalog.begin_rebuild()).await?;
-    let mut scan = Scan::run(store, &sources, &file, &options.controls).await?;
+    let backup = load(store, &sources, (&options.backup, file.catalog()), &options.controls).await?;
+    let mut scan = Scan::run(store, &sources, (&file, backup), &options.controls).await?;
     scan.take_place(store, &sources, file).await?;
     // What other machines put while the backends were read.
     scan.distrust(refresh_known(store, &sources, &options.controls).await?.untrusted);
@@ -196,67 +205,6 @@ pub(in crate::ops) async fn open_place(store: &Store, url: &str) -> Result<(Back
     }
 }
 
-/// The new catalog, in a file of its own; gone when dropped.
-struct NewCatalog {
-    path: PathBuf,
-    catalog: Arc<Mutex<Catalog>>,
-}
-
-impl NewCatalog {
-    async fn create(store: &Store) -> Result<Self> {
-        let path = store.dir().join(NEW_CATALOG_NAME);
-        let key = store.catalog(|catalog| Ok(Arc::clone(catalog.key()))).await?;
-        remove_database(&path);
-        let at = path.clone();
-        let made = off_reactor(move || Ok(Catalog::create(&at, key)?)).await?;
-        Ok(Self { path, catalog: Arc::new(Mutex::new(made)) })
-    }
-
-    /// Takes an object in, or says why its content cannot be.
-    async fn offer(&self, taken: &Taken) -> Result<Option<catalog::Error>> {
-        let (catalog, record) = (Arc::clone(&self.catalog), taken.record.clone());
-        off_reactor(move || Ok(record.offer(&mut catalog.lock().unwrap_or_else(PoisonError::into_inner))?)).await
-    }
-
-    /// The new content takes the place of the old; what is local stays, and what is still to be read is noted. Where
-    /// objects were committed meanwhile that are to be taken in first, these are the answer.
-    async fn take_place(&self, store: &Store, unread: BTreeSet<ObjectId>) -> Result<Vec<ObjectId>> {
-        let path = self.path.clone();
-        let found = Arc::clone(&self.catalog);
-        store
-            .catalog(move |catalog| {
-                let overtaking = catalog.rebuild_into(&path)?;
-                if overtaking.is_empty() {
-                    let given = found.lock().unwrap_or_else(PoisonError::into_inner).writer_generation()?;
-                    catalog.raise_writer_generation(given)?;
-                    unread.iter().try_for_each(|object| super::ingest::note_unread(catalog, *object))?;
-                }
-                Ok(overtaking)
-            })
-            .await
-    }
-}
-
-impl Drop for NewCatalog {
-    fn drop(&mut self) {
-        remove_database(&self.path);
-    }
-}
-
-/// A database is its file and two beside it. What cannot be removed is in the way of nothing but the next rebuild.
-fn remove_database(path: &Path) {
-    for suffix in ["", "-wal", "-shm"] {
-        let mut name = path.as_os_str().to_owned();
-        name.push(suffix);
-        let _ = std::fs::remove_file(name);
-    }
-}
-
-async fn off_reactor<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    let stopped = |error| Error::new(ErrorKind::Cancelled, "the rebuild was stopped").with_source(error);
-    tokio::task::spawn_blocking(work).await.map_err(stopped)?
-}
-
 /// What reading all backends came to.
 #[derive(Debug, Default)]
 struct Scan {
@@ -269,14 +217,20 @@ struct Scan {
     untrusted: Vec<UntrustedObject>,
     recency: Recency<BackendId>,
     in_progress: u64,
+    backup: Option<LoadedBackup>,
     bytes_read: u64,
 }
 
 type Read = (FoundObject, std::result::Result<Taken, super::reader::ReadError>);
 
 impl Scan {
-    async fn run(store: &Store, sources: &Sources, file: &NewCatalog, controls: &Controls) -> Result<Self> {
-        let mut scan = Self { unreachable: unreachable(store, sources), ..Self::default() };
+    async fn run(
+        store: &Store,
+        sources: &Sources,
+        (file, backup): (&NewCatalog, Option<LoadedBackup>),
+        controls: &Controls,
+    ) -> Result<Self> {
+        let mut scan = Self { unreachable: unreachable(store, sources), backup, ..Self::default() };
         controls.begin("reading what is on the backends", None, None);
         let mut inventory = Inventory::new(sources);
         let mut reading = FuturesUnordered::new();
@@ -294,6 +248,10 @@ impl Scan {
                 scan.take(read, file, controls).await?;
             }
             scan.silent = silent_places(store, &inventory.listed());
+            if let Some(recorded) = scan.recorded(store, &found, file).await? {
+                scan.take((found, Ok(recorded)), file, controls).await?;
+                continue;
+            }
             reading.push(read(sources, keys, found, now_ns));
         }
         while let Some(read) = reading.next().await {
@@ -304,7 +262,19 @@ impl Scan {
         scan.places = inventory.into_places();
         scan.unreadable.sort_by_key(|object| object.id);
         scan.untrusted.sort_by_key(|object| object.id);
+        if let Some(backup) = &mut scan.backup {
+            scan.bytes_read += backup.bytes_read;
+            (backup.not_found, backup.not_found_first) = file.not_found().await?;
+        }
         Ok(scan)
+    }
+
+    /// What the backup says of an object, where it says anything and enough of its shards are there.
+    async fn recorded(&mut self, store: &Store, found: &FoundObject, file: &NewCatalog) -> Result<Option<Taken>> {
+        let Some(backup) = &mut self.backup else { return Ok(None) };
+        let taken = file.recorded(store, found).await?;
+        backup.used += u64::from(taken.is_some());
+        Ok(taken)
     }
 
     async fn take(&mut self, (found, read): Read, file: &NewCatalog, controls: &Controls) -> Result<()> {
@@ -409,7 +379,7 @@ impl Scan {
         });
         RebuildReport {
             backends: listed.chain(silent).collect(),
-            objects: stats.data_objects + stats.removal_objects,
+            objects: stats.data_objects + stats.removal_objects + stats.catalog_objects,
             removals: stats.removal_objects,
             files: stats.files,
             versions: stats.versions,
@@ -419,6 +389,7 @@ impl Scan {
             untrusted: self.untrusted,
             newest,
             in_progress: self.in_progress,
+            backup: self.backup,
             bytes_read: self.bytes_read,
             elapsed_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
         }

@@ -126,6 +126,7 @@ pub(in crate::ops) async fn refresh_known(
         refresh.report.vanished = refresh.still_absent(absent, controls).await?;
         refresh.end_heard().await?;
         refresh.report.lost = refresh.record_lost().await?;
+        store.catalog(|catalog| catalog.note_filled()).await?;
     }
     let mut report = refresh.report;
     let after = store.catalog(|catalog| catalog.stats()).await?;

@@ -14,10 +14,16 @@ const REBUILD_HINT: &str = "run `shard catalog rebuild`";
 
 /// Opens the catalog of a store.
 pub(super) fn open(dir: &Path, key: Arc<CatalogKey>) -> Result<Catalog> {
-    Catalog::open(&dir.join(CATALOG_NAME), key).map_err(|error| explain(dir, error))
+    let catalog = Catalog::open(&dir.join(CATALOG_NAME), key).map_err(|error| explain(dir, error))?;
+    if catalog.is_unfilled().map_err(|error| explain(dir, error))? {
+        let doing = format!("the catalog of the store in {} was made anew and is not filled yet", dir.display());
+        return Err(Error::new(ErrorKind::Damaged, doing).with_hint(REBUILD_HINT));
+    }
+    Ok(catalog)
 }
 
-/// Opens it, or makes an empty one where it is missing or damaged: a damaged one is kept, and where is said.
+/// Opens it, or makes an empty one where it is missing or damaged: a damaged one is kept, and where is said. The empty one is
+/// opened by nobody else until it is filled: whoever is killed while filling it leaves no store that seems to hold nothing.
 pub(super) fn open_or_make(dir: &Path, key: &Arc<CatalogKey>) -> Result<(Catalog, Option<PathBuf>)> {
     let path = dir.join(CATALOG_NAME);
     match open_whole(&path, key) {
@@ -32,7 +38,7 @@ pub(super) fn open_or_make(dir: &Path, key: &Arc<CatalogKey>) -> Result<(Catalog
             match open_whole(&path, key) {
                 Err(error) if is_useless(&path, &error) => {
                     let kept = move_aside(&path).map_err(about)?;
-                    Ok((Catalog::create(&path, Arc::clone(key))?, Some(kept)))
+                    Ok((Catalog::create_unfilled(&path, Arc::clone(key))?, Some(kept)))
                 }
                 opened => Ok((opened.map_err(|error| explain(dir, error))?, None)),
             }
@@ -54,7 +60,7 @@ fn is_useless(path: &Path, error: &catalog::Error) -> bool {
 fn open_whole(path: &Path, key: &Arc<CatalogKey>) -> catalog::Result<Catalog> {
     let catalog = match Catalog::open(path, Arc::clone(key)) {
         Err(catalog::Error::Absent { .. } | catalog::Error::Foreign { .. }) => {
-            match Catalog::create(path, Arc::clone(key)) {
+            match Catalog::create_unfilled(path, Arc::clone(key)) {
                 // Another process was quicker.
                 Err(catalog::Error::Exists { .. }) => Catalog::open(path, Arc::clone(key)),
                 made => made,

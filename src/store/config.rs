@@ -29,14 +29,16 @@ pub struct Config {
     pub default_level: RedundancyLevel,
     /// How what is put is sealed, where the put does not say.
     pub seal: Seal,
+    /// Whether the catalog is backed up by itself.
+    pub catalog_backup: bool,
     /// The backends, in the order in which they were added; names and ids are each used once.
     pub backends: Vec<BackendSpec>,
 }
 
 impl Default for Config {
-    /// Level personal, sealed under the key, and no backends.
+    /// Level personal, sealed under the key, the catalog backed up by itself, and no backends.
     fn default() -> Self {
-        Self { default_level: RedundancyLevel::Personal, seal: Seal::Key, backends: Vec::new() }
+        Self { default_level: RedundancyLevel::Personal, seal: Seal::Key, catalog_backup: true, backends: Vec::new() }
     }
 }
 

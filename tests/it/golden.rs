@@ -1,5 +1,8 @@
 //! Golden shards, made by `fixtures/generate.py` from `FORMAT.md` alone, held against what this crate writes and reads.
 
+mod backup;
+
+use backup::RecordInput;
 use bytes::Bytes;
 use serde::Deserialize;
 use shard::crypto::{
@@ -7,9 +10,9 @@ use shard::crypto::{
     SharedSecret, StripeCipher, VerifyKey, combine_shares, split_secret,
 };
 use shard::format::{
-    FileName, HEADER_BYTES, Header, Index, Manifest, ManifestDraft, ObjectKind, PartOpener, PartSealer, Piece, Removal,
-    SealedPart, ShardFileLayout, TRAILER_BYTES, Trailer, Whole, header_bytes, is_end, leaves_of, manifest_in_tail,
-    seal_context, tail_bytes,
+    BackupPart, FileName, HEADER_BYTES, Header, Index, Manifest, ManifestDraft, ObjectKind, PartOpener, PartSealer,
+    Piece, Removal, SealedPart, ShardFileLayout, TRAILER_BYTES, Trailer, Whole, header_bytes, is_end, leaves_of,
+    manifest_in_tail, seal_context, tail_bytes,
 };
 use shard::id::{Digest, Geometry, ObjectId, ShardId, VersionId};
 use shard::merkle::{self, BlockPosition, VerifiedBlock};
@@ -58,6 +61,9 @@ struct ObjectInput {
     #[serde(default)]
     pieces: Vec<PieceInput>,
     removal: Option<Removal>,
+    catalog: Option<BackupPart>,
+    #[serde(default)]
+    records: Vec<RecordInput>,
 }
 
 /// What seals an object, in hex.
@@ -118,7 +124,7 @@ impl Inputs {
 
     /// The content of an object, its index, and both as the payload.
     fn payload(&self, object: &ObjectInput) -> (Vec<u8>, Index, Vec<u8>) {
-        let (mut content, mut pieces) = (Vec::new(), Vec::new());
+        let (mut content, mut pieces) = (self.records(object), Vec::new());
         for piece in &object.pieces {
             let version = self.version(piece.version);
             let whole = version.content();
@@ -133,7 +139,7 @@ impl Inputs {
             });
             content.extend_from_slice(bytes);
         }
-        let index = Index { pieces, removal: object.removal.clone() };
+        let index = Index { pieces, removal: object.removal.clone(), catalog: object.catalog.clone() };
         let payload = [content.as_slice(), &index.to_bytes().expect("an index")].concat();
         (content, index, payload)
     }
@@ -221,6 +227,14 @@ impl ObjectInput {
         self.geometry().shard_indexes().map(file).collect()
     }
 
+    fn kind(&self) -> ObjectKind {
+        match (&self.removal, &self.catalog) {
+            (_, Some(_)) => ObjectKind::Catalog,
+            (Some(_), None) => ObjectKind::Removal,
+            (None, None) => ObjectKind::Data,
+        }
+    }
+
     fn sign(
         &self,
         inputs: &Inputs,
@@ -234,7 +248,7 @@ impl ObjectInput {
         let draft = ManifestDraft {
             store: key.store_id(),
             object: self.id,
-            kind: if self.removal.is_some() { ObjectKind::Removal } else { ObjectKind::Data },
+            kind: self.kind(),
             removes: self.removal.iter().flat_map(Removal::object_ids).collect(),
             writer_generation: 0,
             layout: Layout::new(self.shape(), payload_bytes).expect("a layout"),
@@ -369,10 +383,10 @@ fn every_k_of_the_golden_shards_give_payload_and_index_back() {
             subset_count += 1;
         }
         assert_eq!(found.index(&payload), index, "{}", object.id);
-        assert_eq!(found.manifest.kind() == ObjectKind::Removal, object.removal.is_some());
+        assert_eq!(found.manifest.kind(), object.kind());
         assert_eq!((found.sealed.created_ns, found.manifest.seal()), (object.created_ns, object.seal));
     }
-    assert_eq!(subset_count, 3 + 10 + 10 + 126 + 6435 + 1001 + 2 + 10 + 10 + 6 + 126 + 3 + 10 + 2);
+    assert_eq!(subset_count, 3 + 10 + 10 + 126 + 6435 + 1001 + 2 + 10 + 10 + 6 + 126 + 3 + 10 + 2 + 10);
 }
 
 #[test]

@@ -10,19 +10,19 @@ use std::path::PathBuf;
 /// How many kills of a change are tried that has more, but for `just soak`.
 const SAMPLED_KILLS: usize = 24;
 /// What every store here keeps.
-const CONTENT: &[u8] = b"what the keys are for";
+pub(crate) const CONTENT: &[u8] = b"what the keys are for";
 const OLD: &str = "an old passphrase";
 const NEW: &str = "a new passphrase";
 
 /// A store as it was before the change, on a desk where it can be had again.
-struct Before {
-    desk: Desk,
+pub(crate) struct Before {
+    pub(crate) desk: Desk,
     kept: PathBuf,
 }
 
 impl Before {
     /// Takes the store as it is now.
-    fn of(desk: Desk) -> Self {
+    pub(crate) fn of(desk: Desk) -> Self {
         let kept = desk.path("kept");
         copy_tree(&desk.store(), &kept);
         Self { desk, kept }
@@ -34,7 +34,7 @@ impl Before {
     }
 
     /// Kills the change before each of its calls, or before a sample of them, and looks at what is left each time.
-    fn kill_everywhere(&mut self, words: &[&str], look: impl Fn(&mut Desk, &str)) {
+    pub(crate) fn kill_everywhere(&mut self, words: &[&str], look: impl Fn(&mut Desk, &str)) {
         self.restore();
         let all = count_changes(&self.desk, words, 0);
         assert!(all > 4, "{words:?} changes nothing");
@@ -78,7 +78,7 @@ fn passphrase_now(desk: &mut Desk, moment: &str) -> &'static str {
     ["", OLD, NEW].into_iter().find(opens).unwrap_or_else(|| unreachable!("nothing opens the store after {moment}"))
 }
 
-fn recovers(desk: &Desk, moment: &str) {
+pub(crate) fn recovers(desk: &Desk, moment: &str) {
     let outcome = desk.run(&["recover", "a", "-o", "-"]);
     assert!(outcome.code == 0 && outcome.stdout == CONTENT, "{moment}: {}", outcome.stderr);
 }

@@ -2,6 +2,8 @@
 
 mod adversary;
 mod bad_memory;
+mod catalog_backup;
+mod catalog_backup_cli;
 mod cli_bench;
 mod cli_documents;
 mod cli_edges;
@@ -28,11 +30,11 @@ mod dying_backend;
 mod edge_bits;
 mod edge_changes;
 mod edge_mounts;
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-mod faults;
 mod engine_backup;
 mod engine_damage;
 mod engine_model;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod faults;
 mod front_page;
 mod golden;
 mod heal_damage;

@@ -124,7 +124,7 @@ async fn a_put_that_runs_is_not_disturbed_by_another_that_clears_up() {
     };
     let (version, bytes_count) = (VersionId([1; 16]), bytes.len() as u64);
     let piece = Piece { version, name: name("a"), ordinal: 0, offset: 0, bytes: bytes_count, last: Some(whole) };
-    let index = Index { pieces: vec![piece], removal: None };
+    let index = Index { pieces: vec![piece], ..Index::default() };
     writer.finish(Contents { index, piece_hashes: Vec::new() }).await.expect("stored");
     assert!(read_file(&other, "a").await.expect("listed") == bytes);
     assert_eq!(read_file(&other, "b").await.expect("listed"), b"other");
@@ -374,7 +374,7 @@ async fn a_piece_without_an_end_is_taken_in_and_stays_invisible() {
     let mut writer = ObjectWriter::begin(&store, object_options()).await.expect("begun");
     writer.append(b"the first piece of several").await.expect("written");
     let piece = Piece { version: VersionId([1; 16]), name: name("a"), ordinal: 0, offset: 0, bytes: 26, last: None };
-    let index = Index { pieces: vec![piece], removal: None };
+    let index = Index { pieces: vec![piece], ..Index::default() };
     let object = writer.finish(Contents { index, piece_hashes: Vec::new() }).await.expect("stored").id;
     forget(&store, object).await;
     assert_eq!(clear_up(&store).await.taken_in, [object]);

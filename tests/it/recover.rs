@@ -292,7 +292,7 @@ async fn a_file_of_several_objects_is_put_together_and_any_range_of_it() {
             pieces.insert(0, other.piece(0, (0, 1000), Some(other.whole())));
         }
         let payload = [&other.content[..], part].concat();
-        write_object(&store, geometry(data, total), (&payload, Index { pieces, removal: None })).await;
+        write_object(&store, geometry(data, total), (&payload, Index { pieces, ..Index::default() })).await;
         start += bytes;
     }
     let (got, outcome) = streamed(&store, "large").await;
@@ -371,7 +371,7 @@ async fn a_file_that_was_stored_damaged_is_never_given_its_name() {
     let mut stored = file.content.clone();
     stored[1_234_567] ^= 1;
     let piece = file.piece(0, (0, stored.len()), Some(file.whole()));
-    write_object(&store, geometry(3, 5), (&stored, Index { pieces: vec![piece], removal: None })).await;
+    write_object(&store, geometry(3, 5), (&stored, Index { pieces: vec![piece], ..Index::default() })).await;
     let error = to_path(&store, "a", world.desk().join("a")).await.expect_err("another hash");
     assert_eq!(error.kind, ErrorKind::Damaged);
     assert_eq!(files_below(&world.desk()).len(), 0);

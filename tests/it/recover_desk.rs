@@ -131,7 +131,7 @@ pub(crate) async fn write_object(store: &Store, geometry: Geometry, (bytes, inde
 /// Writes an object that holds all of one file.
 pub(crate) async fn write_whole(store: &Store, geometry: Geometry, file: &MadeUp) -> ObjectId {
     let piece = file.piece(0, (0, file.content.len()), Some(file.whole()));
-    let index = Index { pieces: vec![piece], removal: None };
+    let index = Index { pieces: vec![piece], ..Index::default() };
     write_object(store, geometry, (&file.content, index)).await
 }
 
@@ -139,7 +139,7 @@ pub(crate) async fn write_whole(store: &Store, geometry: Geometry, file: &MadeUp
 pub(crate) async fn write_removal(store: &Store, geometry: Geometry, file: &MadeUp) {
     let removed = shard::format::RemovedVersion { version: file.version, name: name(file.name), generation: 1 };
     let removal = Removal { versions: vec![removed], objects: Vec::new() };
-    write_object(store, geometry, (&[], Index { pieces: Vec::new(), removal: Some(removal) })).await;
+    write_object(store, geometry, (&[], Index { removal: Some(removal), ..Index::default() })).await;
 }
 
 /// A folder that does not exist yet.

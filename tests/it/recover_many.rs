@@ -238,7 +238,8 @@ async fn the_newest_complete_version_is_taken_and_an_unfinished_one_is_not() {
     put_bytes(&store, "a", b"second", geometry(3, 5)).await;
     let unfinished = MadeUp::new("a", 9, vec![9; 10]);
     let piece = unfinished.piece(0, (0, 10), None);
-    write_object(&store, geometry(3, 5), (&unfinished.content, Index { pieces: vec![piece], removal: None })).await;
+    write_object(&store, geometry(3, 5), (&unfinished.content, Index { pieces: vec![piece], ..Index::default() }))
+        .await;
     let path = world.desk().join("a");
     let options = wanting(&["a"], RecoverOutput::Path(path.clone()));
     from(places(&world, &[1, 2, 3, 4, 5], &store), options).await.expect("recovered");

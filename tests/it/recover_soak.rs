@@ -126,7 +126,7 @@ impl Past {
             1 => {
                 let ghost = MadeUp::new("ghost/unfinished", step as u8, bytes);
                 let pieces = vec![ghost.piece(0, (0, ghost.content.len()), None)];
-                let index = Index { pieces, removal: None };
+                let index = Index { pieces, ..Index::default() };
                 write_object(store, self.geometry, (&ghost.content, index)).await;
             }
             _ => {

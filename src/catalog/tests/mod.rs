@@ -102,7 +102,7 @@ fn shard(index: u8, on: u8) -> ShardRecord {
 }
 
 fn pieces(pieces: &[Piece]) -> Index {
-    Index { pieces: pieces.to_vec(), removal: None }
+    Index { pieces: pieces.to_vec(), ..Index::default() }
 }
 
 /// A piece of 100 bytes that is not the last.
@@ -140,5 +140,5 @@ fn removal(number: u8, versions: &[(u8, &str, u64)], objects: &[u8]) -> Commit {
         shards: (0..3).map(|index| RemovedShard { index, backend: backend(index) }).collect(),
     });
     let removal = Removal { versions: versions.collect(), objects: objects.collect() };
-    commit_of(number, Index { pieces: Vec::new(), removal: Some(removal) })
+    commit_of(number, Index { removal: Some(removal), ..Index::default() })
 }

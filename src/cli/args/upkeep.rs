@@ -19,6 +19,8 @@ pub(crate) enum CatalogCommand {
     Rebuild(RebuildCatalog),
     /// Bring in what other machines did on the same backends
     Refresh,
+    Backup(BackupCatalog),
+    Restore(RestoreCatalog),
     /// Count what is in the catalog: files, versions, objects, shards
     Stats,
 }
@@ -43,6 +45,47 @@ pub(crate) struct RebuildCatalog {
     /// `backend add`, named after their addresses, and only read where they cannot be written to.
     #[arg(long, value_name = "FILE")]
     pub(crate) key: Option<PathBuf>,
+    /// Read every object, also those that a backup of the catalog tells of
+    #[arg(long)]
+    pub(crate) without_backup: bool,
+}
+
+/// Back up the catalog: to the backends, as objects of the store, or to a file
+///
+/// A rebuild begins with the newest backup and reads only objects that it does not have. The store makes one by itself, after
+/// a command, when the last is an hour old and enough is new; `catalog_backup = false` in config.toml ends that. What is new is
+/// added to the backup before; the last eight are kept.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  shard catalog backup
+  shard catalog backup -o /mnt/usb/catalog.backup")]
+pub(crate) struct BackupCatalog {
+    /// Write it to this file instead; sealed, it opens with this store's key alone
+    #[arg(short, long, value_name = "PATH")]
+    pub(crate) output: Option<PathBuf>,
+    /// Replace a file that is there
+    #[arg(long, requires = "output")]
+    pub(crate) force: bool,
+    /// Write everything, also what an earlier backup has
+    #[arg(long, conflicts_with = "output")]
+    pub(crate) full: bool,
+}
+
+/// Make the catalog anew from its newest backup, and from the backends what that does not have
+///
+/// All or nothing: until the new catalog is whole and durable the old one stays. What a backup says counts only for objects
+/// that are on the backends: files that were removed since do not come back, however old it is. A catalog that is damaged
+/// is kept beside the new one.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  shard catalog restore
+  shard catalog restore --from-file /mnt/usb/catalog.backup")]
+pub(crate) struct RestoreCatalog {
+    /// Take the backup in this file, as `catalog backup -o` wrote it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) from_file: Option<PathBuf>,
 }
 
 /// Measure what this machine does: encoding, reconstruction, hashing, sealing, and whole files

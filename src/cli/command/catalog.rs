@@ -1,8 +1,9 @@
 //! `shard catalog`.
 
 use super::backends::absolute_url;
+use super::catalog_backup::back_up_if_due;
 use super::exit_of;
-use crate::cli::args::RebuildCatalog;
+use crate::cli::args::{RebuildCatalog, RestoreCatalog};
 use crate::cli::context::Context;
 use crate::cli::exit::ExitCode;
 use crate::cli::failure::{Failure, FailureKind};
@@ -12,6 +13,7 @@ use crate::cli::quantity::{ByteSize, Span};
 use crate::cli::render::{count, facts};
 use crate::cli::table::{Table, Tone};
 use shard::ops::adopt_places;
+use shard::ops::backup::{LoadFrom, LoadedBackup};
 use shard::ops::catalog_stats::{self, CatalogStatsOptions, CatalogStatsReport};
 use shard::ops::ingest::NewestObject;
 use shard::ops::rebuild::{self, RebuildOptions, RebuildReport, UnreadableObject};
@@ -26,15 +28,25 @@ pub(super) async fn rebuild(options: RebuildCatalog, context: &mut Context) -> R
     if let Some(key) = &options.key {
         bring_key(key, &from, context).await?;
     }
+    let backup = if options.without_backup { LoadFrom::Nothing } else { LoadFrom::Newest };
+    make_anew("shard.catalog-rebuild/1", RebuildOptions { from, backup, controls: context.controls() }, context).await
+}
+
+pub(super) async fn restore(options: RestoreCatalog, context: &mut Context) -> Result<ExitCode, Failure> {
+    let backup = options.from_file.map_or(LoadFrom::Required, LoadFrom::File);
+    let options = RebuildOptions { from: Vec::new(), backup, controls: context.controls() };
+    make_anew("shard.catalog-restore/1", options, context).await
+}
+
+async fn make_anew(schema: &'static str, options: RebuildOptions, context: &mut Context) -> Result<ExitCode, Failure> {
     let store = context.open_without_catalog().await?;
     if let Some(aside) = store.set_aside() {
         let aside = aside.display().to_string();
         context.notices.warning(&format!("the catalog was damaged: it is kept as {}", Printable(&aside)));
     }
-    let outcome = rebuild::rebuild(&store, RebuildOptions { from, controls: context.controls() }).await;
-    let report = context.settle(outcome)?;
+    let report = context.settle(rebuild::rebuild(&store, options).await)?;
     match context.output.reader() {
-        Reader::Script => context.output.document("shard.catalog-rebuild/1", &report)?,
+        Reader::Script => context.output.document(schema, &report)?,
         Reader::Person => context.output.text(&rebuilt(&report))?,
     }
     for object in &report.unreadable {
@@ -45,6 +57,9 @@ pub(super) async fn rebuild(options: RebuildCatalog, context: &mut Context) -> R
         context.notices.warning(&format!("object {} is left alone: {}", object.id, object.problem));
     }
     tell_behind(&report, context);
+    if let Some(backup) = &report.backup {
+        tell_of_backup(backup, context);
+    }
     let unread = report.backends.iter().any(|backend| backend.problem.is_some());
     let partly = if unread || !report.untrusted.is_empty() { ExitCode::Degraded } else { ExitCode::Done };
     if report.unreadable.iter().any(|object| object.locked) {
@@ -86,6 +101,20 @@ fn tell_behind(report: &RebuildReport, context: &Context) {
     }
 }
 
+/// What could not be read of the backup, and what it knows that nobody shows.
+fn tell_of_backup(backup: &LoadedBackup, context: &Context) {
+    for problem in &backup.problems {
+        context.notices.warning(&format!("a part of the backup could not be read, its objects were: {problem}"));
+    }
+    if let Some(first) = backup.not_found_first.first() {
+        let objects = count(backup.not_found, "object");
+        context.notices.note(&format!(
+            "the backup knows {objects} that no place shows, {first} the first: removed since, lost, or on a place that \
+             does not answer"
+        ));
+    }
+}
+
 /// What is said of a place that lacks the newest objects.
 pub(super) fn behind(place: &str, newest: NewestObject, lacks: u64) -> String {
     let (lacks, created) = (count(lacks, "object"), newest.created);
@@ -117,6 +146,10 @@ fn rebuilt(report: &RebuildReport) -> String {
             ("objects", format!("{}, {} of them removals", report.objects, report.removals)),
             ("unfinished", count(report.unfinished, "version")),
             ("in progress", count(report.in_progress, "object")),
+            (
+                "from backup",
+                report.backup.as_ref().map_or_else(|| "none".to_owned(), |backup| count(backup.used, "object")),
+            ),
             ("read", format!("{} in {took}", ByteSize(report.bytes_read))),
         ])
 }
@@ -163,6 +196,7 @@ pub(super) async fn refresh(context: &mut Context) -> Result<ExitCode, Failure> 
     let partly = if whole { ExitCode::Done } else { ExitCode::Degraded };
     let locked = if report.locked.is_empty() { ExitCode::Done } else { ExitCode::WrongKey };
     let lost = if report.lost.is_empty() { ExitCode::Done } else { ExitCode::Lost };
+    back_up_if_due(&store, context).await;
     Ok(partly.worst(lost).worst(locked))
 }
 
@@ -200,7 +234,13 @@ fn counted(report: &CatalogStatsReport) -> String {
     let page = facts([
         ("files", report.files.to_string()),
         ("versions", format!("{}, {} unfinished", report.versions, report.unfinished)),
-        ("objects", format!("{} of data, {} removals", report.data_objects, report.removal_objects)),
+        (
+            "objects",
+            format!(
+                "{} of data, {} removals, {} of backups of the catalog",
+                report.data_objects, report.removal_objects, report.catalog_objects
+            ),
+        ),
         ("by state", counts(&report.objects_by_state)),
         ("by level", counts(&report.objects_by_level)),
         ("shards", counts(&report.shards_by_state)),

@@ -12,6 +12,7 @@
 mod backends;
 mod bench;
 mod catalog;
+mod catalog_backup;
 mod files;
 mod init;
 mod key;
@@ -60,6 +61,8 @@ pub(crate) async fn run(command: Command, context: &mut Context) -> Result<ExitC
         Command::Key(KeyCommand::Recipient(RecipientCommand::New(options))) => key::recipient(&options, context),
         Command::Catalog(CatalogCommand::Rebuild(options)) => catalog::rebuild(options, context).await,
         Command::Catalog(CatalogCommand::Refresh) => catalog::refresh(context).await,
+        Command::Catalog(CatalogCommand::Backup(options)) => catalog_backup::backup(options, context).await,
+        Command::Catalog(CatalogCommand::Restore(options)) => catalog::restore(options, context).await,
         Command::Catalog(CatalogCommand::Stats) => catalog::stats(context).await,
         Command::Vault(command) => vault::run(command, context),
         Command::Bench(options) => bench::bench(options, context).await,

@@ -1,5 +1,6 @@
 //! `shard put`.
 
+use super::catalog_backup::back_up_if_due;
 use super::files::level_words;
 use crate::cli::args::{Put, PutCheck, SealName};
 use crate::cli::context::Context;
@@ -57,6 +58,7 @@ pub(super) async fn run(options: Put, context: &mut Context) -> Result<ExitCode,
         context.notices.warning(&format!("not stored: {}: {}", failed.path, failed.error));
     }
     advise_export(&store, &report, context).await?;
+    back_up_if_due(&store, context).await;
     Ok(exit(&report))
 }
 

@@ -1,5 +1,6 @@
 //! `shard remove` and `shard prune`.
 
+use super::catalog_backup::back_up_if_due;
 use crate::cli::args::{Prune, Remove};
 use crate::cli::context::Context;
 use crate::cli::exit::ExitCode;
@@ -11,7 +12,7 @@ use crate::cli::render::count;
 use shard::ops::prune::{self, KeepRule, PruneOptions};
 use shard::ops::remove::{self, RemoveOptions, RemoveReport, RemoveVersions, WaitingDeletes};
 use shard::ops::writer::StoredObject;
-use shard::store::Contact;
+use shard::store::{Contact, Store};
 use std::fmt::Write;
 
 /// This many versions are named one by one; of more only the number is said.
@@ -22,7 +23,7 @@ pub(super) async fn run(options: Remove, context: &mut Context) -> Result<ExitCo
     if let Some(object) = options.object {
         let outcome = remove::remove_lost(&store, object, &context.controls()).await;
         let report = context.settle(outcome)?;
-        return tell("shard.remove/1", &report, context);
+        return tell("shard.remove/1", (&store, &report), context).await;
     }
     let versions = match (options.version, options.all_versions) {
         (Some(version), _) => RemoveVersions::One(version),
@@ -35,7 +36,7 @@ pub(super) async fn run(options: Remove, context: &mut Context) -> Result<ExitCo
     };
     let wanted = RemoveOptions { names: named(false), folders: named(true), versions, controls: context.controls() };
     let report = context.settle(remove::remove(&store, wanted).await)?;
-    tell("shard.remove/1", &report, context)
+    tell("shard.remove/1", (&store, &report), context).await
 }
 
 pub(super) async fn prune(options: Prune, context: &mut Context) -> Result<ExitCode, Failure> {
@@ -44,14 +45,19 @@ pub(super) async fn prune(options: Prune, context: &mut Context) -> Result<ExitC
     let prefix = options.prefix.unwrap_or_default();
     let outcome = prune::prune(&store, PruneOptions { prefix, keep, controls: context.controls() }).await;
     let report = context.settle(outcome)?;
-    tell("shard.prune/1", &report, context)
+    tell("shard.prune/1", (&store, &report), context).await
 }
 
-fn tell(schema: &'static str, report: &RemoveReport, context: &mut Context) -> Result<ExitCode, Failure> {
+async fn tell(
+    schema: &'static str,
+    (store, report): (&Store, &RemoveReport),
+    context: &mut Context,
+) -> Result<ExitCode, Failure> {
     match context.output.reader() {
         Reader::Script => context.output.document(schema, report)?,
         Reader::Person => context.output.text(&page(report, context))?,
     }
+    back_up_if_due(store, context).await;
     let whole = report.removals.iter().all(StoredObject::is_whole);
     Ok(if whole { ExitCode::Done } else { ExitCode::Degraded })
 }

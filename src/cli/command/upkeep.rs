@@ -1,5 +1,6 @@
 //! `shard gc`.
 
+use super::catalog_backup::back_up_if_due;
 use super::remove::{freed, waiting};
 use crate::cli::args::Gc;
 use crate::cli::context::Context;
@@ -27,6 +28,9 @@ pub(super) async fn gc(options: Gc, context: &mut Context) -> Result<ExitCode, F
                 true => context.output.text("nothing to clear\n")?,
             }
         }
+    }
+    if !report.dry_run {
+        back_up_if_due(&store, context).await;
     }
     Ok(ExitCode::Done)
 }

@@ -118,6 +118,7 @@ pub(super) fn names(verdict: &ObjectVerdict) -> String {
         ObjectKind::Data if names.is_empty() => String::new(),
         ObjectKind::Data => format!(" ({})", names.join(", ")),
         ObjectKind::Removal => " (a removal)".to_owned(),
+        ObjectKind::Catalog => " (a backup of the catalog)".to_owned(),
     }
 }
 

@@ -19,7 +19,7 @@ fn sign(draft: ManifestDraft) -> Result<Manifest, ManifestError> {
 /// A removal of these objects, as its index says it.
 fn index_of(removed: &[ObjectId]) -> Index {
     let objects = removed.iter().map(|object| RemovedObject { object: *object, shards: Vec::new() }).collect();
-    Index { pieces: Vec::new(), removal: Some(Removal { versions: Vec::new(), objects }) }
+    Index { removal: Some(Removal { versions: Vec::new(), objects }), ..Index::default() }
 }
 
 #[test]

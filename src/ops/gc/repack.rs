@@ -303,7 +303,7 @@ impl Batch {
                 Err(error) => return Err(writer.abandon_for(error).await),
             }
         }
-        let index = Index { pieces, removal: None };
+        let index = Index { pieces, ..Index::default() };
         writer.finish(Contents { index, piece_hashes: Vec::new() }).await.map(Written::Stored)
     }
 }

@@ -48,11 +48,20 @@ pub(in crate::ops) struct ListedPlace {
 impl Inventory {
     /// Begins to list every source.
     pub(in crate::ops) fn new(sources: &Sources) -> Self {
+        Self::from(sources, None)
+    }
+
+    /// Begins to list every source after this object.
+    pub(in crate::ops) fn after(sources: &Sources, object: ObjectId) -> Self {
+        Self::from(sources, Some(ShardId { object, index: u8::MAX }))
+    }
+
+    fn from(sources: &Sources, after: Option<ShardId>) -> Self {
         let listing = |(place, backend): (BackendId, Arc<dyn Backend>)| Listing {
             place,
             backend,
             page: VecDeque::new(),
-            next: Next::Page(None),
+            next: Next::Page(after),
             shards: 0,
             bytes: 0,
         };

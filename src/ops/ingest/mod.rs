@@ -23,7 +23,7 @@ use super::reader::{ObjectReader, ReadError, ShardPlace, gather_manifest};
 use super::timestamp::Timestamp;
 use super::writer::object_record;
 use crate::backend::{Backend, RegisteredBackend};
-use crate::catalog::{self, Catalog, CheckRecord, Commit, ObjectState, ShardRecord, ShardState};
+use crate::catalog::{self, Catalog, CheckRecord, Commit, ObjectState, ShardRecord, ShardState, Snapshot};
 use crate::crypto::AccessKeys;
 use crate::error::{ErrorKind, Result};
 use crate::format::{Index, Manifest, ObjectKind, ShardFileLayout};
@@ -218,6 +218,8 @@ pub(in crate::ops) struct Taken {
     pub(in crate::ops) bytes_read: u64,
     /// It is not for this machine to open: its shards may all be well.
     pub(in crate::ops) is_closed: bool,
+    /// When it was last read in full, where a backup says.
+    pub(in crate::ops) verified_ns: Option<i64>,
     /// When the object was made, where that could be opened.
     created: Option<NewestObject>,
 }
@@ -275,6 +277,7 @@ impl Taken {
             outcome,
             bytes_read,
             is_closed,
+            verified_ns: None,
             created,
         }
     }
@@ -371,6 +374,11 @@ fn state_of(error: &ReadError) -> ObjectState {
 /// Whether the object's index is still to be read.
 pub(in crate::ops) fn is_unread(catalog: &Catalog, object: ObjectId) -> catalog::Result<bool> {
     Ok(catalog.note(&unread_key(object))?.is_some())
+}
+
+/// The same, in one state of the catalog.
+pub(in crate::ops) fn is_unread_note(snapshot: &Snapshot, object: ObjectId) -> catalog::Result<bool> {
+    Ok(snapshot.note(&unread_key(object))?.is_some())
 }
 
 /// Notes that the object's index is still to be read: its pieces and removals are not in the catalog.

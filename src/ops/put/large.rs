@@ -72,7 +72,7 @@ impl<'a> Session<'a> {
             // Known hashes are what a put goes on by, and a stream is never gone on with.
             let hash = reading.piece_hash().filter(|_| !is_last && reading.seen().is_some());
             let piece_hashes = hash.map(|hash| (pieces.version, piece.ordinal, hash)).into_iter().collect();
-            let index = Index { pieces: vec![piece], removal: None };
+            let index = Index { pieces: vec![piece], ..Index::default() };
             let object = self.add_object_of(writer, Contents { index, piece_hashes }).await?;
             pieces.objects.push(object);
             if is_last {

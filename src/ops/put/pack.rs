@@ -120,7 +120,7 @@ fn fitting_index(entries: &[Entry], lineages: &[Lineage], allowance: u64) -> Res
     // Parents lead to their own parents, so that the newest alone hides all before it.
     for parents in [MAX_PARENTS, 8, 1] {
         let pieces = entries.iter().zip(lineages).map(|(entry, lineage)| entry.piece(lineage, parents)).collect();
-        let index = Index { pieces, removal: None };
+        let index = Index { pieces, ..Index::default() };
         if index.to_bytes().is_ok_and(|bytes| bytes.len() as u64 <= allowance) {
             return Ok(index);
         }

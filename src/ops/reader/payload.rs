@@ -48,6 +48,7 @@ impl ObjectReader {
             manifest.writer().map_or(Ok(()), |writer| index.check_writer(writer))?;
             index.check_writer_generation(manifest.writer_generation())?;
             index.check_removal(manifest.kind(), manifest.removes())?;
+            index.check_catalog(manifest.kind())?;
             Ok(index)
         };
         compute(parse).await?.map_err(|source| ReadError::Index { object, source })

@@ -32,7 +32,7 @@ fn no_folder(path: &Path) -> Error {
 
 /// An open folder.
 #[derive(Debug)]
-pub(super) struct Folder {
+pub(in crate::ops) struct Folder {
     handle: OwnedFd,
     path: PathBuf,
 }
@@ -40,7 +40,7 @@ pub(super) struct Folder {
 impl Folder {
     /// Opens a folder that a person named, making it first if there is none, and says what it made. Links in this path are
     /// theirs to follow.
-    pub(super) fn open(path: &Path) -> Result<(Self, Vec<PathBuf>)> {
+    pub(in crate::ops) fn open(path: &Path) -> Result<(Self, Vec<PathBuf>)> {
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
         let failed = |error: std::io::Error| match error.kind() {
             std::io::ErrorKind::AlreadyExists | std::io::ErrorKind::NotADirectory => no_folder(path),
@@ -145,7 +145,7 @@ impl Folder {
     }
 
     /// Makes the names in it survive a loss of power.
-    pub(super) fn sync(&self) -> Result<()> {
+    pub(in crate::ops) fn sync(&self) -> Result<()> {
         let failed =
             |errno: Errno| Error::local(format!("cannot sync the folder {}", self.path.display()), errno.into());
         rustix::fs::fsync(&self.handle).map_err(failed)

@@ -29,8 +29,10 @@ mod sink;
 mod target;
 
 pub use folder::Existing;
+pub(in crate::ops) use folder::Folder;
 pub use found::{FoundPlaces, recover_from};
 pub use heap::{FoundHeap, HeapReport, look_through};
+pub(in crate::ops) use new_file::NewFile;
 pub use place::{FoundPlace, look_at};
 pub use report::{DamagedShard, FailedRecovery, PlaceSeen, RecoverReport, RecoveredFile, UnreadObject};
 

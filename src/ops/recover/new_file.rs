@@ -24,7 +24,7 @@ const RESTORED_MODE_BITS: u32 = 0o777;
 
 /// What a recovered file gets beside its bytes; a part of a file gets nothing.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Attributes {
+pub(in crate::ops) struct Attributes {
     pub(super) mode: u32,
     pub(super) mtime_ns: i64,
 }
@@ -32,7 +32,7 @@ pub(super) struct Attributes {
 /// A file on its way; dropped before it has its name, it is gone. Where the file system can, it has none until then, so that
 /// not even a process that is killed leaves anything; elsewhere it has one of its own.
 #[derive(Debug)]
-pub(super) struct NewFile {
+pub(in crate::ops) struct NewFile {
     folder: Arc<Folder>,
     name: OsString,
     temporary: Option<String>,
@@ -49,6 +49,15 @@ impl NewFile {
         attributes: Option<&Attributes>,
     ) -> Result<Self> {
         let mode = if attributes.is_some() { UNFINISHED_MODE } else { PART_MODE };
+        Self::create_with(folder, name, existing, mode)
+    }
+
+    /// The same for a file that is not recovered, and is its owner's alone.
+    pub(in crate::ops) fn create_private(folder: Arc<Folder>, name: &OsStr, existing: Existing) -> Result<Self> {
+        Self::create_with(folder, name, existing, UNFINISHED_MODE)
+    }
+
+    fn create_with(folder: Arc<Folder>, name: &OsStr, existing: Existing, mode: Mode) -> Result<Self> {
         folder.refuse_existing(name, existing)?;
         match nameless(folder.handle(), mode) {
             Some(file) => Ok(Self { folder, name: name.to_owned(), temporary: None, file, existing }),
@@ -64,7 +73,7 @@ impl NewFile {
         Ok(Self { folder, name: name.to_owned(), temporary: Some(temporary), file, existing })
     }
 
-    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<()> {
+    pub(in crate::ops) fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.file.write_all(bytes).map_err(|error| self.failed(error))
     }
 
@@ -73,7 +82,7 @@ impl NewFile {
     }
 
     /// Gives the whole file its attributes and its name, once its bytes are on the disk. The folder is left to sync.
-    pub(super) fn finish(mut self, attributes: Option<&Attributes>) -> Result<()> {
+    pub(in crate::ops) fn finish(mut self, attributes: Option<&Attributes>) -> Result<()> {
         if let Some(attributes) = attributes {
             let permissions = Permissions::from_mode(attributes.mode & RESTORED_MODE_BITS);
             self.file.set_permissions(permissions).map_err(|error| self.failed(error))?;

@@ -284,7 +284,7 @@ pub(in crate::ops) async fn write_removal(
             ..ObjectOptions::new(ObjectKind::Removal, geometry, REMOVAL_SEAL)
         };
         let writer = ObjectWriter::begin(store, options).await?;
-        let index = Index { pieces: Vec::new(), removal: Some(part) };
+        let index = Index { removal: Some(part), ..Index::default() };
         stored.push(writer.finish(Contents { index, piece_hashes: Vec::new() }).await?);
     }
     Ok(stored)

@@ -70,7 +70,7 @@ mod tests {
             for part in &parts {
                 assert!(joined.objects.is_empty() || part.versions.is_empty(), "an object came before a version");
                 let entries = part.versions.len() + part.objects.len();
-                let index = Index { pieces: Vec::new(), removal: Some(part.clone()) };
+                let index = Index { removal: Some(part.clone()), ..Index::default() };
                 let bytes = index.to_bytes().expect("an index").len() as u64;
                 assert!(entries > 0 && (bytes <= limit || entries == 1), "{bytes} of {limit}");
                 joined.versions.extend(part.versions.clone());

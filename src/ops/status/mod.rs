@@ -298,7 +298,7 @@ async fn read_unverified(store: &Store, controls: &Controls) -> Result<BTreeMap<
 fn counts(stats: &CatalogStats) -> ObjectCounts {
     let of = |state| stats.objects.get(&state).copied().unwrap_or(0);
     ObjectCounts {
-        total: stats.data_objects + stats.removal_objects,
+        total: stats.data_objects + stats.removal_objects + stats.catalog_objects,
         removals: stats.removal_objects,
         healthy: of(ObjectState::Healthy),
         degraded: of(ObjectState::Degraded),

@@ -257,6 +257,7 @@ pub fn object_record(manifest: &Manifest, created_ns: i64) -> ObjectRecord {
         kind: match manifest.kind() {
             format::ObjectKind::Data => ObjectKind::Data,
             format::ObjectKind::Removal => ObjectKind::Removal,
+            format::ObjectKind::Catalog => ObjectKind::Catalog,
         },
         geometry: manifest.geometry(),
         block_bytes: layout.shape().block_bytes(),

@@ -167,6 +167,7 @@ fn first_settings_are_created_once_and_explain_themselves() {
     let config = Config {
         default_level: RedundancyLevel::Minimal,
         seal: Seal::None,
+        catalog_backup: false,
         backends: vec![spec("a", 1), spec("b", 2)],
     };
     Config::create(&path, &config).expect("first settings");

@@ -18,6 +18,9 @@ default_level = \"personal\"
 # How new objects are sealed: key (the store's key opens them), dispersed (any K shards open them), none,
 # recipient (sealed to the public half of the key, which a write-only machine has alone).
 seal = \"key\"
+
+# Whether the catalog is backed up to the backends by itself, at most once an hour: true or false.
+catalog_backup = true
 ";
 
 /// The same without what is said to a person.
@@ -25,6 +28,7 @@ pub(super) const DEFAULTS: &str = "default_level = \"personal\"\nseal = \"key\"\
 
 const LEVEL_KEY: &str = "default_level";
 const SEAL_KEY: &str = "seal";
+const BACKUP_KEY: &str = "catalog_backup";
 const BACKENDS_KEY: &str = "backend";
 const QUOTA_KEY: &str = "quota";
 
@@ -47,6 +51,8 @@ struct Written {
     default_level: RedundancyLevel,
     #[serde(default = "default_seal")]
     seal: Seal,
+    #[serde(default = "default_backup")]
+    catalog_backup: bool,
     #[serde(default)]
     backend: Vec<BackendSpec>,
 }
@@ -59,6 +65,10 @@ fn default_seal() -> Seal {
     Config::default().seal
 }
 
+fn default_backup() -> bool {
+    Config::default().catalog_backup
+}
+
 fn level<'de, D: Deserializer<'de>>(deserializer: D) -> Result<RedundancyLevel, D::Error> {
     String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
 }
@@ -68,7 +78,8 @@ pub(super) fn parse(text: &str) -> Result<Config, Problem> {
     let numbers = quotas_as_numbers(text)?;
     let written: Written = toml_edit::de::from_str(&numbers)
         .map_err(|error| problem_at(&numbers, error.span().unwrap_or_default(), error.message()))?;
-    Ok(Config { default_level: written.default_level, seal: written.seal, backends: written.backend })
+    let Written { default_level, seal, catalog_backup, backend: backends } = written;
+    Ok(Config { default_level, seal, catalog_backup, backends })
 }
 
 /// The text that says `new` where `old_text` says `old`: what they agree on is kept to the letter.
@@ -80,6 +91,9 @@ pub(super) fn changed(old_text: &str, old: &Config, new: &Config) -> Result<Stri
     }
     if old.seal != new.seal {
         set(document.as_table_mut(), SEAL_KEY, Value::from(new.seal.to_string()));
+    }
+    if old.catalog_backup != new.catalog_backup {
+        set(document.as_table_mut(), BACKUP_KEY, Value::from(new.catalog_backup));
     }
     if old.backends != new.backends {
         let known = document.remove(BACKENDS_KEY).unwrap_or(Item::ArrayOfTables(ArrayOfTables::new()));

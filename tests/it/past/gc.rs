@@ -126,7 +126,7 @@ async fn begin_file(store: &Store, text: &str, hash: Option<Digest>) -> VersionI
     let mut writer = ObjectWriter::begin(store, options).await.expect("a writer");
     writer.append(&bytes(1, 10_000)).await.expect("written");
     let piece = Piece { version, name: name(text), ordinal: 0, offset: 0, bytes: 10_000, last: None };
-    let index = Index { pieces: vec![piece], removal: None };
+    let index = Index { pieces: vec![piece], ..Index::default() };
     let piece_hashes = hash.map(|hash| (version, 0, hash)).into_iter().collect();
     writer.finish(Contents { index, piece_hashes }).await.expect("stored");
     version
@@ -210,7 +210,7 @@ async fn pack_and_die(store: &Store, old: ObjectId, kept: &str) -> ObjectId {
         piece.offset = writer.payload_bytes();
         writer.append(&content.concat()).await.expect("written");
     }
-    let index = Index { pieces, removal: None };
+    let index = Index { pieces, ..Index::default() };
     writer.finish(Contents { index, piece_hashes: Vec::new() }).await.expect("stored").id
 }
 

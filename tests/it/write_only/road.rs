@@ -330,7 +330,7 @@ async fn gc_on_a_server_takes_back_a_large_file_that_it_began_and_did_not_end() 
     let name = crate::world::name("large");
     let piece = Piece { version, name: name.clone(), ordinal: 0, offset: 0, bytes: 16, last: None };
     let blake3 = Digest(*blake3::hash(b"the first of two").as_bytes());
-    let index = Index { pieces: vec![piece], removal: None };
+    let index = Index { pieces: vec![piece], ..Index::default() };
     writer.finish(Contents { index, piece_hashes: vec![(version, 0, blake3)] }).await.expect("stored");
     let plan = gc(&store, GcOptions { mode: GcMode::DryRun, ..GcOptions::default() }).await.expect("planned");
     assert_eq!(plan.unfinished, [RemovedFile { name, version }]);

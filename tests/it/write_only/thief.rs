@@ -54,7 +54,7 @@ fn piece(version: VersionId, text: &str, generation: u64, parents: Vec<VersionId
 }
 
 fn index_of(piece: Piece) -> Index {
-    Index { pieces: vec![piece], removal: None }
+    Index { pieces: vec![piece], ..Index::default() }
 }
 
 async fn all_versions(store: &Store, text: &str) -> Vec<VersionRecord> {
@@ -113,7 +113,8 @@ async fn a_removal_in_what_a_writer_signed_is_refused_everywhere() {
     let objects = vec![RemovedObject { object, shards: Vec::new() }];
     let removal = Some(Removal { versions, objects });
     let own = server.new_version_id().expect("an id");
-    let forged = forge(&server, Index { pieces: vec![piece(own, "b", 1, Vec::new())], removal }).await;
+    let forged =
+        forge(&server, Index { pieces: vec![piece(own, "b", 1, Vec::new())], removal, ..Index::default() }).await;
     owner_sees_only_its_own(&world, forged, owners).await;
     // Nor does the program sign one, asked for it straight.
     let options = ObjectOptions::new(ObjectKind::Removal, geometry(3, 5), Seal::None);

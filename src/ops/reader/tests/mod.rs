@@ -63,7 +63,7 @@ impl Specimen {
         let (version, name) = (VersionId([id; 16]), FileName::new("file").expect("a name"));
         let whole = Whole { total_bytes: bytes, blake3, mtime_ns: 0, mode: 0o644, generation: 1, parents: Vec::new() };
         let piece = Piece { version, name, ordinal: 0, offset: 0, bytes, last: Some(whole) };
-        let index = Index { pieces: vec![piece], removal: None };
+        let index = Index { pieces: vec![piece], ..Index::default() };
         let mut payload = content;
         payload.extend(index.to_bytes().expect("an index"));
         Self::build(shape, ObjectId([id; 16]), (payload, bytes))

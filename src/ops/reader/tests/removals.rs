@@ -6,7 +6,7 @@ use crate::format::{Removal, RemovedObject};
 /// A removal of these objects, by its index, whose manifest says that it is of this kind and removes those.
 fn removal(named: &[ObjectId], (kind, removes): (ObjectKind, &[ObjectId])) -> (Specimen, Manifest) {
     let objects = named.iter().map(|object| RemovedObject { object: *object, shards: Vec::new() }).collect();
-    let index = Index { pieces: Vec::new(), removal: Some(Removal { versions: Vec::new(), objects }) };
+    let index = Index { removal: Some(Removal { versions: Vec::new(), objects }), ..Index::default() };
     let payload = index.to_bytes().expect("an index");
     let index_bytes = payload.len() as u64;
     let specimen = Specimen::build(shape(2, 3, 32), ObjectId([5; 16]), (payload, 0));
