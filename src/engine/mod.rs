@@ -65,9 +65,12 @@ use transaction::Reading;
 /// What is written to or read from a file at once.
 const BUFFER_BYTES: usize = 256 * 1024;
 
+/// Fills what it is given with random bytes.
+type Fill = dyn Fn(&mut [u8]) -> std::io::Result<()> + Send + Sync;
+
 /// Where random bytes come from.
 #[derive(Clone)]
-pub struct Random(Arc<dyn Fn(&mut [u8]) -> std::io::Result<()> + Send + Sync>);
+pub struct Random(Arc<Fill>);
 
 impl Random {
     /// From this, which fills what it is given.

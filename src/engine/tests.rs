@@ -75,12 +75,12 @@ fn a_list_of_thousands_is_read_from_any_place_whatever_was_taken_out_of_it() {
             let id = number.to_be_bytes().to_vec();
             expected.insert(list.append(&id, 50 + number)?, id);
             // The middle goes whole, so that leaves and words of it do, and of the rest every third.
-            if number % 3 == 0 || (300..1_900).contains(&number) {
+            if number.is_multiple_of(3) || (300..1_900).contains(&number) {
                 let ordinal = *expected.keys().next_back().expect("one");
                 expected.remove(&ordinal);
                 list.remove(ordinal)?;
             }
-            if number % 40 == 0 {
+            if number.is_multiple_of(40) {
                 let before = 40 + dice(number + 20);
                 assert_eq!(list.older_than(Some(before), 5)?, older(&expected, before, 5), "{number}, {before}");
             }

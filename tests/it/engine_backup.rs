@@ -278,7 +278,7 @@ async fn backups_are_made_as_the_schedule_says_and_after_a_failure_again() {
     #[async_trait]
     impl BackupPlace for Flaky {
         async fn keep(&self, label: BackupLabel, file: &Path) -> Result<(), PlaceError> {
-            if self.1.fetch_add(1, Ordering::SeqCst) % 2 == 0 {
+            if self.1.fetch_add(1, Ordering::SeqCst).is_multiple_of(2) {
                 return Err("no room".into());
             }
             self.2.fetch_add(3_600_000, Ordering::SeqCst);

@@ -142,7 +142,7 @@ fn sample(folder: &Path) -> PathBuf {
 }
 
 fn left() -> Vec<u64> {
-    (0..MESSAGES).filter(|number| number % 7 != 0).rev().collect()
+    (0..MESSAGES).filter(|number| !number.is_multiple_of(7)).rev().collect()
 }
 
 #[test]
@@ -157,7 +157,8 @@ fn a_flipped_bit_in_an_engine_gives_the_truth_or_an_error() {
     let inner: Vec<usize> =
         (0..whole.len() / PAGE_BYTES).filter(|page| *page == 0 || whole[page * PAGE_BYTES] == 2).collect();
     for flip in 0..flips {
-        let page = if flip % 2 == 0 { inner[dice.below(inner.len())] } else { dice.below(whole.len() / PAGE_BYTES) };
+        let page =
+            if flip.is_multiple_of(2) { inner[dice.below(inner.len())] } else { dice.below(whole.len() / PAGE_BYTES) };
         let bit = (page * PAGE_BYTES + dice.below(PAGE_BYTES)) * 8 + dice.below(8);
         let mut flipped = whole.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
@@ -188,7 +189,7 @@ fn tells_an_error_or_the_truth(folder: &Path, bit: usize) -> bool {
         same(of_peer(&engine, peer), left().into_iter().filter(|number| number % 3 == u64::from(peer)).collect());
     }
     for number in (0..MESSAGES).step_by(5) {
-        let expected = if number % 7 == 0 { Vec::new() } else { vec![number] };
+        let expected = if number.is_multiple_of(7) { Vec::new() } else { vec![number] };
         same(engine.message(message(number).id).map(|found| found.into_iter().collect()), expected);
     }
     match engine.statistics() {

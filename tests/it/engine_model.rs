@@ -317,7 +317,7 @@ fn work(folder: &Path, worker: u64) {
         if number % 4 == 3 {
             assert!(engine.delete_message(saved.id).expect("deleted"));
         }
-        if number % 10 == 0 {
+        if number.is_multiple_of(10) {
             let mut snapshot = Vec::new();
             engine.snapshot(&mut snapshot).expect("a snapshot while others write");
         }
