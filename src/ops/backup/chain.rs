@@ -170,7 +170,7 @@ mod tests {
 
     #[test]
     fn an_old_chain_goes_as_a_whole_when_the_last_of_its_backups_is_no_longer_kept() {
-        let mut backups = vec![object(0, 1, Some(&[])), object(1, 2, Some(&[0])), object(2, 3, Some(&[0, 1]))];
+        let mut backups = vec![object(2, 3, Some(&[0, 1])), object(1, 2, Some(&[0])), object(0, 1, Some(&[]))];
         for full in 10..10 + BACKUPS_KEPT as u8 - 1 {
             backups.insert(0, object(full, u64::from(full), Some(&[])));
         }
