@@ -37,7 +37,10 @@ impl fmt::Debug for WallClock {
 ///
 /// Whoever can guess these bytes reads what was put with them: anything but the system's own source is for simulations.
 #[derive(Clone)]
-pub struct Randomness(Arc<dyn Fn(&mut [u8]) -> io::Result<()> + Send + Sync>);
+pub struct Randomness(Arc<Fill>);
+
+/// Fills a buffer, or says why it cannot.
+type Fill = dyn Fn(&mut [u8]) -> io::Result<()> + Send + Sync;
 
 impl Randomness {
     /// One that fills a buffer, or says why it cannot. The same bytes must never come twice: no id is used twice.

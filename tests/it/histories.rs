@@ -248,7 +248,7 @@ impl<'a> Register<'a> {
             let shown = match &read.came {
                 Some(Came::Got(value)) => {
                     let put = self.of_kind(What::Put).find(|put| put.value == *value);
-                    Some(put.unwrap_or_else(|| panic!("{value:?} was never put under {file}")))
+                    Some(put.unwrap_or_else(|| unreachable!("{value:?} was never put under {file}")))
                 }
                 // Whose put died may be seen, and removed, all the same.
                 Some(Came::Removed(version)) => match self.put_of(version) {
@@ -367,7 +367,7 @@ async fn what_was_acknowledged_is_there(world: &TestWorld, history: &[Operation]
             let id = version.parse().expect("an id");
             let options =
                 RecoverOptions { version: Some(id), ..RecoverOptions::new(what, RecoverOutput::Path(path.clone())) };
-            recover(&store, options).await.unwrap_or_else(|error| panic!("{put:?} is lost: {error}"));
+            recover(&store, options).await.unwrap_or_else(|error| unreachable!("{put:?} is lost: {error}"));
             assert_eq!(fs::read_to_string(&path).expect("text"), put.value);
         }
     }

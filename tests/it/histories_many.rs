@@ -24,6 +24,7 @@ fn peak_kib() -> u64 {
 }
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::print_stdout, reason = "what it took belongs to the result")]
 async fn put_all(folder: &str) {
     let store = Store::open(folder.as_ref(), OpenOptions::default()).await.expect("the store opens");
     let store = Arc::new(store);

@@ -4,12 +4,14 @@
 //! nothing may be handed out that was not put. A schedule that fails prints its seed, with which it can be had again alone:
 //! `SHARD_TEST_SCHEDULE=within:SEED cargo test --test it simulation -- --nocapture`.
 
+mod harm;
 mod machine;
 mod model;
 mod place;
 mod schedule;
 mod settle;
 mod weather;
+mod writer;
 
 use crate::soak::{self, Dice};
 use schedule::{Counts, Mode, Outcome, Schedule};

@@ -1,6 +1,7 @@
 //! Simulated places: what each keeps, what of it is as it was written, and what goes wrong, call by call.
 
 use super::weather::{Lie, Strike, Weather};
+use super::writer::{SimulatedWriter, Written};
 use crate::soak::Dice;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -67,7 +68,7 @@ pub(super) struct State {
     calls: u64,
     crash: Option<Crash>,
     died: Arc<Notify>,
-    is_dead: bool,
+    pub(super) is_dead: bool,
     /// Every shard as it was first written.
     pub(super) pristine: Files,
     /// Objects of which a place said that a shard was written, and it was not.
@@ -229,15 +230,15 @@ impl State {
 
 /// A place as one process sees it.
 #[derive(Debug, Clone)]
-struct SimulatedPlace {
-    world: World,
-    number: usize,
+pub(super) struct SimulatedPlace {
+    pub(super) world: World,
+    pub(super) number: usize,
     process: u64,
 }
 
 impl SimulatedPlace {
     /// One call: its turn comes after a while, and then it fails or takes effect.
-    async fn call<T>(
+    pub(super) async fn call<T>(
         &self,
         operation: Operation,
         shard: Option<ShardId>,
@@ -324,7 +325,7 @@ impl State {
         None
     }
 
-    fn finish(&mut self, number: usize, written: Written, lie: Option<Lie>) -> Result<u64> {
+    pub(super) fn finish(&mut self, number: usize, written: Written, lie: Option<Lie>) -> Result<u64> {
         let Written { shard, bytes, replaces } = written;
         let length = bytes.len() as u64;
         let doing = || format!("finishing {shard} at the simulated place {}", number + 1);
@@ -473,66 +474,5 @@ impl Backend for SimulatedPlace {
         let number = self.number;
         let clear = move |state: &mut State, _| Ok(u64::from(state.places[number].left.remove(&shard)));
         self.call(Operation::ClearUnfinished, Some(shard), clear).await
-    }
-}
-
-/// What a writer has in the end.
-struct Written {
-    shard: ShardId,
-    bytes: Bytes,
-    replaces: bool,
-}
-
-struct SimulatedWriter {
-    place: SimulatedPlace,
-    shard: ShardId,
-    replaces: bool,
-    bytes: Vec<u8>,
-    is_broken: bool,
-}
-
-impl SimulatedWriter {
-    fn new(place: &SimulatedPlace, shard: ShardId, replaces: bool) -> Self {
-        Self { place: place.clone(), shard, replaces, bytes: Vec::new(), is_broken: false }
-    }
-}
-
-impl Drop for SimulatedWriter {
-    /// Whoever dies leaves what it had begun.
-    fn drop(&mut self) {
-        let mut state = self.place.world.state();
-        if state.is_dead && !self.bytes.is_empty() {
-            state.places[self.place.number].left.insert(self.shard);
-        }
-    }
-}
-
-#[async_trait]
-impl ShardWriter for SimulatedWriter {
-    async fn write(&mut self, bytes: Bytes) -> Result<()> {
-        let (number, shard) = (self.place.number, self.shard);
-        let write = move |state: &mut State, _| match state.places[number].is_full {
-            true => Err(Error::new(ErrorKind::NoSpace, format!("writing {shard}"))),
-            false => Ok(()),
-        };
-        let outcome = self.place.call(Operation::Write, Some(shard), write).await;
-        self.is_broken |= outcome.is_err();
-        outcome?;
-        self.bytes.extend_from_slice(&bytes);
-        Ok(())
-    }
-
-    async fn finish(mut self: Box<Self>) -> Result<u64> {
-        let (number, shard, replaces) = (self.place.number, self.shard, self.replaces);
-        if self.is_broken {
-            return Err(Error::new(ErrorKind::Failed, format!("finishing {shard} after a failed write")));
-        }
-        let written = Written { shard, bytes: std::mem::take(&mut self.bytes).into(), replaces };
-        let finish = move |state: &mut State, strike: Strike| state.finish(number, written, strike.lie);
-        self.place.call(Operation::Finish, Some(shard), finish).await
-    }
-
-    async fn abort(mut self: Box<Self>) {
-        self.bytes.clear();
     }
 }
