@@ -1,21 +1,22 @@
-//! `shard catalog backup` and `restore` as people type them, and killed before each system call that changes a file.
+//! `shard catalog backup` and `restore` as people type them.
 
 use crate::desk::{Desk, has_keys};
-use crate::faults::can_trace;
-use crate::key_kills::{Before, CONTENT, recovers};
 use crate::private_mounts::PrivateMounts;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
+/// What every store here keeps.
+pub(crate) const CONTENT: &[u8] = b"what the catalog is for";
+
 /// A desk with a stored file and what is in the catalog of it.
-fn desk() -> Desk {
+pub(crate) fn desk() -> Desk {
     let desk = Desk::new();
     desk.file("a", CONTENT);
     desk.expect(0, &["put", "a", "-q"]);
     desk
 }
 
-fn damage_catalog(desk: &Desk) {
+pub(crate) fn damage_catalog(desk: &Desk) {
     let path = desk.store().join("catalog.db");
     let mut bytes = fs::read(&path).expect("a catalog");
     let middle = bytes.len() / 2;
@@ -140,68 +141,6 @@ fn a_writer_makes_no_backup_in_the_store_and_one_of_what_it_put_in_a_file() {
     assert_eq!(owner.failure(1, &["catalog", "restore", "--from-file", &path])["kind"], "damaged");
     server.expect(0, &["catalog", "restore", "--from-file", &path]);
     assert_eq!(server.listed(), ["b"]);
-}
-
-#[test]
-fn a_backup_killed_anywhere_costs_nothing_and_can_be_made_again() {
-    if !can_trace() {
-        return;
-    }
-    let desk = desk();
-    desk.expect(0, &["catalog", "backup", "-q"]);
-    desk.expect(0, &["put", "a", "--name", "b", "-q"]);
-    Before::of(desk).kill_everywhere(&["catalog", "backup", "--full"], |desk, moment| {
-        assert_eq!(desk.listed(), ["a", "b"], "{moment:?}");
-        recovers(desk, moment);
-        desk.expect(0, &["catalog", "backup", "-q"]);
-        let restored = desk.json(0, &["catalog", "restore"]);
-        assert_eq!(restored["backup"]["used"], 2, "{moment:?}");
-        assert_eq!(desk.listed(), ["a", "b"], "{moment:?}");
-        desk.expect(0, &["verify", "-q"]);
-    });
-}
-
-#[test]
-fn a_restore_killed_anywhere_leaves_the_old_catalog_or_the_new_and_never_an_empty_one() {
-    if !can_trace() {
-        return;
-    }
-    for is_damaged in [false, true] {
-        let desk = desk();
-        desk.expect(0, &["catalog", "backup", "-q"]);
-        desk.expect(0, &["put", "a", "--name", "b", "-q"]);
-        if is_damaged {
-            damage_catalog(&desk);
-        }
-        Before::of(desk).kill_everywhere(&["catalog", "restore"], |desk, moment| {
-            let outcome = desk.run(&["list", "--json"]);
-            if outcome.code == 0 || !is_damaged {
-                assert_eq!(desk.listed(), ["a", "b"], "{moment:?}: {}", outcome.stderr);
-            } else {
-                assert!(outcome.stderr.contains("catalog rebuild"), "{moment:?}: {}", outcome.stderr);
-            }
-            assert_eq!(desk.json(0, &["catalog", "restore"])["backup"]["used"], 1, "{moment:?}");
-            assert_eq!(desk.listed(), ["a", "b"], "{moment:?}");
-            recovers(desk, moment);
-            desk.expect(0, &["verify", "-q"]);
-        });
-    }
-}
-
-#[test]
-fn a_backup_file_killed_anywhere_is_the_old_one_or_the_new() {
-    if !can_trace() {
-        return;
-    }
-    let desk = desk();
-    let path = desk.store().join("catalog.backup").display().to_string();
-    desk.expect(0, &["catalog", "backup", "-q", "-o", &path]);
-    desk.expect(0, &["put", "a", "--name", "b", "-q"]);
-    Before::of(desk).kill_everywhere(&["catalog", "backup", "--force", "-o", &path], |desk, moment| {
-        let used = desk.json(0, &["catalog", "restore", "--from-file", &path])["backup"]["used"].as_u64();
-        assert!(matches!(used, Some(1 | 2)), "{moment:?}: {used:?}");
-        assert_eq!(desk.listed(), ["a", "b"], "{moment:?}");
-    });
 }
 
 #[test]

@@ -10,13 +10,13 @@ use std::path::PathBuf;
 /// How many kills of a change are tried that has more, but for `just soak`.
 const SAMPLED_KILLS: usize = 24;
 /// What every store here keeps.
-pub(crate) const CONTENT: &[u8] = b"what the keys are for";
+const CONTENT: &[u8] = b"what the keys are for";
 const OLD: &str = "an old passphrase";
 const NEW: &str = "a new passphrase";
 
 /// A store as it was before the change, on a desk where it can be had again.
 pub(crate) struct Before {
-    pub(crate) desk: Desk,
+    desk: Desk,
     kept: PathBuf,
 }
 
@@ -78,7 +78,7 @@ fn passphrase_now(desk: &mut Desk, moment: &str) -> &'static str {
     ["", OLD, NEW].into_iter().find(opens).unwrap_or_else(|| unreachable!("nothing opens the store after {moment}"))
 }
 
-pub(crate) fn recovers(desk: &Desk, moment: &str) {
+fn recovers(desk: &Desk, moment: &str) {
     let outcome = desk.run(&["recover", "a", "-o", "-"]);
     assert!(outcome.code == 0 && outcome.stdout == CONTENT, "{moment}: {}", outcome.stderr);
 }

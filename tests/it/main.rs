@@ -4,6 +4,8 @@ mod adversary;
 mod bad_memory;
 mod catalog_backup;
 mod catalog_backup_cli;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod catalog_backup_kills;
 mod cli_bench;
 mod cli_documents;
 mod cli_edges;
