@@ -169,7 +169,7 @@ fn commit(object: ObjectRecord) -> Commit {
     Commit {
         object,
         shards: (0..3).map(shard).collect(),
-        index: Index { pieces: vec![piece], removal: None },
+        index: Index { pieces: vec![piece], removal: None, catalog: None },
         piece_hashes: vec![(VERSION, 0, Digest([6; 32]))],
     }
 }
