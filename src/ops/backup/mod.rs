@@ -1,7 +1,7 @@
 //! Backups of the catalog: what a rebuild would otherwise read from every object's shards, said again in few objects.
 //!
 //! *What it is.* [`backup`]: one state of the catalog, as records, becomes objects of the store itself, or a sealed file;
-//! [`load`], with which a rebuild begins.
+//! `load`, with which a rebuild begins.
 //!
 //! *What it knows.* Which records are in the chain of backups that this machine makes, and which objects no backup that is
 //! kept needs any more.
