@@ -35,6 +35,9 @@ pub(super) struct Blank {
     pub(super) marks: Vec<Mark>,
 }
 
+/// Blank stores, by k, n and how many places they have.
+type Blanks = BTreeMap<(usize, usize, usize), Blank>;
+
 /// Where folders are made: in memory, where this machine has such a place.
 pub(super) fn scratch() -> TempDir {
     let shared = Path::new("/dev/shm");
@@ -45,7 +48,7 @@ pub(super) fn scratch() -> TempDir {
 impl Blank {
     /// A store of so many places; made once, for each number of them and each geometry.
     pub(super) fn of(geometry: Geometry, places: usize) -> Self {
-        static MADE: OnceLock<Mutex<BTreeMap<(usize, usize, usize), Blank>>> = OnceLock::new();
+        static MADE: OnceLock<Mutex<Blanks>> = OnceLock::new();
         let key = (geometry.data_shards(), geometry.total_shards(), places);
         let mut made = MADE.get_or_init(Mutex::default).lock().expect("not poisoned");
         made.entry(key).or_insert_with(|| Self::make(geometry, places)).clone()

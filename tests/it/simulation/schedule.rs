@@ -104,17 +104,17 @@ pub(super) type Held<T = ()> = Result<T, String>;
 impl Schedule {
     /// Runs the schedule of a seed to its end.
     pub(super) fn run(mode: Mode, seed: u64) -> Outcome {
-        Self::begin(mode, seed).to_the_end()
+        Self::begin(mode, seed).conclude()
     }
 
     /// With more lost than may be: what is promised within limits cannot be kept, and that must be noticed.
     pub(super) fn run_beyond_limits(seed: u64) -> Outcome {
         let schedule = Self::begin(Mode::Within, seed);
         schedule.world.state().weather.is_unlimited = true;
-        schedule.to_the_end()
+        schedule.conclude()
     }
 
-    fn to_the_end(mut self) -> Outcome {
+    fn conclude(mut self) -> Outcome {
         let schedule = &mut self;
         let held = schedule.live().and_then(|()| schedule.settle());
         let (trace, broken, faults) = {
