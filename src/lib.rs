@@ -67,6 +67,8 @@
 //! | On a backend a shard appears whole or not at all, and is never replaced by chance. | `clause_01_a_shard_appears_whole_or_not_at_all` · `clause_03_create_never_replaces` |
 //! | No zone gets more shards than may be lost, while that is possible. | `what_is_placed_stays_and_a_zone_limit_is_never_exceeded` · `an_object_that_kept_the_zone_limit_keeps_it_when_its_shards_find_places_again` |
 //! | Unreachable is not missing, and an unmounted folder is not an empty one. | `what_is_unreachable_is_not_missing_and_may_make_up_for_what_is` · `a_missing_root_is_unreachable_and_not_empty` |
+//! | Killed before any call that changes a file, an operation leaves the old files or the new; the next run clears up. | `an_overwrite_killed_before_any_call_leaves_the_old_bytes_or_the_new` · `a_repair_killed_before_any_call_loses_nothing_and_is_done_by_the_next` |
+//! | What was acknowledged is there after the power went, and a sync that failed is never believed. | `power_that_goes_in_one_operation_takes_nothing_that_was_acknowledged` · `a_sync_that_failed_is_not_believed_when_it_is_tried_again` |
 //! | A file exists from the commit of its final piece on, whole. | `a_file_exists_from_the_commit_of_its_final_piece_on` |
 //! | What was removed does not come back with an old backend. | `a_dead_object_does_not_come_back_with_a_backend_that_has_its_shards` · `what_was_removed_is_neither_lost_nor_brought_back_by_a_backend_that_comes_back` |
 //! | What is known follows from what was committed, in any order and on any machine; versions that do not know each other are both shown. | `what_is_known_follows_from_what_was_committed_and_not_from_the_order` · `heads_that_do_not_know_each_other_are_both_shown_newest_first` |

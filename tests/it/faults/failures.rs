@@ -122,7 +122,9 @@ fn says_the_truth(stage: &Stage, code: i32, when: &str) {
     for (name, bytes) in &back {
         assert!(stage.before.get(name) == Some(bytes), "{when}: {name} is torn");
     }
-    if DONE.contains(&code) {
+    // A rebuild that could not read every backend says so with 3, and has found what the others have.
+    let is_partial = stage.operation == Operation::Rebuild && code != 0;
+    if DONE.contains(&code) && !is_partial {
         assert!(stage.operation != Operation::Recover || back == stage.before, "{when}: not all came back");
         look(&stage.desk, &Expected::exactly(&stage.after), when);
     }
