@@ -13,7 +13,20 @@ const MAX_HEEDED_GENERATION: u64 = 1 << 31;
 /// The note of a catalog that was made in the place of another, until it has what that one had.
 pub(super) const UNFILLED: &str = "made anew and not filled";
 
+/// The note of a catalog that was made anew while not every backend could be listed.
+const REBUILT_IN_PART: &str = "made anew without every backend";
+
 impl Catalog {
+    /// Notes whether it was made anew while not every backend could be listed: what was whole once may be unknown then.
+    pub fn note_rebuilt_in_part(&mut self, in_part: bool) -> Result<()> {
+        if in_part { self.set_note(REBUILT_IN_PART, "") } else { self.clear_note(REBUILT_IN_PART) }
+    }
+
+    /// Whether it was made anew while not every backend could be listed, and not every one was since.
+    pub fn is_rebuilt_in_part(&self) -> Result<bool> {
+        Ok(self.note(REBUILT_IN_PART)?.is_some())
+    }
+
     /// Notes that it was filled.
     pub fn note_filled(&mut self) -> Result<()> {
         self.clear_note(UNFILLED)

@@ -259,6 +259,7 @@ impl Scan {
             scan.take(read, file, controls).await?;
         }
         controls.end();
+        scan.silent = silent_places(store, &inventory.listed());
         scan.places = inventory.into_places();
         scan.unreadable.sort_by_key(|object| object.id);
         scan.untrusted.sort_by_key(|object| object.id);
@@ -311,7 +312,7 @@ impl Scan {
     /// Takes in what was committed meanwhile, until nothing is, and then lets the new catalog take the old one's place.
     async fn take_place(&mut self, store: &Store, sources: &Sources, file: NewCatalog) -> Result<()> {
         for _ in 0..CATCH_UPS {
-            let overtaking = file.take_place(store, self.unread.clone()).await?;
+            let overtaking = file.take_place(store, (self.unread.clone(), !self.silent.is_empty())).await?;
             if overtaking.is_empty() {
                 return Ok(());
             }

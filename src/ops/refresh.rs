@@ -1,7 +1,8 @@
 //! `catalog refresh`: brings in what other machines did on the same backends.
 //!
 //! Objects that the catalog does not know are taken in once the write quorum of their shards is there: with fewer, another
-//! machine may be writing them. Shards of known objects that were found in another place are recorded there. Nothing on a
+//! machine may be writing them. A catalog that was made anew without every backend takes them in from as many on as are
+//! needed to read them, as a rebuild does, until every backend was listed: it may have known them. Shards of known objects that were found in another place are recorded there. Nothing on a
 //! backend is changed, and nothing is forgotten because it was not found.
 //!
 //! A machine without a master key hears of removals by their public part: what they name is left alone wherever it is found,
@@ -105,7 +106,8 @@ pub(in crate::ops) async fn refresh_known(
     controls.begin("listing the backends", None, None);
     let mut inventory = Inventory::new(sources);
     let (listed, report) = (BTreeSet::new(), RefreshReport::default());
-    let mut refresh = Refresh { store, sources, listed, absent: Vec::new(), seen_to: None, report };
+    let in_part = store.catalog(|catalog| catalog.is_rebuilt_in_part()).await?;
+    let mut refresh = Refresh { store, sources, listed, in_part, absent: Vec::new(), seen_to: None, report };
     let mut batch = Vec::new();
     while let Some(found) = inventory.next_object().await {
         controls.check_cancelled()?;
@@ -126,7 +128,8 @@ pub(in crate::ops) async fn refresh_known(
         refresh.report.vanished = refresh.still_absent(absent, controls).await?;
         refresh.end_heard().await?;
         refresh.report.lost = refresh.record_lost().await?;
-        store.catalog(|catalog| catalog.note_filled()).await?;
+        let filled = |catalog: &mut Catalog| catalog.note_rebuilt_in_part(false).and_then(|()| catalog.note_filled());
+        store.catalog(filled).await?;
     }
     let mut report = refresh.report;
     let after = store.catalog(|catalog| catalog.stats()).await?;
@@ -148,6 +151,8 @@ struct Refresh<'a> {
     sources: &'a Sources,
     /// Places whose listing did not fail so far: what they did not show of an object is not there.
     listed: BTreeSet<BackendId>,
+    /// The catalog was made anew without every backend: what is unknown may have been whole.
+    in_part: bool,
     /// Objects that the catalog has and no listing showed.
     absent: Vec<ObjectId>,
     /// The last object up to which catalog and listings were compared.
@@ -191,12 +196,14 @@ impl Refresh<'_> {
         for (found, known) in batch.into_iter().zip(known) {
             match known {
                 Known::Busy | Known::TakenBack | Known::LeftToOwner => {}
-                Known::Unknown => {
+                Known::Unknown if !self.in_part => {
                     let needed = |manifest: &Manifest| manifest.geometry().write_quorum();
                     self.take_in(found, needed, controls).await?;
                 }
-                // It was whole once: what can be read of it now counts.
-                Known::Unread => self.take_in(found, |manifest| manifest.geometry().data_shards(), controls).await?,
+                // It was whole once, or may have been: what can be read of it now counts.
+                Known::Unknown | Known::Unread => {
+                    self.take_in(found, |manifest| manifest.geometry().data_shards(), controls).await?
+                }
                 Known::Dead => self.take_dead(found).await?,
                 Known::Live(manifest, recorded, pending) => {
                     self.take_live(&found, &manifest, (&recorded, &pending)).await?;

@@ -83,9 +83,13 @@ impl NewCatalog {
         off_reactor(move || Ok(lock(&catalog).staged_not_found(NOT_FOUND_NAMED)?)).await
     }
 
-    /// The new content takes the place of the old; what is local stays, and what is still to be read is noted. Where
-    /// objects were committed meanwhile that are to be taken in first, these are the answer.
-    pub(super) async fn take_place(&self, store: &Store, unread: BTreeSet<ObjectId>) -> Result<Vec<ObjectId>> {
+    /// The new content takes the place of the old; what is local stays, and what is still to be read is noted, and
+    /// whether a backend was missing. Where objects were committed meanwhile that are to be taken in first, these are the answer.
+    pub(super) async fn take_place(
+        &self,
+        store: &Store,
+        (unread, in_part): (BTreeSet<ObjectId>, bool),
+    ) -> Result<Vec<ObjectId>> {
         let path = self.path.clone();
         let found = Arc::clone(&self.catalog);
         store
@@ -96,6 +100,7 @@ impl NewCatalog {
                     catalog.raise_writer_generation(given)?;
                     unread.iter().try_for_each(|object| note_unread(catalog, *object))?;
                     forget_chain(catalog)?;
+                    catalog.note_rebuilt_in_part(in_part)?;
                     catalog.note_filled()?;
                 }
                 Ok(overtaking)
