@@ -24,6 +24,12 @@ const DATA_SHARDS_AT: usize = 11;
 /// What a place keeps.
 pub(super) type Files = BTreeMap<ShardId, Bytes>;
 
+/// A call: of which place, what, and the how manyth it is of its like.
+type Call = (usize, Operation, Option<ShardId>, u64);
+
+/// The runtime's timers know no less.
+const TICK: Duration = Duration::from_millis(1);
+
 /// Whether a place answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Presence {
@@ -79,7 +85,11 @@ pub(super) struct State {
     pub(super) changes: u64,
     pub(super) faults: u64,
     pub(super) trace: u64,
-    wakeups: BTreeSet<Instant>,
+    /// Calls that have no turn yet, by the moment they were made at, with how long they take.
+    waiting: BTreeMap<Instant, BTreeMap<Call, Duration>>,
+    /// When each has its turn.
+    turns: BTreeMap<Call, Instant>,
+    taken: BTreeSet<Instant>,
     /// What must never happen, and did.
     pub(super) violations: Vec<String>,
 }
@@ -114,7 +124,9 @@ impl World {
             changes: 0,
             faults: 0,
             trace: seed,
-            wakeups: BTreeSet::new(),
+            waiting: BTreeMap::new(),
+            turns: BTreeMap::new(),
+            taken: BTreeSet::new(),
             violations: Vec::new(),
         })))
     }
@@ -128,7 +140,9 @@ impl World {
         let mut state = self.state();
         state.process += 1;
         state.made.clear();
-        state.wakeups.clear();
+        state.waiting.clear();
+        state.turns.clear();
+        state.taken.clear();
         (state.calls, state.crash, state.died, state.is_dead) = (0, crash, Arc::default(), false);
         (state.process, Arc::clone(&state.died))
     }
@@ -244,8 +258,12 @@ impl SimulatedPlace {
         shard: Option<ShardId>,
         effect: impl FnOnce(&mut State, Strike) -> Result<T> + Send,
     ) -> Result<T> {
-        let (strike, wakeup) = self.draw(operation, shard);
-        tokio::time::sleep_until(wakeup).await;
+        let now = Instant::now();
+        let (strike, call) = self.draw(now, operation, shard);
+        // Once time goes on, every call of this moment was made.
+        tokio::time::sleep_until(now + TICK).await;
+        let turn = self.world.state().turn_of(now, call);
+        tokio::time::sleep_until(turn).await;
         let outcome = self.take_effect(operation, shard, strike, effect);
         match outcome {
             Some(outcome) => outcome,
@@ -254,10 +272,11 @@ impl SimulatedPlace {
     }
 
     /// What becomes of a call follows from which call it is, and not from when it is made.
-    fn draw(&self, operation: Operation, shard: Option<ShardId>) -> (Strike, Instant) {
+    fn draw(&self, now: Instant, operation: Operation, shard: Option<ShardId>) -> (Strike, Call) {
         let mut state = self.world.state();
         let nth = state.made.entry((self.number, operation, shard)).or_default();
         *nth += 1;
+        let call = (self.number, operation, shard, *nth);
         let (object, index) = shard.map_or((0, 0), |shard| (u128::from_be_bytes(shard.object.0), shard.index));
         let numbers = [
             self.process,
@@ -270,12 +289,8 @@ impl SimulatedPlace {
         ];
         let mut dice = Dice::new(numbers.iter().fold(state.seed, |seed, number| Dice::new(seed ^ number).next()));
         let strike = state.weather.strike(operation, &mut dice);
-        // No two wake at once: who is first does not depend on who asked first.
-        let mut wakeup = Instant::now() + strike.delay;
-        while !state.wakeups.insert(wakeup) {
-            wakeup += Duration::from_millis(1);
-        }
-        (strike, wakeup)
+        state.waiting.entry(now).or_default().insert(call, strike.delay);
+        (strike, call)
     }
 
     /// `None` where no answer ever comes.
@@ -319,6 +334,19 @@ impl SimulatedPlace {
 }
 
 impl State {
+    /// When a call that was made at a moment has its turn. No two have it at once, and who has it first follows from what
+    /// they are, not from who was first: threads make calls of one moment in any order.
+    fn turn_of(&mut self, now: Instant, call: Call) -> Instant {
+        for (call, delay) in self.waiting.remove(&now).into_iter().flatten() {
+            let mut turn = now + TICK + delay;
+            while !self.taken.insert(turn) {
+                turn += TICK;
+            }
+            self.turns.insert(call, turn);
+        }
+        self.turns.remove(&call).unwrap_or(now)
+    }
+
     fn die<T>(&mut self) -> Option<T> {
         self.is_dead = true;
         self.died.notify_one();

@@ -115,8 +115,10 @@ impl Schedule {
     fn judge(&self, report: &VerifyReport) -> Held {
         let state = self.world.state();
         // What a put had begun when its process died, and its catalog went with the journal, was never anything.
-        let counts =
-            |object: &&ObjectVerdict| object.state != ObjectState::Lost || state.whole_once.contains(&object.id);
+        // Where a place is gone, nobody can know that nothing more of it is there.
+        let is_out_of_reach =
+            |object: &ObjectVerdict| matches!(object.state, ObjectState::Lost | ObjectState::Unavailable);
+        let counts = |object: &&ObjectVerdict| !is_out_of_reach(object) || state.whole_once.contains(&object.id);
         let mut objects = report.objects.iter().filter(counts);
         if let Some(bad) = objects.clone().find(|object| object.state != ObjectState::Healthy) {
             return Err(format!("not all is healthy after a repair: {bad:?}"));
