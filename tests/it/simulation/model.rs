@@ -97,6 +97,12 @@ impl Model {
         self.versions.iter_mut().filter(is_it).for_each(|version| version.removals.extend(removals));
     }
 
+    /// Whether all that an object held may have been removed.
+    pub(super) fn may_be_removed(&self, object: ObjectId) -> bool {
+        let mut held = self.versions.iter().filter(|version| version.objects.contains(&object)).peekable();
+        held.peek().is_some() && held.all(|version| version.removed.is_some())
+    }
+
     /// What is wrong with these bytes having come back under this name on this machine.
     pub(super) fn complaint(&self, name: &FileName, bytes: &[u8], machine: usize) -> Option<String> {
         let numbered = self.versions.iter().enumerate();

@@ -213,8 +213,11 @@ impl Schedule {
         }
         let takes_away = ["remove", "gc"].contains(&what);
         let mut state = self.world.state();
-        if !takes_away && state.lied.is_empty() && !state.readable().is_superset(&readable) {
-            return Err(format!("{what} cost an object that could be read before"));
+        let mut lost = readable.difference(&state.readable()).copied().collect::<Vec<_>>();
+        // What a removal that died left to be deleted, any operation on that place may delete.
+        lost.retain(|object| !self.model.may_be_removed(*object));
+        if !takes_away && state.lied.is_empty() && !lost.is_empty() {
+            return Err(format!("{what} cost an object that could be read before: {lost:?}"));
         }
         state.forgive_lies();
         state.note_whole();
