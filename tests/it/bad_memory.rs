@@ -1,12 +1,12 @@
 //! Bits that flip in memory between the coding and the place: the next verify names the shard, and a repair mends it.
 
 use crate::soak::{self, Dice};
-use crate::world::{TestWorld, geometry, random_bytes, stream_of};
+use crate::world::{TestWorld, geometry, name, random_bytes, stream_of};
 use async_trait::async_trait;
 use bytes::Bytes;
 use shard::backend::{Backend, BackendSpec, BackendStats, ListPage, Mark, Result, ShardWriter};
 use shard::catalog::{ObjectState, ShardState};
-use shard::format::{HEADER_BYTES, ShardFileLayout, TRAILER_BYTES, manifest_in_tail};
+use shard::format::{FileName, HEADER_BYTES, ShardFileLayout, TRAILER_BYTES, manifest_in_tail};
 use shard::id::{RedundancyLevel, ShardId};
 use shard::ops::put::{PutOptions, put};
 use shard::ops::recover::{RecoverOptions, RecoverOutput, RecoverWhat, recover};
@@ -17,6 +17,7 @@ use shard::stripe::Seal;
 use std::fs;
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// Which bit of a shard's file flips, and of which shards.
@@ -110,6 +111,8 @@ struct Bad {
     world: TestWorld,
     store: Store,
     flip: Arc<Mutex<Option<Flip>>>,
+    /// How many files were put.
+    puts: AtomicU32,
 }
 
 const CONTENT_BYTES: usize = 2_000;
@@ -123,13 +126,19 @@ impl Bad {
         };
         let options = OpenOptions { wrapper: Some(Arc::new(wrapper)), ..OpenOptions::default() };
         let store = Store::open(&world.store_dir(), options).await.expect("the store opens");
-        Self { world, store, flip }
+        Self { world, store, flip, puts: AtomicU32::new(0) }
     }
 
-    /// Puts a file, with a flip on its way; the same length each time, so that all shards have one layout.
+    /// The newest file. Each has a name of its own, of one length, and no version before it: so all shards have one layout.
+    fn name(&self) -> FileName {
+        name(&format!("file-{:05}", self.puts.load(Ordering::Relaxed)))
+    }
+
+    /// Puts a file, with a flip on its way.
     async fn put(&self, seal: Seal, flip: Option<Flip>) {
+        self.puts.fetch_add(1, Ordering::Relaxed);
         *self.flip.lock().expect("not poisoned") = flip;
-        let sources = vec![stream_of("file", &random_bytes(1, CONTENT_BYTES))];
+        let sources = vec![stream_of(&self.name().to_string(), &random_bytes(1, CONTENT_BYTES))];
         let level = Some(RedundancyLevel::of(geometry(3, 5)));
         let options = PutOptions { sources, level, seal: Some(seal), ..PutOptions::default() };
         put(&self.store, options).await.expect("every place said that it is durable");
@@ -137,13 +146,12 @@ impl Bad {
     }
 
     async fn verify(&self) -> VerifyReport {
-        let names = vec!["file".parse().expect("a name")];
+        let names = vec![self.name()];
         verify(&self.store, VerifyOptions { names, ..VerifyOptions::default() }).await.expect("verified")
     }
 
-    /// Mends the newest version; those before it are well.
     async fn repair(&self) {
-        let names = vec!["file".parse().expect("a name")];
+        let names = vec![self.name()];
         repair(&self.store, RepairOptions { names, ..RepairOptions::default() }).await.expect("repaired");
     }
 
@@ -154,7 +162,7 @@ impl Bad {
     async fn comes_back(&self) -> bool {
         let path = self.world.desk().join("back");
         let _ = fs::remove_file(&path);
-        let what = RecoverWhat::Names(vec!["file".parse().expect("a name")]);
+        let what = RecoverWhat::Names(vec![self.name()]);
         let came = recover(&self.store, RecoverOptions::new(what, RecoverOutput::Path(path.clone()))).await;
         came.is_ok() && fs::read(path).is_ok_and(|bytes| bytes == random_bytes(1, CONTENT_BYTES))
     }
