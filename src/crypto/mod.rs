@@ -14,6 +14,7 @@
 
 mod access;
 mod aead;
+mod base32;
 mod catalog_key;
 mod certificate;
 mod chamber_key;
@@ -29,6 +30,7 @@ mod verify_key;
 mod write_key;
 
 pub use access::AccessKeys;
+pub(crate) use base32::{base32, from_base32};
 pub use aead::{DataKey, SealContext, StripeCipher, TAG_BYTES};
 pub use catalog_key::CatalogKey;
 pub use certificate::{Certificate, Role};
