@@ -30,8 +30,8 @@ mod verify_key;
 mod write_key;
 
 pub use access::AccessKeys;
-pub(crate) use base32::{base32, from_base32};
 pub use aead::{DataKey, SealContext, StripeCipher, TAG_BYTES};
+pub(crate) use base32::{base32, from_base32};
 pub use catalog_key::CatalogKey;
 pub use certificate::{Certificate, Role};
 pub use chamber_key::ChamberKey;
