@@ -26,7 +26,8 @@ impl Node {
         let sessions: Vec<Arc<Outgoing>> = {
             let table = self.inner.table();
             self.inner.stopping.cancel();
-            table.sessions.values().cloned().collect()
+            let there = table.sessions.values().filter(|outgoing| outgoing.session.reason().is_none());
+            there.cloned().collect()
         };
         let drained = join_all(sessions.iter().map(|outgoing| drain(outgoing, deadline))).await;
         // New messages are not taken in any more; those that wait can be read.

@@ -5,6 +5,8 @@
 //! and the messages in them; when a peer is gone ([`Heartbeat`]), when it is tried again ([`Backoff`]), where it is
 //! ([`PeerAddress`]) and whether it is the same as ever ([`Pins`]).
 //!
+//! `src/peer/PROTOCOL.md` has it byte by byte.
+//!
 //! *What it knows.* Bytes in, bytes out. Time and randomness are arguments.
 //!
 //! *What it does not know.* Shards, files, storage; what the streams carry.

@@ -33,11 +33,11 @@ pub use stream::{PeerStream, ReceiveHalf, SendHalf};
 use super::{PeerAddress, Pins, TransportKind};
 use link::Established;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream, lookup_host};
-use tokio::sync::{OnceCell, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -59,8 +59,10 @@ pub struct Transport {
     gate: Arc<Gate>,
     tracker: TaskTracker,
     sessions: AtomicU64,
-    over_ipv4: OnceCell<quinn::Endpoint>,
-    over_ipv6: OnceCell<quinn::Endpoint>,
+    /// What drives QUIC: it ends when the sockets are closed.
+    drivers: TaskTracker,
+    /// The sockets from which nodes are called, over IPv4 and IPv6.
+    callers: Mutex<[Option<quinn::Endpoint>; 2]>,
 }
 
 /// A socket that takes calls.
@@ -86,8 +88,8 @@ impl Transport {
             gate: Gate::new(limits),
             tracker: TaskTracker::new(),
             sessions: AtomicU64::new(0),
-            over_ipv4: OnceCell::new(),
-            over_ipv6: OnceCell::new(),
+            drivers: TaskTracker::new(),
+            callers: Mutex::default(),
         })
     }
 
@@ -138,14 +140,25 @@ impl Transport {
         match transport {
             TransportKind::WebSocket => websocket::connect(address, &self.local, &self.tracker).await,
             TransportKind::Quic => {
-                let (cell, unspecified) = match address {
-                    SocketAddr::V4(_) => (&self.over_ipv4, Ipv4Addr::UNSPECIFIED.into()),
-                    SocketAddr::V6(_) => (&self.over_ipv6, Ipv6Addr::UNSPECIFIED.into()),
-                };
-                let bind = async || quic::bind(SocketAddr::new(unspecified, 0), &self.local, false);
-                quic::connect(cell.get_or_try_init(bind).await?, address, &self.local).await
+                let endpoint = self.caller(address)?;
+                quic::connect(&endpoint, address, &self.local).await
             }
         }
+    }
+
+    /// The socket from which addresses of this kind are called.
+    fn caller(&self, address: SocketAddr) -> Result<quinn::Endpoint, PeerError> {
+        let mut callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
+        let [over_ipv4, over_ipv6] = &mut *callers;
+        let (caller, unspecified) = match address {
+            SocketAddr::V4(_) => (over_ipv4, Ipv4Addr::UNSPECIFIED.into()),
+            SocketAddr::V6(_) => (over_ipv6, Ipv6Addr::UNSPECIFIED.into()),
+        };
+        if let Some(endpoint) = caller {
+            return Ok(endpoint.clone());
+        }
+        let endpoint = quic::bind(SocketAddr::new(unspecified, 0), &self.local, false, &self.drivers)?;
+        Ok(caller.insert(endpoint).clone())
     }
 
     fn begin(&self, side: SessionSide, established: Established) -> Session {
@@ -158,7 +171,7 @@ impl Transport {
         let failed = |error| PeerError::socket(format!("listening at {address}"), error);
         let (socket, address) = match kind {
             TransportKind::Quic => {
-                let endpoint = quic::bind(address, &self.local, true)?;
+                let endpoint = quic::bind(address, &self.local, true, &self.drivers)?;
                 let bound = endpoint.local_addr().map_err(failed)?;
                 (ListenerSocket::Quic(endpoint), bound)
             }
@@ -171,13 +184,18 @@ impl Transport {
         Ok(Listener { transport: Arc::clone(self), socket, address })
     }
 
-    /// Waits until every task of every session ended, and the goodbyes are out. The sessions must be closed.
+    /// Waits until every task of every session ended, the goodbyes are out and the sockets are closed. The sessions must be
+    /// closed, the listeners stopped, and nobody may call any more.
     pub async fn close(&self) {
         self.tracker.close();
         self.tracker.wait().await;
-        for endpoint in [&self.over_ipv4, &self.over_ipv6].into_iter().filter_map(OnceCell::get) {
-            finish(endpoint).await;
+        let callers = std::mem::take(&mut *self.callers.lock().unwrap_or_else(PoisonError::into_inner));
+        for endpoint in callers.into_iter().flatten() {
+            endpoint.close(quinn::VarInt::from_u32(0), b"");
+            timeout(CLOSE_DEADLINE, endpoint.wait_idle()).await.ok();
         }
+        self.drivers.close();
+        self.drivers.wait().await;
     }
 }
 
@@ -269,23 +287,19 @@ impl Transport {
                     }
                 }
             };
-            tokio::select! {
-                outcome = heard => match outcome {
-                    Ok(established) => {
-                        let session = this.begin(SessionSide::Responder, established);
-                        if admitted.send(session.clone()).await.is_err() {
-                            session.close();
-                        }
+            let outcome = tokio::select! {
+                outcome = heard => outcome,
+                () = stop.cancelled() => return,
+            };
+            match outcome {
+                Ok(established) => {
+                    let session = this.begin(SessionSide::Responder, established);
+                    if admitted.send(session.clone()).await.is_err() {
+                        session.close();
                     }
-                    Err(error) => tracing::debug!(%remote, "a caller is not admitted: {error}"),
-                },
-                () = stop.cancelled() => {}
+                }
+                Err(error) => tracing::debug!(%remote, "a caller is not admitted: {error}"),
             }
         });
     }
-}
-
-async fn finish(endpoint: &quinn::Endpoint) {
-    endpoint.close(quinn::VarInt::from_u32(0), b"");
-    timeout(CLOSE_DEADLINE, endpoint.wait_idle()).await.ok();
 }

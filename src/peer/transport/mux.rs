@@ -4,22 +4,74 @@ use super::PeerError;
 use super::error::CloseReason;
 use super::metered::Meter;
 use super::quic::MAX_STREAMS;
-use super::stream::MuxStream;
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::io;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use tokio::io::{AsyncRead, AsyncWrite};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::time::sleep;
 use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt, TokioAsyncReadCompatExt};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tokio_util::task::TaskTracker;
 use yamux::{Config, Connection, Mode};
 
+/// How long saying goodbye may take.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 /// Streams that were asked for and are not open.
 const MAX_WAITING: usize = 16;
 
 type Reply = oneshot::Sender<Result<MuxStream, yamux::ConnectionError>>;
+type Over = Pin<Box<WaitForCancellationFutureOwned>>;
+
+/// A stream that ends with its connection. The multiplexer wakes nobody who waits on a stream of a connection that this side
+/// closes, so that is waited for beside it.
+pub(super) struct MuxStream {
+    stream: Compat<yamux::Stream>,
+    over_for_reader: Over,
+    over_for_writer: Over,
+}
+
+impl MuxStream {
+    fn new(stream: yamux::Stream, closed: &CancellationToken) -> Self {
+        let over = || Box::pin(closed.clone().cancelled_owned());
+        Self { stream: stream.compat(), over_for_reader: over(), over_for_writer: over() }
+    }
+}
+
+/// What was polled, or that the connection is over where it would have to wait.
+fn unless_over<T>(polled: Poll<io::Result<T>>, over: &mut Over, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
+    match polled {
+        Poll::Pending if over.as_mut().poll(cx).is_ready() => Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
+        polled => polled,
+    }
+}
+
+impl AsyncRead for MuxStream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, room: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.stream).poll_read(cx, room);
+        unless_over(polled, &mut self.over_for_reader, cx)
+    }
+}
+
+impl AsyncWrite for MuxStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        unless_over(polled, &mut self.over_for_writer, cx)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.stream).poll_flush(cx);
+        unless_over(polled, &mut self.over_for_writer, cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.stream).poll_shutdown(cx);
+        unless_over(polled, &mut self.over_for_writer, cx)
+    }
+}
 
 /// The handle on a multiplexer.
 #[derive(Debug)]
@@ -46,7 +98,7 @@ impl Mux {
         let (requests, asked) = mpsc::channel(MAX_WAITING);
         let (found, inbound) = mpsc::channel(MAX_STREAMS as usize);
         let (closing, closed) = (CancellationToken::new(), CancellationToken::new());
-        let driver = Driver { connection, asked, waiting: None, found, is_closing: false };
+        let driver = Driver { connection, asked, waiting: None, found, closed: closed.clone(), is_closing: false };
         tracker.spawn(driver.run(closing.clone(), closed.clone().drop_guard()));
         Self { requests, inbound: Mutex::new(inbound), closing, closed, meter }
     }
@@ -76,19 +128,28 @@ struct Driver<S> {
     asked: mpsc::Receiver<Reply>,
     waiting: Option<Reply>,
     found: mpsc::Sender<MuxStream>,
+    closed: CancellationToken,
     is_closing: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     async fn run(mut self, closing: CancellationToken, _closed: tokio_util::sync::DropGuard) {
         let mut asked_to_close = pin!(closing.cancelled());
-        poll_fn(|cx| {
+        let driven = poll_fn(|cx| {
             if !self.is_closing && asked_to_close.as_mut().poll(cx).is_ready() {
                 self.is_closing = true;
             }
             if self.is_closing { self.connection.poll_close(cx).map(drop) } else { self.poll(cx) }
-        })
-        .await;
+        });
+        let over = async {
+            closing.cancelled().await;
+            sleep(CLOSE_DEADLINE).await;
+        };
+        // A peer that takes nothing any more does not hold up the end.
+        tokio::select! {
+            () = driven => {}
+            () = over => {}
+        }
     }
 
     /// Ready when the connection ended.
@@ -98,7 +159,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             match self.connection.poll_next_inbound(cx) {
                 Poll::Ready(Some(Ok(stream))) => {
                     // A stream that nobody has room for is dropped, and reset by that.
-                    self.found.try_send(stream.compat()).ok();
+                    self.found.try_send(MuxStream::new(stream, &self.closed)).ok();
                 }
                 Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(()),
                 Poll::Pending if is_opened => {}
@@ -118,7 +179,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         match self.connection.poll_new_outbound(cx) {
             Poll::Ready(opened) => {
                 // Whoever asked may have given up; the stream is reset then.
-                reply.send(opened.map(FuturesAsyncReadCompatExt::compat)).ok();
+                reply.send(opened.map(|stream| MuxStream::new(stream, &self.closed))).ok();
                 true
             }
             Poll::Pending => {

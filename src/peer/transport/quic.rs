@@ -7,14 +7,19 @@ use super::gate::Pass;
 use super::link::{Established, Link};
 use super::{LocalNode, PeerError};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use quinn::{ClientConfig, Connection, Endpoint, EndpointConfig, Incoming, ServerConfig, TransportConfig, VarInt};
+use quinn::{
+    AsyncTimer, AsyncUdpSocket, ClientConfig, Connection, Endpoint, EndpointConfig, Incoming, Runtime, ServerConfig,
+    TokioRuntime, TransportConfig, VarInt,
+};
 use rustls::pki_types::CertificateDer;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
 
 /// Without more than the system's own buffers, one datagram in twenty is lost on loopback already.
 const UDP_BUFFER_BYTES: usize = 4 * 1024 * 1024;
@@ -34,7 +39,13 @@ const INCOMING_BYTES: u64 = 4 * 1024;
 const INCOMING_TOTAL_BYTES: u64 = 1024 * 1024;
 
 /// A socket for sessions over UDP; with a server's side, it also takes them.
-pub(super) fn bind(address: SocketAddr, local: &LocalNode, is_server: bool) -> Result<Endpoint, PeerError> {
+/// What drives it runs in tasks that the tracker knows.
+pub(super) fn bind(
+    address: SocketAddr,
+    local: &LocalNode,
+    is_server: bool,
+    drivers: &TaskTracker,
+) -> Result<Endpoint, PeerError> {
     let bound = || -> io::Result<std::net::UdpSocket> {
         let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
         if address.is_ipv6() {
@@ -50,8 +61,32 @@ pub(super) fn bind(address: SocketAddr, local: &LocalNode, is_server: bool) -> R
     let failed = |error| PeerError::socket(format!("listening at UDP {address}"), error);
     let socket = bound().map_err(failed)?;
     let server = is_server.then(|| server_config(local)).transpose()?;
-    let runtime = Arc::new(quinn::TokioRuntime);
+    let runtime = Arc::new(TrackedRuntime { drivers: drivers.clone() });
     Endpoint::new(EndpointConfig::default(), server, socket, runtime).map_err(failed)
+}
+
+/// Tokio, with every task known: a node that stops waits for them.
+#[derive(Debug)]
+struct TrackedRuntime {
+    drivers: TaskTracker,
+}
+
+impl Runtime for TrackedRuntime {
+    fn new_timer(&self, moment: std::time::Instant) -> Pin<Box<dyn AsyncTimer>> {
+        TokioRuntime.new_timer(moment)
+    }
+
+    fn spawn(&self, driver: Pin<Box<dyn Future<Output = ()> + Send>>) {
+        self.drivers.spawn(driver);
+    }
+
+    fn wrap_udp_socket(&self, socket: std::net::UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
+        TokioRuntime.wrap_udp_socket(socket)
+    }
+
+    fn now(&self) -> std::time::Instant {
+        TokioRuntime.now()
+    }
 }
 
 /// Calls a node.

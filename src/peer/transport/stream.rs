@@ -2,13 +2,13 @@
 
 use super::super::frame::{FrameReader, frame_header};
 use super::PeerError;
+use super::mux::MuxStream;
 use bytes::{Buf, Bytes, BytesMut};
 use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, ReadHalf, WriteHalf};
-use tokio_util::compat::Compat;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// How much is read at a time.
@@ -16,9 +16,8 @@ const READ_BYTES: usize = 16 * 1024;
 /// What a stream that is given up says.
 const GIVEN_UP: quinn::VarInt = quinn::VarInt::from_u32(1);
 
-pub(super) type MuxStream = Compat<yamux::Stream>;
-
-/// A stream between two nodes.
+/// A stream between two nodes. That it ended does not say that all was sent: over WebSocket a stream that was given up ends
+/// like one that was finished. What must be whole says so in what it sends.
 #[derive(Debug)]
 pub struct PeerStream {
     /// What goes to the peer.
