@@ -177,7 +177,7 @@ impl End {
                 Ok(Some(content)) if content.len() > MAX_CONTROL_BYTES => self.messages.push(content.to_vec()),
                 Ok(Some(content)) => match Control::parse(&content) {
                     Ok(Control::Ping(number)) => {
-                        output.extend(frame(&Control::Pong(number).to_bytes()).expect("short"))
+                        output.extend(frame(&Control::Pong(number).to_bytes()).expect("short"));
                     }
                     Ok(Control::Pong(number)) => drop(heartbeat.answered(number, now_ms)),
                     Ok(Control::Goodbye(_)) | Err(_) => self.over = Some(Over::Broken),

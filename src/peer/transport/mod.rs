@@ -231,7 +231,7 @@ impl Listener {
     async fn next(&self) -> Option<Knock> {
         match &self.socket {
             ListenerSocket::Quic(endpoint) => match endpoint.accept().await {
-                Some(incoming) => Some(Knock::Quic(incoming)),
+                Some(incoming) => Some(Knock::Quic(Box::new(incoming))),
                 None => std::future::pending().await,
             },
             ListenerSocket::WebSocket(listener) => match listener.accept().await {
@@ -247,7 +247,7 @@ impl Listener {
 
 /// One that calls.
 enum Knock {
-    Quic(quinn::Incoming),
+    Quic(Box<quinn::Incoming>),
     WebSocket(TcpStream, SocketAddr),
 }
 
@@ -281,7 +281,7 @@ impl Transport {
         self.tracker.spawn(async move {
             let heard = async {
                 match knock {
-                    Knock::Quic(incoming) => quic::welcome(incoming, &this.local, pass).await,
+                    Knock::Quic(incoming) => quic::welcome(*incoming, &this.local, pass).await,
                     Knock::WebSocket(stream, _) => {
                         websocket::welcome(stream, remote, &this.local, pass, &this.tracker).await
                     }
