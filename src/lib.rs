@@ -12,6 +12,7 @@
 //! ```text
 //!  8  cli/                     people: arguments, printing, exit codes, environment (in the binary)
 //!  7  ops/                     one operation a file: put, recover, verify, repair …
+//!     node/                    the peer runtime: sessions with many nodes, messages, streams
 //!  6  store/                   Store = catalog + backends + key; no operation here
 //!  5  error.rs                 the outward error; nothing below names it
 //!  4  catalog/                 what is where (SQLite)
@@ -19,6 +20,7 @@
 //!  3  backend/  format/        where bytes rest  ·  shard file, manifest and index as bytes, pure
 //!     chamber/                 encrypted records of one node, over vault and crypto
 //!  2  stripe/                  payload ⇄ blocks of shards, pure
+//!     peer/                    sessions between nodes: pure but for the sockets in peer/transport/
 //!  1  codec/  merkle/  crypto/ strangers to each other, pure
 //!     vault/                   a dictionary in a file; a stranger to them too
 //!  0  id.rs                    ObjectId, ShardId, BackendId, Geometry, RedundancyLevel, Digest
@@ -41,6 +43,7 @@
 //! | how the catalog is backed up, and begun from a backup | `ops/backup/`, then `ops/rebuild.rs` |
 //! | how a dictionary stays in a file, and how it is sealed | [`vault`], then [`chamber`] |
 //! | what a node remembers, and how it is backed up | [`engine`] |
+//! | who may talk to a node, and how a session begins and ends | [`peer`], then [`node`] |
 //! | what happens when a person types `put` | `cli/` in the binary, then [`ops`] |
 //!
 //! # What always holds
@@ -79,6 +82,7 @@
 //! | What a shard is called decides nothing: thrown together under any name, damaged at either end, in several copies, shards give back what their good blocks hold. | `shards_of_three_places_thrown_together_give_everything_back` · `no_damage_to_a_header_or_a_trailer_costs_a_shard_and_a_wrong_header_neither` |
 //! | What a writer signs names, hides and removes nothing of the owner's. | `a_writer_can_neither_name_an_owners_version_as_its_own_nor_as_a_parent` · `a_removal_in_what_a_writer_signed_is_refused_everywhere` · `no_generation_makes_a_writers_version_newer_than_what_the_owner_put` |
 //! | A change of key that is killed leaves the old keys or the new, and none in plain beside sealed ones. | `a_rotation_killed_anywhere_leaves_the_old_keys_or_the_new_and_can_be_done_again` · `taking_a_passphrase_away_killed_anywhere_leaves_no_plain_key_beside_a_sealed_one` |
+//! | No recording, reflection or stranger begins a session, and nobody is known before the first message of the server. | `no_recorded_message_is_admitted_at_any_position_of_another_channel` · `what_is_sent_back_to_where_it_came_from_is_not_admitted` · `nobody_without_the_seed_gets_a_session_over_either_transport` |
 //! | One provider does the cryptography. | `one_provider_does_the_cryptography_but_for_the_exceptions_that_are_named` |
 //! | A vault does what a map does, and what it acknowledged is there after a kill. | `a_vault_does_what_a_map_does_step_by_step` · `every_acknowledged_write_is_there_after_a_kill_and_none_is_torn` |
 //! | A chamber gives out what was written or an error, whichever bit of it flips, and hides nothing. | `a_chamber_does_what_a_map_does_step_by_step` · `a_flipped_bit_in_a_chamber_gives_the_truth_or_an_error` |
@@ -223,7 +227,9 @@ pub mod error;
 pub mod format;
 pub mod id;
 pub mod merkle;
+pub mod node;
 pub mod ops;
+pub mod peer;
 pub mod store;
 pub mod stripe;
 pub mod vault;

@@ -14,6 +14,7 @@
 
 mod access;
 mod aead;
+mod base32;
 mod catalog_key;
 mod certificate;
 mod chamber_key;
@@ -31,6 +32,7 @@ mod write_key;
 
 pub use access::AccessKeys;
 pub use aead::{DataKey, SealContext, StripeCipher, TAG_BYTES};
+pub(crate) use base32::{base32, from_base32};
 pub use catalog_key::CatalogKey;
 pub use certificate::{Certificate, Role};
 pub use chamber_key::ChamberKey;
