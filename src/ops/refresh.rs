@@ -202,7 +202,7 @@ impl Refresh<'_> {
                 }
                 // It was whole once, or may have been: what can be read of it now counts.
                 Known::Unknown | Known::Unread => {
-                    self.take_in(found, |manifest| manifest.geometry().data_shards(), controls).await?
+                    self.take_in(found, |manifest| manifest.geometry().data_shards(), controls).await?;
                 }
                 Known::Dead => self.take_dead(found).await?,
                 Known::Live(manifest, recorded, pending) => {
