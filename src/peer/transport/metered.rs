@@ -56,6 +56,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
             self.meter.reads.fetch_add(1, Ordering::Relaxed);
             let total = self.meter.received_bytes.fetch_add(read, Ordering::Relaxed) + read;
             if total > self.meter.limit.load(Ordering::Relaxed) {
+                // With an error nothing counts as read.
+                room.set_filled(before);
                 return Poll::Ready(Err(io::Error::other("a peer that is not known sent too much")));
             }
         }

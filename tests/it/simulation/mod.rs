@@ -10,6 +10,7 @@ mod model;
 mod place;
 mod schedule;
 mod settle;
+mod turns;
 mod weather;
 mod writer;
 

@@ -1,5 +1,6 @@
 //! Simulated places: what each keeps, what of it is as it was written, and what goes wrong, call by call.
 
+use super::turns::{Call, TICK, Turns};
 use super::weather::{Lie, Strike, Weather};
 use super::writer::{SimulatedWriter, Written};
 use crate::soak::Dice;
@@ -12,7 +13,6 @@ use shard::id::{ObjectId, ShardId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Bound, Range};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -23,12 +23,6 @@ const DATA_SHARDS_AT: usize = 11;
 
 /// What a place keeps.
 pub(super) type Files = BTreeMap<ShardId, Bytes>;
-
-/// A call: of which place, what, and the how manyth it is of its like.
-type Call = (usize, Operation, Option<ShardId>, u64);
-
-/// The runtime's timers know no less.
-const TICK: Duration = Duration::from_millis(1);
 
 /// Whether a place answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,11 +79,7 @@ pub(super) struct State {
     pub(super) changes: u64,
     pub(super) faults: u64,
     pub(super) trace: u64,
-    /// Calls that have no turn yet, by the moment they were made at, with how long they take.
-    waiting: BTreeMap<Instant, BTreeMap<Call, Duration>>,
-    /// When each has its turn.
-    turns: BTreeMap<Call, Instant>,
-    taken: BTreeSet<Instant>,
+    turns: Turns,
     /// What must never happen, and did.
     pub(super) violations: Vec<String>,
 }
@@ -124,9 +114,7 @@ impl World {
             changes: 0,
             faults: 0,
             trace: seed,
-            waiting: BTreeMap::new(),
-            turns: BTreeMap::new(),
-            taken: BTreeSet::new(),
+            turns: Turns::default(),
             violations: Vec::new(),
         })))
     }
@@ -140,9 +128,7 @@ impl World {
         let mut state = self.state();
         state.process += 1;
         state.made.clear();
-        state.waiting.clear();
-        state.turns.clear();
-        state.taken.clear();
+        state.turns = Turns::default();
         (state.calls, state.crash, state.died, state.is_dead) = (0, crash, Arc::default(), false);
         (state.process, Arc::clone(&state.died))
     }
@@ -262,7 +248,7 @@ impl SimulatedPlace {
         let (strike, call) = self.draw(now, operation, shard);
         // Once time goes on, every call of this moment was made.
         tokio::time::sleep_until(now + TICK).await;
-        let turn = self.world.state().turn_of(now, call);
+        let turn = self.world.state().turns.turn_of(now, call);
         tokio::time::sleep_until(turn).await;
         let outcome = self.take_effect(operation, shard, strike, effect);
         match outcome {
@@ -289,7 +275,7 @@ impl SimulatedPlace {
         ];
         let mut dice = Dice::new(numbers.iter().fold(state.seed, |seed, number| Dice::new(seed ^ number).next()));
         let strike = state.weather.strike(operation, &mut dice);
-        state.waiting.entry(now).or_default().insert(call, strike.delay);
+        state.turns.wait(now, call, strike.delay);
         (strike, call)
     }
 
@@ -334,19 +320,6 @@ impl SimulatedPlace {
 }
 
 impl State {
-    /// When a call that was made at a moment has its turn. No two have it at once, and who has it first follows from what
-    /// they are, not from who was first: threads make calls of one moment in any order.
-    fn turn_of(&mut self, now: Instant, call: Call) -> Instant {
-        for (call, delay) in self.waiting.remove(&now).into_iter().flatten() {
-            let mut turn = now + TICK + delay;
-            while !self.taken.insert(turn) {
-                turn += TICK;
-            }
-            self.turns.insert(call, turn);
-        }
-        self.turns.remove(&call).unwrap_or(now)
-    }
-
     fn die<T>(&mut self) -> Option<T> {
         self.is_dead = true;
         self.died.notify_one();
