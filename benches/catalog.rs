@@ -77,7 +77,7 @@ fn object(number: u64) -> Commit {
 }
 
 /// What is timed: the catalog, how many objects it was made with, and the number of the sample.
-const OPERATIONS: [(&str, Operation); 6] = [
+const OPERATIONS: [(&str, Operation); 7] = [
     ("put one", |catalog, _, sample| catalog.commit(&object(TIMED + sample)).expect("committed")),
     ("look one up by name", |catalog, size, sample| {
         let heads = catalog.heads(&name(sample * 7919 % size)).expect("heads");
@@ -97,6 +97,9 @@ const OPERATIONS: [(&str, Operation); 6] = [
     }),
     ("the 100 longest unverified", |catalog, _, _| {
         assert_eq!(catalog.oldest_checked(None, 100).expect("a page").len(), 100);
+    }),
+    ("what status counts", |catalog, _, _| {
+        black_box((catalog.stats().expect("stats"), catalog.classes().expect("classes")));
     }),
     ("bytes on each backend", |catalog, _, _| {
         assert_eq!(catalog.used_by_backend().expect("counted").len(), 5);

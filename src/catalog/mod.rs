@@ -54,6 +54,7 @@ mod removal;
 mod schema;
 mod sealed;
 mod stage;
+mod standing;
 mod statistics;
 #[cfg(test)]
 mod tests;
@@ -67,6 +68,7 @@ pub use record::{
 };
 pub use schema::is_blank;
 pub use stage::StagedRecord;
+pub use standing::ObjectClass;
 pub use statistics::{CatalogStats, GeometryStats};
 
 use crate::crypto::CatalogKey;
@@ -138,10 +140,11 @@ impl Catalog {
     pub fn check(&self) -> Result<()> {
         self.read(|tx| {
             let word: String = tx.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
-            if word == "ok" {
-                return Ok(());
+            let what = if word == "ok" { standing::contradiction(tx)?.map(str::to_owned) } else { Some(word) };
+            match what {
+                None => Ok(()),
+                Some(what) => Err(Error::Damaged { path: self.path.clone(), what }.into()),
             }
-            Err(Error::Damaged { path: self.path.clone(), what: word }.into())
         })
     }
 
@@ -173,6 +176,7 @@ impl Catalog {
         let run = || {
             let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let answer = work(&tx)?;
+            standing::count(&tx)?;
             tx.commit()?;
             Ok(answer)
         };

@@ -2,7 +2,7 @@
 
 use super::column::all;
 use super::error::{Fault, Result};
-use super::{Catalog, heads, schema};
+use super::{Catalog, heads, schema, standing};
 use crate::crypto::CatalogKey;
 use crate::id::{ObjectId, VersionId};
 use rusqlite::types::{ToSqlOutput, ValueRef};
@@ -10,7 +10,7 @@ use rusqlite::{Connection, ToSql, TransactionBehavior};
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// The tables that the backends can tell, parents before children. `backend_use` follows from `shard` by triggers.
+/// The tables that the backends can tell, parents before children. What is counted follows by triggers.
 const CONTENT: [&str; 12] = [
     "object",
     "manifest",
@@ -79,6 +79,7 @@ fn replace(connection: &mut Connection, key: &CatalogKey) -> Result<Vec<ObjectId
     tx.execute_batch(RECALL)?;
     heads::settle(&tx, key, &BTreeSet::from_iter(kept))?;
     tx.execute_batch("DROP TABLE temp.known_before")?;
+    standing::count(&tx)?;
     tx.commit()?;
     Ok(Vec::new())
 }

@@ -1,12 +1,12 @@
 //! What is in the catalog altogether, by aggregates.
 
 use super::Catalog;
-use super::column::{Count, all, geometry, value};
+use super::column::{Count, all, first, value};
 use super::error::{Fault, Result};
-use super::record::{ObjectState, ShardState};
+use super::record::{ObjectHealth, ObjectKind, ObjectState, ShardState};
+use super::standing::{ObjectClass, classes};
 use crate::id::{BackendId, Geometry};
-use rusqlite::Connection;
-use rusqlite::types::FromSql;
+use rusqlite::{Connection, params};
 use std::collections::BTreeMap;
 
 /// The catalog in numbers. Dead objects and their shards are in none of them.
@@ -53,6 +53,8 @@ pub struct GeometryStats {
     pub never_verified: u64,
     /// When the one that was checked longest ago was, in nanoseconds since 1970; of those that ever were.
     pub oldest_verified_ns: Option<i64>,
+    /// When the oldest of those was put that were never checked in full; long ago where one does not say when.
+    pub oldest_unverified_put_ns: Option<i64>,
     /// The least zone margin.
     pub smallest_margin: Option<u32>,
     /// The least backend margin.
@@ -60,31 +62,30 @@ pub struct GeometryStats {
 }
 
 impl Catalog {
-    /// The catalog in numbers; reads every object's and shard's row.
+    /// The catalog in numbers; from what is counted as it changes, so that it takes no longer with more objects.
     pub fn stats(&self) -> Result<CatalogStats> {
         self.read(|tx| {
-            let geometries = by_geometry(tx)?;
+            let (files, versions) = first(tx, "SELECT files, versions FROM tally", [], |row| {
+                Ok((row.get::<_, Count>(0)?.0, row.get::<_, Count>(1)?.0))
+            })?
+            .unwrap_or_default();
             let count = |sql: &str| Ok::<_, Fault>(value::<Count, _>(tx, sql, [])?.0);
-            Ok(CatalogStats {
-                files: count("SELECT count(DISTINCT name_tag) FROM version WHERE head = 1")?,
-                versions: count("SELECT count(*) FROM version WHERE complete = 1 AND removed = 0")?,
-                data_objects: count("SELECT count(*) FROM object WHERE dead = 0 AND kind = 0")?,
-                removal_objects: count("SELECT count(*) FROM object WHERE dead = 0 AND kind = 1")?,
-                catalog_objects: count("SELECT count(*) FROM object WHERE dead = 0 AND kind = 2")?,
-                objects: counts_by(tx, "SELECT state, count(*) FROM object WHERE dead = 0 GROUP BY state")?,
-                shards: counts_by(tx, "SELECT state, count(*) FROM shard GROUP BY state")?,
-                payload_bytes: count("SELECT ifnull(sum(payload_bytes), 0) FROM object WHERE dead = 0")?,
+            let mut stats = CatalogStats {
+                files,
+                versions,
                 backends: used(tx)?,
                 pending_deletes: count("SELECT count(*) FROM pending_delete")?,
                 unfinished: count(
                     "SELECT count(*) FROM version WHERE complete = 0 AND removed = 0 AND EXISTS (SELECT 1 FROM piece p
                         JOIN object o ON o.id = p.object WHERE p.version = version.id AND o.dead = 0)",
                 )?,
-                never_verified: geometries.values().map(|stats| stats.never_verified).sum(),
-                smallest_margin: geometries.values().filter_map(|stats| stats.smallest_margin).min(),
-                smallest_backend_margin: geometries.values().filter_map(|stats| stats.smallest_backend_margin).min(),
-                geometries,
-            })
+                ..CatalogStats::default()
+            };
+            classes(tx)?.iter().for_each(|class| stats.add(class));
+            for (geometry, of) in &mut stats.geometries {
+                of.note_ages(tx, *geometry)?;
+            }
+            Ok(stats)
         })
     }
 
@@ -102,24 +103,44 @@ fn used(connection: &Connection) -> Result<BTreeMap<BackendId, (u64, u64)>, Faul
     Ok(rows.into_iter().collect())
 }
 
-fn counts_by<K: FromSql + Ord>(connection: &Connection, sql: &str) -> Result<BTreeMap<K, u64>, Fault> {
-    let rows = all(connection, sql, [], |row| Ok((row.get(0)?, row.get::<_, Count>(1)?.0)))?;
-    Ok(rows.into_iter().collect())
+impl CatalogStats {
+    fn add(&mut self, class: &ObjectClass) {
+        let objects = match class.kind {
+            ObjectKind::Data => &mut self.data_objects,
+            ObjectKind::Removal => &mut self.removal_objects,
+            ObjectKind::Catalog => &mut self.catalog_objects,
+        };
+        // A file that was tampered with may say anything.
+        let more = |count: &mut u64, by: u64| *count = count.saturating_add(by);
+        more(objects, class.objects);
+        more(self.objects.entry(class.health.state).or_default(), class.objects);
+        for shard in &class.shards {
+            more(self.shards.entry(shard.state).or_default(), class.objects);
+        }
+        more(&mut self.payload_bytes, class.payload_bytes);
+        more(&mut self.never_verified, class.never_verified);
+        let least = |one: Option<u32>, other: Option<u32>| [one, other].into_iter().flatten().min();
+        let ObjectHealth { margin, backend_margin, .. } = class.health;
+        self.smallest_margin = least(self.smallest_margin, margin);
+        self.smallest_backend_margin = least(self.smallest_backend_margin, backend_margin);
+        let of = self.geometries.entry(class.geometry).or_default();
+        more(&mut of.objects, class.objects);
+        more(&mut of.never_verified, class.never_verified);
+        of.smallest_margin = least(of.smallest_margin, margin);
+        of.smallest_backend_margin = least(of.smallest_backend_margin, backend_margin);
+    }
 }
 
-fn by_geometry(connection: &Connection) -> Result<BTreeMap<Geometry, GeometryStats>, Fault> {
-    let sql =
-        "SELECT data_shards, total_shards, count(*), count(*) - count(verified_ns), min(verified_ns), min(margin),
-        min(backend_margin) FROM object WHERE dead = 0 GROUP BY data_shards, total_shards";
-    let rows = all(connection, sql, [], |row| {
-        let stats = GeometryStats {
-            objects: row.get::<_, Count>(2)?.0,
-            never_verified: row.get::<_, Count>(3)?.0,
-            oldest_verified_ns: row.get(4)?,
-            smallest_margin: row.get(5)?,
-            smallest_backend_margin: row.get(6)?,
-        };
-        Ok((geometry(row, 0, 1)?, stats))
-    })?;
-    Ok(rows.into_iter().collect())
+impl GeometryStats {
+    fn note_ages(&mut self, connection: &Connection, geometry: Geometry) -> Result<(), Fault> {
+        let [data, total] = [geometry.data_shards(), geometry.total_shards()].map(|shards| Count(shards as u64));
+        let sql = "SELECT verified_ns FROM object WHERE dead = 0 AND data_shards = ?1 AND total_shards = ?2
+            AND verified_ns IS NOT NULL ORDER BY verified_ns LIMIT 1";
+        self.oldest_verified_ns = first(connection, sql, params![data, total], |row| row.get(0))?;
+        // What cannot say when it was put comes first.
+        let sql = "SELECT ifnull(created_ns, ?3) FROM object WHERE dead = 0 AND data_shards = ?1 AND total_shards = ?2
+            AND verified_ns IS NULL ORDER BY created_ns LIMIT 1";
+        self.oldest_unverified_put_ns = first(connection, sql, params![data, total, i64::MIN], |row| row.get(0))?;
+        Ok(())
+    }
 }

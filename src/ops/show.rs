@@ -162,7 +162,7 @@ pub async fn show(store: &Store, options: ShowOptions) -> Result<ShowReport> {
     let whole = version.whole.clone().ok_or_else(|| not_found(&options))?;
     let (mut outlook, mut worst) = (Outlook::default(), ObjectState::Healthy);
     for object in &found {
-        outlook.add(&object.standing);
+        outlook.add(&object.standing, 1);
         worst = worst.max(object.standing.state);
     }
     let weakest = found.iter().map(|found| found.object.geometry).min_by_key(|geometry| geometry.parity_shards());

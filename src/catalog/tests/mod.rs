@@ -50,13 +50,15 @@ fn name(text: &str) -> FileName {
 struct World {
     folder: TempDir,
     catalog: Catalog,
+    /// The test damages it.
+    is_damaged: bool,
 }
 
 impl World {
     fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let catalog = Catalog::create(&folder.path().join("catalog.db"), key()).expect("a catalog");
-        Self { folder, catalog }
+        Self { folder, catalog, is_damaged: false }
     }
 
     fn commit(&mut self, commit: &Commit) {
@@ -71,6 +73,15 @@ impl World {
     fn delete_all_pending(&mut self) {
         for gone in self.catalog.pending_deletes(None, 1000).expect("deletes") {
             self.catalog.confirm_deleted(gone.object, gone.index, gone.backend).expect("confirmed");
+        }
+    }
+}
+
+impl Drop for World {
+    /// Whatever a test did, what is counted adds up.
+    fn drop(&mut self) {
+        if !std::thread::panicking() && !self.is_damaged {
+            self.catalog.check().expect("whole");
         }
     }
 }

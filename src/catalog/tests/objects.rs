@@ -319,3 +319,29 @@ fn what_a_check_said_of_damage_stands_as_long_as_the_damaged_copies_are_needed()
     world.catalog.put_shard(object(1), &elsewhere).expect("put");
     assert_eq!(state(&world, 1), ObjectState::Degraded, "each has its bad block in another stripe");
 }
+
+#[test]
+fn objects_that_are_alike_are_one_class_and_change_it_with_what_becomes_of_them() {
+    let mut world = World::new();
+    for number in 1..=4 {
+        world.commit(&file(number, &format!("file {number}"), 1, &[]));
+    }
+    let counts = |world: &World| -> Vec<(ObjectState, u64, u64)> {
+        let classes = world.catalog.classes().expect("classes");
+        classes.iter().map(|class| (class.health.state, class.objects, class.never_verified)).collect()
+    };
+    assert_eq!(counts(&world), [(ObjectState::Healthy, 4, 4)]);
+    let places = |world: &World| world.catalog.classes().expect("classes")[0].shards.clone();
+    let of_one = world.catalog.shards(object(1)).expect("shards");
+    let alike =
+        |of: &[ShardRecord]| of.iter().map(|shard| (shard.index, shard.backend, shard.state)).collect::<Vec<_>>();
+    assert_eq!(alike(&places(&world)), alike(&of_one));
+    world.catalog.record_check(&check(2, ObjectState::Degraded, 7)).expect("recorded");
+    assert_eq!(counts(&world), [(ObjectState::Healthy, 3, 3), (ObjectState::Degraded, 1, 0)]);
+    world.catalog.move_shard(object(1), 0, backend(0), &shard(0, 9)).expect("moved");
+    assert_eq!(world.catalog.classes().expect("classes").len(), 3);
+    world.commit(&removal(8, &[(1, "file 1", 1), (2, "file 2", 1)], &[1, 2]));
+    let kinds: BTreeMap<_, _> =
+        world.catalog.classes().expect("classes").iter().map(|class| (class.kind, class.objects)).collect();
+    assert_eq!(kinds, BTreeMap::from([(ObjectKind::Data, 2), (ObjectKind::Removal, 1)]));
+}

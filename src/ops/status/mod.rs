@@ -3,7 +3,7 @@
 //! *What it is.* One report: backends, objects by state, the smallest margins and what may be lost in words, how old the
 //! oldest verification is against what each level wants, space, unfinished puts.
 //!
-//! *What it knows.* The catalog's records, which backends fail together, and the time it is told it is.
+//! *What it knows.* The catalog's counts of objects that are alike, which backends fail together, and the time it is told it is.
 //!
 //! *What it does not know.* What is really on the backends: `verify` looks, and leaves what it found in the catalog.
 //!
@@ -20,16 +20,13 @@ pub(in crate::ops) use words::Outlook;
 use super::Controls;
 use super::verify::{VerifyMode, VerifyOptions, verify};
 use crate::backend::Reach;
-use crate::catalog::{self, Catalog, CatalogStats, ObjectAge, ObjectState};
+use crate::catalog::{self, Catalog, CatalogStats, ObjectClass, ObjectState};
 use crate::error::Result;
 use crate::format::FileName;
-use crate::id::{BackendId, Digest, Geometry, ObjectId, StoreId, VersionId, WriterId};
+use crate::id::{BackendId, Digest, StoreId, VersionId, WriterId};
 use crate::store::{Held, Store};
 use serde::Serialize;
 use std::collections::BTreeMap;
-
-/// How many objects or deletes are asked of the catalog at a time.
-const PAGE_ROWS: usize = 1000;
 
 /// Whether the backends are asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -175,15 +172,19 @@ pub async fn status(store: &Store, options: StatusOptions) -> Result<StatusRepor
         let controls = options.controls.clone();
         verify(store, VerifyOptions { mode: VerifyMode::Quick, controls, ..VerifyOptions::default() }).await?;
     }
-    let (outlook, worst) = read_standings(store, &options.controls).await?;
-    let (stats, unfinished, pending) = store.catalog(|catalog| read_counts(catalog)).await?;
-    let oldest_put = read_unverified(store, &options.controls).await?;
+    let Counts { stats, classes, unfinished, pending } = store.catalog(|catalog| Counts::read(catalog)).await?;
+    let zones = Zones::of(store.registry());
+    let (mut outlook, mut worst) = (Outlook::default(), ObjectState::Healthy);
+    for class in &classes {
+        outlook.add(&Standing::of(class.geometry, &class.shards, &class.health, &zones), class.objects);
+        worst = worst.max(class.health.state);
+    }
     let now_ns = store.now_ns();
     let verification: Vec<VerificationAge> = stats
         .geometries
         .iter()
         .map(|(geometry, stats)| {
-            let oldest_ns = [stats.oldest_verified_ns, oldest_put.get(geometry).copied()].into_iter().flatten().min();
+            let oldest_ns = [stats.oldest_verified_ns, stats.oldest_unverified_put_ns].into_iter().flatten().min();
             VerificationAge::new(*geometry, (stats.objects, stats.never_verified), oldest_ns, now_ns)
         })
         .collect();
@@ -217,81 +218,25 @@ async fn key(store: &Store) -> Result<KeyStatus> {
     Ok(KeyStatus { held, writer, id, keys, exported, passphrase: store.key_has_passphrase() })
 }
 
-/// Goes through all living objects: the smallest margins, the zones that are not to be lost, the worst state.
-async fn read_standings(store: &Store, controls: &Controls) -> Result<(Outlook, ObjectState)> {
-    let (mut outlook, mut worst, mut after) = (Outlook::default(), ObjectState::Healthy, None);
-    loop {
-        controls.check_cancelled()?;
-        let zones = Zones::of(store.registry());
-        let page = store.catalog(move |catalog| read_page_of_standings(catalog, &zones, after)).await?;
-        for (_, standing) in &page {
-            outlook.add(standing);
-            worst = worst.max(standing.state);
-        }
-        match page.last() {
-            Some((last, _)) => after = Some(*last),
-            None => return Ok((outlook, worst)),
-        }
-    }
+/// What the catalog says, of one moment.
+struct Counts {
+    stats: CatalogStats,
+    classes: Vec<ObjectClass>,
+    unfinished: Vec<UnfinishedPut>,
+    pending: BTreeMap<BackendId, u64>,
 }
 
-fn read_page_of_standings(
-    catalog: &Catalog,
-    zones: &Zones,
-    after: Option<ObjectId>,
-) -> catalog::Result<Vec<(ObjectId, Standing)>> {
-    let mut page = Vec::new();
-    for id in catalog.objects_after(after, PAGE_ROWS)? {
-        let (Some(object), Some(health)) = (catalog.object(id)?, catalog.health(id)?) else { continue };
-        page.push((id, Standing::of(object.geometry, &catalog.shards(id)?, &health, zones)));
-    }
-    Ok(page)
-}
-
-type Counts = (CatalogStats, Vec<UnfinishedPut>, BTreeMap<BackendId, u64>);
-
-fn read_counts(catalog: &Catalog) -> catalog::Result<Counts> {
-    let mut unfinished = Vec::new();
-    for version in catalog.unfinished()? {
-        let stored = catalog.pieces(version.id)?.iter().map(|piece| piece.bytes).sum();
-        unfinished.push(UnfinishedPut { name: version.name, version: version.id, stored });
-    }
-    let mut pending: BTreeMap<BackendId, u64> = BTreeMap::new();
-    let mut after = None;
-    loop {
-        let page = catalog.pending_deletes(after.as_ref(), PAGE_ROWS)?;
-        let Some(last) = page.last() else { break };
-        after = Some(*last);
-        page.iter().for_each(|delete| *pending.entry(delete.backend).or_default() += 1);
-    }
-    Ok((catalog.stats()?, unfinished, pending))
-}
-
-/// When the oldest object of each geometry was put, among those that were never verified in full.
-async fn read_unverified(store: &Store, controls: &Controls) -> Result<BTreeMap<Geometry, i64>> {
-    let (mut oldest, mut after) = (BTreeMap::new(), None::<ObjectAge>);
-    loop {
-        controls.check_cancelled()?;
-        let (page, last) = store
-            .catalog(move |catalog| {
-                let ages = catalog.oldest_checked(after.as_ref(), PAGE_ROWS)?;
-                let mut page = Vec::new();
-                for age in ages.iter().take_while(|age| age.verified_ns.is_none()) {
-                    let Some(object) = catalog.object(age.object)? else { continue };
-                    page.push((object.geometry, object.created_ns));
-                }
-                Ok((page, ages.last().copied().filter(|last| last.verified_ns.is_none())))
-            })
-            .await?;
-        for (geometry, created_ns) in page {
-            // What cannot say when it was put counts as put long ago.
-            let least = oldest.entry(geometry).or_insert(i64::MAX);
-            *least = (*least).min(created_ns.unwrap_or(i64::MIN));
-        }
-        match last {
-            Some(_) => after = last,
-            None => return Ok(oldest),
-        }
+impl Counts {
+    fn read(catalog: &Catalog) -> catalog::Result<Self> {
+        catalog.consistently(|catalog| {
+            let mut unfinished = Vec::new();
+            for version in catalog.unfinished()? {
+                let stored = catalog.pieces(version.id)?.iter().map(|piece| piece.bytes).sum();
+                unfinished.push(UnfinishedPut { name: version.name, version: version.id, stored });
+            }
+            let (stats, classes, pending) = (catalog.stats()?, catalog.classes()?, catalog.pending_by_backend()?);
+            Ok(Self { stats, classes, unfinished, pending })
+        })
     }
 }
 

@@ -15,9 +15,9 @@ pub(in crate::ops) struct Outlook {
 }
 
 impl Outlook {
-    /// Takes one more object into account.
-    pub(in crate::ops) fn add(&mut self, standing: &Standing) {
-        self.objects += 1;
+    /// Takes so many more objects into account that stand alike.
+    pub(in crate::ops) fn add(&mut self, standing: &Standing, objects: u64) {
+        self.objects = self.objects.saturating_add(objects);
         match (standing.margin, standing.backend_margin) {
             (Some(margin), Some(backend_margin)) => {
                 self.margin = Some(self.margin.map_or(margin, |least| least.min(margin)));
@@ -25,7 +25,7 @@ impl Outlook {
                     Some(self.backend_margin.map_or(backend_margin, |least| least.min(backend_margin)));
                 self.critical_zones.extend(standing.critical_zones.iter().cloned());
             }
-            _ => self.beyond += 1,
+            _ => self.beyond = self.beyond.saturating_add(objects),
         }
     }
 
@@ -77,7 +77,7 @@ mod tests {
 
     fn words(objects: &[Standing]) -> Vec<String> {
         let mut outlook = Outlook::default();
-        objects.iter().for_each(|standing| outlook.add(standing));
+        objects.iter().for_each(|standing| outlook.add(standing, 1));
         outlook.may_be_lost()
     }
 
@@ -96,7 +96,7 @@ mod tests {
         let objects = [standing(None, None, &[]), standing(Some(2), Some(2), &[])];
         assert_eq!(words(&objects), ["nothing more: 1 object cannot be recovered now", "any 2 zones of the others"]);
         let mut outlook = Outlook::default();
-        objects.iter().for_each(|standing| outlook.add(standing));
+        objects.iter().for_each(|standing| outlook.add(standing, 1));
         assert_eq!((outlook.margin(), outlook.backend_margin()), (None, None));
     }
 
