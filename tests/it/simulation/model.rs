@@ -97,10 +97,9 @@ impl Model {
         self.versions.iter_mut().filter(is_it).for_each(|version| version.removals.extend(removals));
     }
 
-    /// Whether all that an object held may have been removed.
-    pub(super) fn may_be_removed(&self, object: ObjectId) -> bool {
-        let mut held = self.versions.iter().filter(|version| version.objects.contains(&object)).peekable();
-        held.peek().is_some() && held.all(|version| version.removed.is_some())
+    /// Whether an object holds something that was acknowledged and never removed.
+    pub(super) fn is_needed(&self, object: ObjectId) -> bool {
+        self.versions.iter().any(|version| version.must_be_there() && version.objects.contains(&object))
     }
 
     /// What is wrong with these bytes having come back under this name on this machine.

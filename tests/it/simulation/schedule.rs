@@ -214,8 +214,8 @@ impl Schedule {
         let takes_away = ["remove", "gc"].contains(&what);
         let mut state = self.world.state();
         let mut lost = readable.difference(&state.readable()).copied().collect::<Vec<_>>();
-        // What a removal that died left to be deleted, any operation on that place may delete.
-        lost.retain(|object| !self.model.may_be_removed(*object));
+        // What a removal or a put that died left to be deleted, any operation may delete.
+        lost.retain(|object| self.model.is_needed(*object));
         if !takes_away && state.lied.is_empty() && !lost.is_empty() {
             return Err(format!("{what} cost an object that could be read before: {lost:?}"));
         }
