@@ -2,9 +2,9 @@
 
 use shard::id::NodeId;
 use shard::peer::{
-    Admitted, Channel, Control, FRAME_HEADER_BYTES, FrameReader, GroupSeed, Handshake, HandshakeError, MAX_CONTROL_BYTES,
-    MAX_HANDSHAKE_FRAME_BYTES, MAX_MESSAGE_BYTES, MAX_SEED_TEXT_BYTES, MAX_SEEDS, MAX_VERSION, MIN_VERSION,
-    NodeIdentity, PeerAddress, SeedError, SeedRing, Step, StreamPurpose, frame,
+    Admitted, Channel, Control, FRAME_HEADER_BYTES, FrameReader, GroupSeed, Handshake, HandshakeError,
+    MAX_CONTROL_BYTES, MAX_HANDSHAKE_FRAME_BYTES, MAX_MESSAGE_BYTES, MAX_SEED_TEXT_BYTES, MAX_SEEDS, MAX_VERSION,
+    MIN_VERSION, NodeIdentity, PeerAddress, SeedError, SeedRing, Step, StreamPurpose, frame,
 };
 
 /// As `src/peer/PROTOCOL.md` has it: the proofs are computed here by themselves, beside the program.
