@@ -66,6 +66,7 @@ mod recover_many;
 mod recover_soak;
 mod repair;
 mod s3_server;
+mod scratch;
 mod sealed_catalog;
 mod seals;
 mod set_back;
