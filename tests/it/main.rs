@@ -2,6 +2,7 @@
 
 mod adversary;
 mod bad_memory;
+mod budget;
 mod catalog_backup;
 mod catalog_backup_cli;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
