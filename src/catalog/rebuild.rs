@@ -39,7 +39,8 @@ impl Catalog {
     ///
     /// Journal, leases and notes stay; so does what this machine alone can know of content that is in both: hashes of
     /// pieces, when shards and objects were last read in full, and what is in objects that a writer put, where the other
-    /// file does not say: the writer itself cannot read them.
+    /// file does not say: the writer itself cannot read them. Deletes that wait go on waiting, but none of a shard that the
+    /// other file records, and none of an object that lives there and did not here.
     ///
     /// Living objects that were committed here since [`Catalog::begin_rebuild`] may not be in the other file, nor what
     /// they remove be applied there: where there are any, nothing is replaced, and they are the answer. Each is named
@@ -110,6 +111,9 @@ const REMEMBER: &str = "
             SELECT folder FROM temp.known_version
             UNION SELECT f.parent FROM around a JOIN main.folder f ON f.tag = a.tag)
         SELECT f.* FROM main.folder f WHERE f.tag IN (SELECT tag FROM around);
+    CREATE TEMP TABLE known_delete AS
+        SELECT d.*, EXISTS (SELECT 1 FROM main.object o WHERE o.id = d.object AND o.dead = 0) AS is_of_living
+        FROM main.pending_delete d;
 ";
 
 /// What was set aside, put to what is there again.
@@ -126,6 +130,11 @@ const RECALL: &str = "
             AND shard.backend = k.backend;
     UPDATE main.object SET verified_ns = k.verified_ns FROM temp.known_object k
         WHERE (object.verified_ns IS NULL OR object.verified_ns < k.verified_ns) AND object.id = k.id;
+    INSERT OR IGNORE INTO main.pending_delete SELECT object, shard_index, backend FROM temp.known_delete k
+        WHERE NOT EXISTS (SELECT 1 FROM main.shard s WHERE s.object = k.object AND s.shard_index = k.shard_index
+                AND s.backend = k.backend)
+            AND (k.is_of_living OR NOT EXISTS (SELECT 1 FROM main.object o WHERE o.id = k.object AND o.dead = 0));
+    DROP TABLE temp.known_delete;
     DROP TABLE temp.known_folder;
     DROP TABLE temp.known_parent;
     DROP TABLE temp.known_put;

@@ -3,7 +3,8 @@
 //! A new catalog file is filled beside the old one and takes its place in one transaction: interrupted, nothing has
 //! changed. What is found counts, in whatever order it is found: removals are applied, chains of pieces that are not
 //! complete stay invisible, and what cannot be read now is recorded without names and never deleted. A shard that was not
-//! found may be on a backend that could not be listed: that is recorded as its place, unreachable.
+//! found may be on a backend that could not be listed: that is recorded as its place, unreachable. What waits to be deleted
+//! goes on waiting: a put that was taken back does not come again.
 //!
 //! A backup of the catalog, where there is one, says what an object is without the object being read; that the object is there,
 //! and where, is said by the listings alone. So the catalog is the same with a backup and without one, however old that is.
@@ -242,6 +243,9 @@ impl Scan {
                 scan.in_progress += 1;
                 continue;
             }
+            if is_given_up(store, &found).await? {
+                continue;
+            }
             if reading.len() >= OBJECTS_IN_FLIGHT
                 && let Some(read) = reading.next().await
             {
@@ -406,6 +410,15 @@ async fn read(sources: &Sources, keys: &Arc<AccessKeys>, found: FoundObject, now
 async fn is_being_put(store: &Store, object: ObjectId) -> Result<bool> {
     let journals = store.catalog(|catalog| catalog.journals()).await?;
     Ok(being_put(store, &journals).contains(&object))
+}
+
+/// Whether every shard that was found of an object waits here to be deleted, as of a put that was taken back: its file was
+/// never there, and the deletes go on waiting.
+async fn is_given_up(store: &Store, found: &FoundObject) -> Result<bool> {
+    let object = found.object;
+    let look = move |catalog: &mut Catalog| Ok((catalog.object_is_live(object)?, catalog.waiting_places(object)?));
+    let (is_live, waiting) = store.catalog(look).await?;
+    Ok(!is_live && found.shards.iter().all(|shard| waiting.contains(&(shard.index, shard.backend))))
 }
 
 /// The store's backends that do not answer.

@@ -5,6 +5,7 @@ mod message;
 mod scene;
 mod wire;
 
+use crate::budget::Budget;
 use crate::soak::{self, Dice};
 use scene::{Clients, Operation, Run, Scene};
 use std::collections::BTreeMap;
@@ -12,9 +13,9 @@ use std::time::{Duration, Instant};
 use wire::{Fault, Plan};
 
 /// So many spoilt requests of each operation are tried where not all are.
-const SAMPLE: usize = 12;
+const SAMPLE: usize = 6;
 /// Shards in parts are five megabytes each: fewer of them.
-const SAMPLE_IN_PARTS: usize = 3;
+const SAMPLE_IN_PARTS: usize = 2;
 /// At so many faults in a hundred requests …
 const FAULT_PERCENT: usize = 10;
 /// … this many more requests in a hundred are the most that trying again may add.
@@ -28,6 +29,8 @@ struct Figures {
     begun: Instant,
     took: BTreeMap<Operation, (usize, Duration)>,
     runs: usize,
+    /// How many there are to choose from.
+    of: usize,
     failed: usize,
     spoilt: BTreeMap<Fault, usize>,
     complaints: Vec<String>,
@@ -39,6 +42,7 @@ impl Figures {
             begun: Instant::now(),
             took: BTreeMap::new(),
             runs: 0,
+            of: 0,
             failed: 0,
             spoilt: BTreeMap::new(),
             complaints: Vec::new(),
@@ -56,21 +60,18 @@ impl Figures {
 
     #[expect(clippy::print_stdout, reason = "how much was tried belongs to the result")]
     fn conclude(self) {
-        let Self { runs, failed, spoilt, begun, took, .. } = &self;
-        println!("{runs} runs in {:?}, of which {failed} failed; {took:?}", begun.elapsed());
+        let Self { runs, of, failed, spoilt, begun, took, .. } = &self;
+        println!("{runs} runs of {of} in {:?}, of which {failed} failed; {took:?}", begun.elapsed());
         println!("spoilt requests: {spoilt:?}");
         let first: Vec<_> = self.complaints.iter().take(20).collect();
         assert!(first.is_empty(), "{} complaints, of which the first: {first:#?}", self.complaints.len());
     }
 }
 
-/// All of these, or some.
-fn sample<T>(mut all: Vec<T>, operation: Operation, dice: &mut Dice) -> Vec<T> {
+/// All of these, some, or for each operation as many as fit into the time that is given.
+fn choose<T>(all: Vec<T>, operation: Operation, budget: &Budget) -> impl Iterator<Item = T> {
     let count = if operation == Operation::PutInParts { SAMPLE_IN_PARTS } else { SAMPLE };
-    while !soak::is_asked_for() && all.len() > count {
-        all.swap_remove(dice.below(all.len()));
-    }
-    all
+    budget.part(1, count).choose(all)
 }
 
 fn clients_for(fault: Fault) -> Clients {
@@ -79,13 +80,13 @@ fn clients_for(fault: Fault) -> Clients {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_spoilt_request_fails_nothing_and_leaves_nothing_that_is_not_healed() {
-    let mut dice = Dice::new(soak::seed());
-    let mut figures = Figures::new();
+    let (budget, mut figures) = (Budget::new(SAMPLE), Figures::new());
     for operation in Operation::ALL {
         let scene = Scene::new(operation).await;
         let requests = scene.honest_requests().await;
-        let all = (0..requests).flat_map(|at| Fault::ALL.map(|fault| (at, fault))).collect();
-        for (at, fault) in sample(all, operation, &mut dice) {
+        let all: Vec<_> = (0..requests).flat_map(|at| Fault::ALL.map(|fault| (at, fault))).collect();
+        figures.of += all.len();
+        for (at, fault) in choose(all, operation, &budget) {
             let what = format!("{operation:?}, request {at} of {requests}, {fault:?}");
             let mut run = scene.run(Plan::Once(at, fault), clients_for(fault)).await;
             // Whoever is in a hurry may miss answers that nobody spoilt.
@@ -100,14 +101,14 @@ async fn one_spoilt_request_fails_nothing_and_leaves_nothing_that_is_not_healed(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wire_spoilt_from_any_request_on_gives_no_wrong_byte_and_no_false_success() {
-    let mut dice = Dice::new(soak::seed());
-    let mut figures = Figures::new();
+    let (budget, mut figures) = (Budget::new(SAMPLE), Figures::new());
     for operation in Operation::ALL {
         let scene = Scene::new(operation).await;
         let requests = scene.honest_requests().await;
         let quick = Fault::ALL.into_iter().filter(|fault| soak::is_asked_for() || !fault.is_waited_for());
-        let all = quick.flat_map(|fault| (0..requests).map(move |at| (at, fault))).collect();
-        for (at, fault) in sample(all, operation, &mut dice) {
+        let all: Vec<_> = quick.flat_map(|fault| (0..requests).map(move |at| (at, fault))).collect();
+        figures.of += all.len();
+        for (at, fault) in choose(all, operation, &budget) {
             let what = format!("{operation:?}, from request {at} of {requests} on, {fault:?}");
             figures.add((operation, &what), fault, scene.run(Plan::EverSince(at, fault), clients_for(fault)).await);
         }

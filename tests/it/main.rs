@@ -2,6 +2,7 @@
 
 mod adversary;
 mod bad_memory;
+mod budget;
 mod catalog_backup;
 mod catalog_backup_cli;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
@@ -66,6 +67,7 @@ mod recover_many;
 mod recover_soak;
 mod repair;
 mod s3_server;
+mod scratch;
 mod sealed_catalog;
 mod seals;
 mod set_back;

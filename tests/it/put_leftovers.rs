@@ -1,5 +1,6 @@
 //! What dead processes leave: taken in where it counts, taken back where it does not, and left alone where nobody knows.
 
+use crate::past::run_rebuild;
 use crate::world::{TestWorld, geometry, name, newest, put_bytes, random_bytes, read_file};
 use shard::catalog::{Catalog, JournalEntry, ProcessLock, Purpose, ShardRecord, ShardState};
 use shard::format::{Index, ObjectKind, Piece, Whole};
@@ -101,6 +102,21 @@ async fn a_put_that_was_taken_back_is_not_brought_in_again_while_its_deletes_wai
     let collected = gc(&store, GcOptions::default()).await.expect("collected");
     assert_eq!((collected.shards_deleted, collected.waiting.len()), (3, 0));
     assert!(newest(&store, "a").await.is_none());
+    assert_eq!(world.files_on_backends(), Vec::<PathBuf>::new());
+}
+
+#[tokio::test]
+async fn a_rebuild_does_not_bring_back_a_put_that_was_taken_back_while_its_deletes_wait() {
+    let world = TestWorld::new(3).await;
+    let store = world.open().await;
+    let object = die_before_commit(&store, b"said to have failed").await;
+    let places: Vec<(u8, BackendId)> = journals(&store).await[0].shards.clone();
+    store.catalog(move |catalog| catalog.end_journal_leaving(object, &places)).await.expect("ended");
+    let rebuilt = run_rebuild(&store).await;
+    assert_eq!((rebuilt.objects, rebuilt.files, rebuilt.unreadable.len()), (0, 0, 0));
+    assert!(newest(&store, "a").await.is_none(), "what was said to have failed does not appear");
+    let collected = gc(&store, GcOptions::default()).await.expect("collected");
+    assert_eq!((collected.shards_deleted, collected.waiting.len()), (3, 0));
     assert_eq!(world.files_on_backends(), Vec::<PathBuf>::new());
 }
 
@@ -306,6 +322,15 @@ async fn what_cannot_be_deleted_now_waits_for_its_deletion() {
         [(object, BackendId([3; 16]))]
     );
     assert!(journals(&store).await.is_empty());
+    // The place is away while the catalog is made anew from the others, and once more when it is there again.
+    assert!(run_rebuild(&store).await.unreadable.is_empty());
+    drop(store);
+    world.mount(3);
+    let store = world.open().await;
+    assert_eq!(world.files_on_backends().len(), 1);
+    assert!(run_rebuild(&store).await.unreadable.is_empty(), "what is to go is not lost");
+    assert_eq!(gc(&store, GcOptions::default()).await.expect("collected").shards_deleted, 1);
+    assert_eq!(world.files_on_backends(), Vec::<PathBuf>::new());
 }
 
 /// An object of 2/3 on four backends, and the place that has none of its shards.

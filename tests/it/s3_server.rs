@@ -1,5 +1,6 @@
 //! A real S3 server over a real socket, in the test process, that can go away and come back; and a wire that can fail.
 
+use crate::scratch;
 use async_trait::async_trait;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder as ConnectionBuilder;
@@ -62,7 +63,7 @@ impl S3Server {
 
     /// Starts a server that knows this account only.
     pub(crate) fn start_for(key_id: &str, secret: &str) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = scratch::folder();
         let disk = Arc::new(Mutex::new(Notes { uploads: BTreeMap::new(), completion: Completion::Honest }));
         let files = FileSystem::new(folder.path()).expect("the folder is there");
         let root = folder.path().to_owned();

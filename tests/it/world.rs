@@ -1,5 +1,6 @@
 //! A store with backends in a temporary folder, which tests break in every way.
 
+use crate::scratch;
 use futures_util::TryStreamExt;
 use shard::backend::{self, Backend, BackendSpec, Environment, FaultyBackend, Mark, MemoryBackend, shard_name};
 use shard::catalog::{ObjectRecord, ShardRecord, VersionRecord};
@@ -40,7 +41,7 @@ impl TestWorld {
 
     /// A store with this many backends.
     pub(crate) async fn with(backend_count: usize, kept: Kept) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = scratch::folder();
         let world = Self { folder, kept, backend_count, memories: Arc::default(), faulty: Arc::default() };
         Store::init(&world.store_dir(), InitOptions::bare()).await.expect("a store");
         let probe = Store::open(&world.store_dir(), OpenOptions::default()).await.expect("the store opens");

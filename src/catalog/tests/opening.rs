@@ -297,6 +297,32 @@ fn a_rebuild_replaces_nothing_until_what_was_committed_since_it_began_is_taken_i
 }
 
 #[test]
+fn deletes_that_wait_go_on_waiting_after_a_rebuild_but_none_of_what_it_found_alive() {
+    let mut world = World::new();
+    for number in [1, 2, 3, 5] {
+        world.commit(&file(number, "a", 1, &[]));
+    }
+    for number in [1, 2] {
+        world.catalog.move_shard(object(number), 0, backend(0), &shard(0, 4)).expect("moved");
+    }
+    world.commit(&removal(8, &[], &[3, 5]));
+    world.catalog.forget_object(object(5)).expect("forgotten");
+    let newer = world.folder.path().join("newer.db");
+    let mut rebuilt = Catalog::create(&newer, key()).expect("created");
+    let mut moved = file(1, "a", 1, &[]);
+    moved.shards[0] = shard(0, 4);
+    for commit in [&moved, &file(2, "a", 1, &[]), &file(3, "a", 1, &[])] {
+        rebuilt.commit(commit).expect("committed");
+    }
+    drop(rebuilt);
+    assert!(world.catalog.rebuild_into(&newer).expect("rebuilt").is_empty());
+    let waiting = world.catalog.pending_deletes(None, 10).expect("deletes");
+    let places: Vec<_> = waiting.iter().map(|delete| (delete.object, delete.index, delete.backend)).collect();
+    let gone = |index| (object(5), index, backend(index));
+    assert_eq!(places, [(object(1), 0, backend(0)), gone(0), gone(1), gone(2)]);
+}
+
+#[test]
 fn a_rebuild_from_the_catalog_of_another_store_is_refused_and_changes_nothing() {
     let mut world = World::new();
     world.commit(&file(1, "a", 1, &[]));

@@ -6,6 +6,7 @@ use crate::cloud_contract::{open as open_cloud, settings};
 use crate::heal_damage::verify_all;
 use crate::recover_desk::{files_below, wanting};
 use crate::s3_server::{BUCKET, KEY_ID, S3Server, SECRET};
+use crate::scratch;
 use crate::world::{geometry, name, newest, put_bytes, putting, random_bytes, stream_of};
 use shard::backend::cloud::{CloudSettings, MAX_RETRIES, PART_BYTES, Patience};
 use shard::backend::retry::MAX_ATTEMPTS;
@@ -111,7 +112,7 @@ impl Scene {
     pub(crate) async fn new(operation: Operation) -> Self {
         let server = S3Server::start();
         let proxy = Proxy::start(server.address()).await;
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = scratch::folder();
         let (honest, kept) = (BTreeMap::new(), BTreeMap::new());
         let mut scene = Self { operation, server, proxy, folder, honest, kept };
         scene.add_places().await;

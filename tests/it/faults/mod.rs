@@ -6,12 +6,10 @@
 //! call      what a stopped thread is about to do, and to which file
 //! stages    the operations, each on a store that it has something to do in
 //! oracle    what must hold afterwards
-//! budget    how much of it is tried: a sample, what fits into a time, or everything
 //! disk      a disk of which only what was synced is sure
 //! record    what the program did to such a disk
 //! ```
 
-mod budget;
 mod call;
 mod disk;
 mod failures;
@@ -24,7 +22,7 @@ mod record;
 mod stages;
 mod tracer;
 
-pub(crate) use budget::Budget;
+pub(crate) use crate::budget::Budget;
 pub(crate) use kills::{count_changes, kill};
 pub(crate) use stages::copy_tree;
 pub(crate) use tracer::can_trace;

@@ -4,6 +4,7 @@
 mod databases;
 mod format;
 mod keys;
+mod peer;
 mod texts;
 
 /// A parser's name, which is that of its folder of inputs, and what is done with an input; it says whether the input was
@@ -11,9 +12,12 @@ mod texts;
 pub(crate) type Target = (&'static str, fn(&[u8]) -> bool);
 
 /// All there are.
-pub(crate) const TARGETS: [Target; 14] = [
+pub(crate) const TARGETS: [Target; 18] = [
+    ("address", peer::address),
     ("catalog", databases::catalog),
     ("config", texts::config),
+    ("frame", peer::frames),
+    ("handshake", peer::handshake),
     ("header", format::header),
     ("index", format::index),
     ("key_file", keys::key_file),
@@ -23,6 +27,7 @@ pub(crate) const TARGETS: [Target; 14] = [
     ("proof", format::proof),
     ("recipient", keys::recipient),
     ("sealed_part", format::sealed_part),
+    ("seed", peer::seed),
     ("tail", format::tail),
     ("vault", databases::vault),
     ("words", texts::words),

@@ -3,7 +3,7 @@
 use crate::soak::{self, Dice};
 use std::time::{Duration, Instant};
 
-/// For each harness, how long it may take: what `.ci/run` sets.
+/// For each harness, or each of its parts, how long it may take.
 const SECONDS_NAME: &str = "SHARD_FAULT_SECONDS";
 
 /// What a harness may still try.
@@ -48,7 +48,7 @@ impl Budget {
     }
 
     /// The cases in an order that chance gives, the first of them at once and the others while there is room.
-    pub(crate) fn choose<T>(&self, mut cases: Vec<T>) -> impl Iterator<Item = T> {
+    pub(crate) fn choose<T>(&self, mut cases: Vec<T>) -> impl Iterator<Item = T> + use<T> {
         let (begun, limit, mut dice) = (self.begun, self.limit, self.dice());
         let mut taken = 0;
         std::iter::from_fn(move || {

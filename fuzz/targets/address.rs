@@ -1,0 +1,4 @@
+//! Fuzzes `address`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| shard_fuzz::run("address", input));

@@ -1,0 +1,4 @@
+//! Fuzzes `frame`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| shard_fuzz::run("frame", input));
