@@ -87,6 +87,11 @@ impl Chamber {
         Ok(self.database.delete()?)
     }
 
+    /// Deletes it if there is neither record nor content in it, expired ones too; says whether it did.
+    pub fn delete_if_empty(self) -> Result<bool> {
+        Ok(self.database.delete_if_empty()?)
+    }
+
     /// Does several things as one: what `work` did is durable when this returns, or undone if it failed.
     pub fn transaction<T, E: From<Error>>(&self, work: impl FnOnce(&Transaction<'_>) -> Result<T, E>) -> Result<T, E> {
         let key = self.key();

@@ -2,11 +2,11 @@
 
 use super::error::{Error, Result};
 use super::file::{SUFFIXES, beside, make_private, make_private_folder, sync_folder};
-use super::raw::Raw;
+use super::raw::{KeyRange, Raw};
 use super::{Clock, Durability};
 use crc_fast::{CrcAlgorithm, Digest as Crc};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, params};
-use std::fs;
+use std::fs::{self, File};
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -71,9 +71,8 @@ impl Database {
         if let Some(folder) = path.parent() {
             make_private_folder(folder).map_err(|error| Error::io(error, folder))?;
         }
-        make_private(&path).map_err(|error| Error::io(error, &path))?;
         let database = Self::new(path, form, (clock, durability));
-        let connection = patiently(|| database.make())?;
+        let connection = database.open_or_make()?;
         database.admit(connection)
     }
 
@@ -88,9 +87,15 @@ impl Database {
             Err(error) => return Err(Error::io(error, &path)),
             Ok(_) => {}
         }
-        let database = Self::new(path, form, (clock, durability));
-        let connection = patiently(|| database.connect())?;
-        database.admit(connection)
+        let database = Self::new(path.clone(), form, (clock, durability));
+        match patiently(|| database.connect()) {
+            Err(Error::Deleted { .. }) => {
+                let _alone = database.lock_folder()?;
+                database.finish_deletion()?;
+                Err(absent())
+            }
+            connection => database.admit(connection?),
+        }
     }
 
     fn new(path: PathBuf, form: Form, (clock, durability): (Clock, Durability)) -> Self {
@@ -174,10 +179,41 @@ impl Database {
 
     /// Deletes the file. Whoever has it open still is told so from now on.
     pub(crate) fn delete(self) -> Result<()> {
-        self.write(|raw| {
-            let marked = raw.connection().execute("UPDATE vault SET deleted = 1", []);
-            marked.map(drop).map_err(|error| self.fault(error))
+        self.delete_where(|_| Ok(true)).map(drop)
+    }
+
+    /// Deletes the file if there is nothing in it; says whether it did.
+    pub(crate) fn delete_if_empty(self) -> Result<bool> {
+        self.delete_where(|raw| Ok(raw.count(&KeyRange::all())? == 0))
+    }
+
+    fn delete_where(self, is_wanted: impl FnOnce(&Raw<'_>) -> Result<bool>) -> Result<bool> {
+        let _alone = self.lock_folder()?;
+        let is_marked = self.write(|raw| -> Result<bool> {
+            let is_wanted = is_wanted(raw)?;
+            if is_wanted {
+                let marked = raw.connection().execute("UPDATE vault SET deleted = 1", []);
+                marked.map_err(|error| self.fault(error))?;
+            }
+            Ok(is_wanted)
         })?;
+        if is_marked {
+            self.remove_files()?;
+        }
+        Ok(is_marked)
+    }
+
+    /// Takes the files away of a database that is marked as deleted: whoever marked it may have been killed. Under the lock
+    /// of the folder.
+    fn finish_deletion(&self) -> Result<()> {
+        match patiently(|| self.connect()) {
+            Err(Error::Deleted { .. }) => self.remove_files(),
+            _ => Ok(()),
+        }
+    }
+
+    /// Under the lock of the folder: else the log would be taken from under a new file of this name.
+    fn remove_files(&self) -> Result<()> {
         lock(&self.idle).clear();
         for suffix in SUFFIXES {
             let path = beside(&self.path, suffix);
@@ -252,6 +288,31 @@ impl Database {
             return Err(Error::Deleted { path: self.path.clone() });
         }
         Ok(head)
+    }
+
+    /// Opens the file, or makes it where there is none, or none any more.
+    fn open_or_make(&self) -> Result<Connection> {
+        match patiently(|| self.connect()) {
+            // What has no tables yet may be one that is being made.
+            Err(Error::Absent { .. } | Error::Deleted { .. } | Error::Foreign { .. }) => {}
+            opened => {
+                // Whoever made it may have been killed before its name was durable.
+                let connection = opened?;
+                sync_folder(&self.path).map_err(|error| Error::io(error, &self.path))?;
+                return Ok(connection);
+            }
+        }
+        let _alone = self.lock_folder()?;
+        self.finish_deletion()?;
+        make_private(&self.path).map_err(|error| Error::io(error, &self.path))?;
+        patiently(|| self.make())
+    }
+
+    /// Held while files are made or taken away in the folder: those are several, and nobody may see some of them.
+    fn lock_folder(&self) -> Result<File> {
+        let folder = self.path.parent().unwrap_or(&self.path);
+        let locked = File::open(folder).and_then(|file| file.lock().map(|()| file));
+        locked.map_err(|error| Error::io(error, folder))
     }
 
     /// Makes the file, or finishes one whose making was interrupted, or opens it.
