@@ -47,6 +47,13 @@ pub enum Sealing {
     Sealed,
 }
 
+/// Where an opened vault came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    Found,
+    Made,
+}
+
 /// A vault that there is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListedVault {
@@ -101,9 +108,25 @@ impl Vaults {
         }
     }
 
-    /// Opens the vault, which is made if there is none, sealed where that is wanted. One that is there stays what it is:
-    /// [`ErrorKind::Refused`] where it is to be sealed and is not.
-    pub fn open_or_make(&self, name: &VaultName, wanted: Sealing) -> Result<OpenedVault> {
+    /// Does something with the vault, which is made if there is none, sealed where that is wanted. One that is there stays
+    /// what it is: [`ErrorKind::Refused`] where it is to be sealed and is not. Where `work` fails and leaves a vault empty that
+    /// was made for it, it is taken away again: else its name would be one of that sort for nothing.
+    pub fn fill<T>(
+        &self,
+        name: &VaultName,
+        wanted: Sealing,
+        work: impl FnOnce(&OpenedVault) -> Result<T>,
+    ) -> Result<T> {
+        let (vault, origin) = self.open_or_make(name, wanted)?;
+        let done = work(&vault);
+        if done.is_err() && origin == Origin::Made {
+            // What went wrong first is told.
+            let _ = vault.drop_if_empty();
+        }
+        done
+    }
+
+    fn open_or_make(&self, name: &VaultName, wanted: Sealing) -> Result<(OpenedVault, Origin)> {
         let root = self.root();
         let making = |error| Error::local(format!("cannot make a vault in {}", root.display()), error);
         fs::create_dir_all(&root).map_err(making)?;
@@ -111,22 +134,24 @@ impl Vaults {
         let lock = File::options().write(true).create(true).truncate(false).open(path).map_err(making)?;
         lock.lock().map_err(making)?;
         let (options, text) = (Options::default(), name.as_str());
-        match (self.sealing(name)?, wanted) {
+        let found = self.sealing(name)?;
+        let opened = match (found, wanted) {
             (Some(Sealing::Plain), Sealing::Sealed) => {
                 let doing = format!("the vault {name} is not sealed, and is not sealed now by itself");
                 let hint =
                     format!("shard vault export {name} > {name}.jsonl; shard vault import OTHER {name}.jsonl --sealed");
-                Err(Error::new(ErrorKind::Refused, doing).with_hint(hint))
+                return Err(Error::new(ErrorKind::Refused, doing).with_hint(hint));
             }
-            (Some(Sealing::Sealed), _) => self.open_sealed(name),
+            (Some(Sealing::Sealed), _) => self.open_sealed(name)?,
             (None, Sealing::Sealed) => {
                 let (root, key) = (self.root(), self.chamber_key()?);
-                Ok(OpenedVault::Sealed(Chamber::open(&root, text, key, options)?))
+                OpenedVault::Sealed(Chamber::open(&root, text, key, options)?)
             }
             (Some(Sealing::Plain) | None, Sealing::Plain) => {
-                Ok(OpenedVault::Plain(Vault::open(&self.root(), text, options)?))
+                OpenedVault::Plain(Vault::open(&self.root(), text, options)?)
             }
-        }
+        };
+        Ok((opened, if found.is_some() { Origin::Found } else { Origin::Made }))
     }
 
     fn open_plain(&self, name: &VaultName) -> Result<OpenedVault> {
@@ -263,6 +288,13 @@ impl OpenedVault {
         Ok(())
     }
 
+    fn drop_if_empty(self) -> Result<bool> {
+        Ok(match self {
+            Self::Plain(vault) => vault.delete_if_empty()?,
+            Self::Sealed(chamber) => chamber.delete_if_empty()?,
+        })
+    }
+
     /// Writes all entries, in the clear, as JSON lines, and says how many there were.
     pub fn export(&self, name: &VaultName, out: &mut dyn Write) -> Result<u64> {
         Ok(match self {
@@ -294,6 +326,9 @@ impl From<vault::Error> for Error {
         };
         let told = Self::new(kind, "the vault could not be used").with_source(error);
         match kind {
+            ErrorKind::Damaged => told.with_hint(
+                "move the file away, with the -wal and -shm files beside it; an export of it can then be imported again",
+            ),
             ErrorKind::Space => told.with_hint("make room on its disk and try again; what was acknowledged is there"),
             _ => told,
         }
@@ -304,7 +339,9 @@ impl From<chamber::Error> for Error {
     fn from(error: chamber::Error) -> Self {
         match error {
             chamber::Error::Vault(error) => error.into(),
-            error => Self::new(ErrorKind::Damaged, "the sealed vault is damaged").with_source(error),
+            error => Self::new(ErrorKind::Damaged, "the sealed vault is damaged")
+                .with_source(error)
+                .with_hint("`shard vault drop` deletes it; an export of it can then be imported again"),
         }
     }
 }
