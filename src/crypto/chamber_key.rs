@@ -26,6 +26,7 @@ pub struct ChamberKey {
     salts: [u8; 32],
     records: [u8; 32],
     snapshots: [u8; 32],
+    snapshot_check: [u8; 32],
 }
 
 impl ChamberKey {
@@ -46,14 +47,19 @@ impl ChamberKey {
             salts: derive(context::CHAMBER_SALTS),
             records: derive(context::CHAMBER_RECORDS),
             snapshots: derive(context::CHAMBER_SNAPSHOTS),
+            snapshot_check: derive(context::CHAMBER_CHECK),
         }
     }
 
-    /// The key of the node's chamber of this name. What is sealed in one opens in no other, and equal keys have other tags.
-    pub fn of_chamber(&self, name: &str) -> Self {
+    /// The key of the node's chamber of this name. What is sealed in one opens in no other, and equal keys have other tags;
+    /// snapshots are the node's, and may become a chamber of another name.
+    pub fn of_chamber(self, name: &str) -> Self {
         let mut secret = Zeroizing::new([0; 32]);
         keyed(&self.names, &[name.as_bytes()]).fill(secret.as_mut_slice());
-        Self::from_secret(self.node, &secret)
+        let mut key = Self::from_secret(self.node, &secret);
+        key.snapshots = self.snapshots;
+        key.snapshot_check = self.snapshot_check;
+        key
     }
 
     /// Whose chambers it opens.
@@ -64,6 +70,11 @@ impl ChamberKey {
     /// Tells this key from another without telling it.
     pub fn check_value(&self) -> [u8; 32] {
         self.check
+    }
+
+    /// The same for what opens snapshots.
+    pub fn snapshot_check_value(&self) -> [u8; 32] {
+        self.snapshot_check
     }
 
     /// What stands for a text where it is looked up: equal for equal texts of one purpose, and telling nothing else.
@@ -156,9 +167,12 @@ mod tests {
         assert_eq!(fixed.len(), 4 + ChamberKey::FIXED_OVERHEAD_BYTES);
         assert_eq!(own.open(b"place", &salted).expect("it opens").as_slice(), b"text");
         assert_eq!(own.open_fixed(b"place", &fixed).expect("it opens").as_slice(), b"text");
-        let (one, two) = (own.of_chamber("one"), own.of_chamber("two"));
-        assert_eq!(one.check_value(), own.of_chamber("one").check_value());
+        let named = |name: &str| key(1, 1).of_chamber(name);
+        let (one, two) = (named("one"), named("two"));
+        assert_eq!(one.check_value(), named("one").check_value());
         assert_ne!(one.check_value(), two.check_value());
+        assert_eq!(one.snapshot_check_value(), two.snapshot_check_value());
+        assert_eq!(one.snapshot_key(b"header"), own.snapshot_key(b"header"));
         assert_ne!(one.tag(b"purpose", b"text"), two.tag(b"purpose", b"text"));
         for (other, place) in
             [(&key(2, 1), b"place"), (&key(1, 2), b"place"), (&one, b"place"), (&two, b"place"), (&own, b"elsew")]
