@@ -92,6 +92,10 @@ impl Chamber {
         Ok(self.database.delete_if_empty()?)
     }
 
+    pub(crate) fn holds_nothing(&self) -> Result<bool> {
+        Ok(self.database.holds_nothing()?)
+    }
+
     /// Does several things as one: what `work` did is durable when this returns, or undone if it failed.
     pub fn transaction<T, E: From<Error>>(&self, work: impl FnOnce(&Transaction<'_>) -> Result<T, E>) -> Result<T, E> {
         let key = self.key();

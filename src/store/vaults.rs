@@ -117,6 +117,11 @@ impl Vaults {
         wanted: Sealing,
         work: impl FnOnce(&OpenedVault) -> Result<T>,
     ) -> Result<T> {
+        // Whoever makes one puts its first entry in before another looks: what has entries stays what it is.
+        if let Some(vault) = self.open_filled(name, wanted)? {
+            return work(&vault);
+        }
+        let _making = self.lock_making()?;
         let (vault, origin) = self.open_or_make(name, wanted)?;
         let done = work(&vault);
         if done.is_err() && origin == Origin::Made {
@@ -126,32 +131,54 @@ impl Vaults {
         done
     }
 
-    fn open_or_make(&self, name: &VaultName, wanted: Sealing) -> Result<(OpenedVault, Origin)> {
+    fn lock_making(&self) -> Result<File> {
         let root = self.root();
         let making = |error| Error::local(format!("cannot make a vault in {}", root.display()), error);
         fs::create_dir_all(&root).map_err(making)?;
         let path = root.join(LOCK_NAME);
         let lock = File::options().write(true).create(true).truncate(false).open(path).map_err(making)?;
         lock.lock().map_err(making)?;
-        let (options, text) = (Options::default(), name.as_str());
-        let found = self.sealing(name)?;
-        let opened = match (found, wanted) {
-            (Some(Sealing::Plain), Sealing::Sealed) => {
+        Ok(lock)
+    }
+
+    /// The vault if it has entries and may be used where this sort is wanted.
+    fn open_filled(&self, name: &VaultName, wanted: Sealing) -> Result<Option<OpenedVault>> {
+        let Some(found) = self.open_if_there(name)? else { return Ok(None) };
+        let fits = found.sealing() == Sealing::Sealed || wanted == Sealing::Plain;
+        Ok(if fits && !found.holds_nothing()? { Some(found) } else { None })
+    }
+
+    /// One whose making or deletion was killed is taken away where it is opened, and is not there.
+    fn open_if_there(&self, name: &VaultName) -> Result<Option<OpenedVault>> {
+        match self.open(name) {
+            Err(error) if error.kind == ErrorKind::NotFound => Ok(None),
+            found => found.map(Some),
+        }
+    }
+
+    fn open_or_make(&self, name: &VaultName, wanted: Sealing) -> Result<(OpenedVault, Origin)> {
+        match (self.open_if_there(name)?, wanted) {
+            (Some(OpenedVault::Plain(plain)), Sealing::Sealed) => {
+                if plain.delete_if_empty()? {
+                    return self.make(name, wanted);
+                }
                 let doing = format!("the vault {name} is not sealed, and is not sealed now by itself");
                 let hint =
                     format!("shard vault export {name} > {name}.jsonl; shard vault import OTHER {name}.jsonl --sealed");
-                return Err(Error::new(ErrorKind::Refused, doing).with_hint(hint));
+                Err(Error::new(ErrorKind::Refused, doing).with_hint(hint))
             }
-            (Some(Sealing::Sealed), _) => self.open_sealed(name)?,
-            (None, Sealing::Sealed) => {
-                let (root, key) = (self.root(), self.chamber_key()?);
-                OpenedVault::Sealed(Chamber::open(&root, text, key, options)?)
-            }
-            (Some(Sealing::Plain) | None, Sealing::Plain) => {
-                OpenedVault::Plain(Vault::open(&self.root(), text, options)?)
-            }
+            (Some(found), _) => Ok((found, Origin::Found)),
+            (None, wanted) => self.make(name, wanted),
+        }
+    }
+
+    fn make(&self, name: &VaultName, wanted: Sealing) -> Result<(OpenedVault, Origin)> {
+        let (root, options) = (self.root(), Options::default());
+        let made = match wanted {
+            Sealing::Plain => OpenedVault::Plain(Vault::open(&root, name.as_str(), options)?),
+            Sealing::Sealed => OpenedVault::Sealed(Chamber::open(&root, name.as_str(), self.chamber_key()?, options)?),
         };
-        Ok((opened, if found.is_some() { Origin::Found } else { Origin::Made }))
+        Ok((made, Origin::Made))
     }
 
     fn open_plain(&self, name: &VaultName) -> Result<OpenedVault> {
@@ -286,6 +313,14 @@ impl OpenedVault {
             Self::Sealed(chamber) => chamber.delete_chamber()?,
         }
         Ok(())
+    }
+
+    /// Whether nothing was ever put in, or all of it was removed.
+    fn holds_nothing(&self) -> Result<bool> {
+        Ok(match self {
+            Self::Plain(vault) => vault.holds_nothing()?,
+            Self::Sealed(chamber) => chamber.holds_nothing()?,
+        })
     }
 
     fn drop_if_empty(self) -> Result<bool> {

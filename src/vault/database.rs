@@ -7,7 +7,7 @@ use super::{Clock, Durability};
 use crc_fast::{CrcAlgorithm, Digest as Crc};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, params};
 use std::fs::{self, File};
-use std::ops::Deref;
+use std::ops::{ControlFlow, Deref};
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::ThreadId;
@@ -87,15 +87,17 @@ impl Database {
             Err(error) => return Err(Error::io(error, &path)),
             Ok(_) => {}
         }
-        let database = Self::new(path.clone(), form, (clock, durability));
-        match patiently(|| database.connect()) {
-            Err(Error::Deleted { .. }) => {
+        let database = Self::new(path, form, (clock, durability));
+        let connection = match patiently(|| database.connect()) {
+            // What has no tables yet may be one that is being made.
+            Err(Error::Absent { .. } | Error::Deleted { .. }) => {
                 let _alone = database.lock_folder()?;
-                database.finish_deletion()?;
-                Err(absent())
+                database.clear_unfinished()?;
+                patiently(|| database.connect())?
             }
-            connection => database.admit(connection?),
-        }
+            connection => connection?,
+        };
+        database.admit(connection)
     }
 
     fn new(path: PathBuf, form: Form, (clock, durability): (Clock, Durability)) -> Self {
@@ -184,7 +186,12 @@ impl Database {
 
     /// Deletes the file if there is nothing in it; says whether it did.
     pub(crate) fn delete_if_empty(self) -> Result<bool> {
-        self.delete_where(|raw| Ok(raw.count(&KeyRange::all())? == 0))
+        self.delete_where(holds_nothing)
+    }
+
+    /// Whether no row is in it, of whatever purpose, expired or not.
+    pub(crate) fn holds_nothing(&self) -> Result<bool> {
+        self.read(holds_nothing)
     }
 
     fn delete_where(self, is_wanted: impl FnOnce(&Raw<'_>) -> Result<bool>) -> Result<bool> {
@@ -203,11 +210,11 @@ impl Database {
         Ok(is_marked)
     }
 
-    /// Takes the files away of a database that is marked as deleted: whoever marked it may have been killed. Under the lock
-    /// of the folder.
-    fn finish_deletion(&self) -> Result<()> {
+    /// Takes away what one left that was killed while it made or deleted the file: a file to which nothing was written, or
+    /// that is marked, or a log without it. Under the lock of the folder, so that nobody is at it still.
+    fn clear_unfinished(&self) -> Result<()> {
         match patiently(|| self.connect()) {
-            Err(Error::Deleted { .. }) => self.remove_files(),
+            Err(Error::Absent { .. } | Error::Deleted { .. }) => self.remove_files(),
             _ => Ok(()),
         }
     }
@@ -294,7 +301,7 @@ impl Database {
     fn open_or_make(&self) -> Result<Connection> {
         match patiently(|| self.connect()) {
             // What has no tables yet may be one that is being made.
-            Err(Error::Absent { .. } | Error::Deleted { .. } | Error::Foreign { .. }) => {}
+            Err(Error::Absent { .. } | Error::Deleted { .. }) => {}
             opened => {
                 // Whoever made it may have been killed before its name was durable.
                 let connection = opened?;
@@ -303,7 +310,7 @@ impl Database {
             }
         }
         let _alone = self.lock_folder()?;
-        self.finish_deletion()?;
+        self.clear_unfinished()?;
         make_private(&self.path).map_err(|error| Error::io(error, &self.path))?;
         patiently(|| self.make())
     }
@@ -315,7 +322,7 @@ impl Database {
         locked.map_err(|error| Error::io(error, folder))
     }
 
-    /// Makes the file, or finishes one whose making was interrupted, or opens it.
+    /// Makes the file.
     fn make(&self) -> Result<Connection> {
         let mut connection = self.bare_connection()?;
         let form = *lock(&self.form);
@@ -341,13 +348,16 @@ impl Database {
         self.connect()
     }
 
-    /// A connection to the file, if it is what it should be.
+    /// A connection to the file, if it is what it should be; [`Error::Absent`] if nothing was written to it yet.
     fn connect(&self) -> Result<Connection> {
         let connection = self.bare_connection()?;
         let form = *lock(&self.form);
         let ask = |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0));
         let application_id = ask("application_id").map_err(|error| self.fault(error))?;
         if application_id != form.application_id {
+            if is_blank(&connection).map_err(|error| self.fault(error))? {
+                return Err(Error::Absent { path: self.path.clone() });
+            }
             let what = format!("its application id is {application_id:#010x}");
             return Err(Error::Foreign { path: self.path.clone(), what });
         }
@@ -365,7 +375,10 @@ impl Database {
 
     fn bare_connection(&self) -> Result<Connection> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(&self.path, flags).map_err(|error| self.fault(error))?;
+        let open = || Connection::open_with_flags(&self.path, flags);
+        // One that was made just now was not there the first time.
+        let opened = open().or_else(|error| if self.path.exists() { open() } else { Err(error) });
+        let connection = opened.map_err(|error| self.fault(error))?;
         connection.busy_timeout(BUSY_TIMEOUT).map_err(|error| self.fault(error))?;
         connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
         Ok(connection)
@@ -418,6 +431,15 @@ impl Drop for Pooled<'_> {
             self.database.give_back(connection);
         }
     }
+}
+
+fn holds_nothing(raw: &Raw<'_>) -> Result<bool> {
+    let mut is_empty = true;
+    raw.scan(&KeyRange::all(), |_| -> Result<_> {
+        is_empty = false;
+        Ok(ControlFlow::Break(()))
+    })?;
+    Ok(is_empty)
 }
 
 fn run_cached(connection: &Connection, sql: &str) -> rusqlite::Result<()> {

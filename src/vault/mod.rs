@@ -146,6 +146,10 @@ impl Vault {
         self.database.delete_if_empty()
     }
 
+    pub(crate) fn holds_nothing(&self) -> Result<bool> {
+        self.database.holds_nothing()
+    }
+
     /// Where its file is.
     pub fn path(&self) -> &Path {
         self.database.path()
