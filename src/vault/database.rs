@@ -353,11 +353,15 @@ impl Database {
         let connection = self.bare_connection()?;
         let form = *lock(&self.form);
         let ask = |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0));
-        let application_id = ask("application_id").map_err(|error| self.fault(error))?;
-        if application_id != form.application_id {
+        let mut application_id = ask("application_id").map_err(|error| self.fault(error))?;
+        if application_id == 0 {
             if is_blank(&connection).map_err(|error| self.fault(error))? {
                 return Err(Error::Absent { path: self.path.clone() });
             }
+            // It may have been made since.
+            application_id = ask("application_id").map_err(|error| self.fault(error))?;
+        }
+        if application_id != form.application_id {
             let what = format!("its application id is {application_id:#010x}");
             return Err(Error::Foreign { path: self.path.clone(), what });
         }
