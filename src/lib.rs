@@ -87,6 +87,7 @@
 //! | A vault does what a map does, and what it acknowledged is there after a kill. | `a_vault_does_what_a_map_does_step_by_step` · `every_acknowledged_write_is_there_after_a_kill_and_none_is_torn` |
 //! | A chamber gives out what was written or an error, whichever bit of it flips, and hides nothing. | `a_chamber_does_what_a_map_does_step_by_step` · `a_flipped_bit_in_a_chamber_gives_the_truth_or_an_error` |
 //! | A node's records and the lists in which they stand change together; what was acknowledged is there after a kill, and no damage hides or changes it. | `an_engine_does_what_maps_do_step_by_step` · `every_acknowledged_record_is_there_after_a_kill_and_every_list_is_whole` · `a_flipped_bit_in_an_engine_gives_the_truth_or_an_error` |
+//! | What each backend answered or failed is counted for ever and shown, the newest of it one by one. | `what_each_backend_answered_or_failed_is_its_history` · `the_oldest_challenges_of_a_backend_are_forgotten_and_what_they_come_to_is_not` |
 //! | A backup is of one moment, and is restored whole or not at all. | `a_backup_that_is_made_while_others_write_is_that_of_one_moment` · `a_snapshot_with_any_bit_flipped_or_cut_or_made_longer_changes_nothing` · `a_backup_over_erasure_coded_backends_outlives_all_that_may_be_lost_and_the_machine` |
 //! | The places and a recovery kit bring everything back on another machine; a typing error in the kit is found. | `places_and_a_kit_bring_a_store_with_two_keys_back_on_a_fresh_machine` · `a_mistyped_character_is_found_and_named_by_its_line` |
 //!

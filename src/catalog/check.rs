@@ -1,6 +1,7 @@
 //! What looking at objects gave, and which object is to be looked at next.
 
 use super::Catalog;
+use super::challenge::{self, ChallengeRecord};
 use super::column::{all, first, row_limit, run};
 use super::error::{Error, Fault, Result};
 use super::place;
@@ -14,6 +15,12 @@ impl Catalog {
     /// A shard that the look did not read keeps the time when it was read last. A place that waits for deletion is
     /// passed over.
     pub fn record_check(&mut self, check: &CheckRecord) -> Result<bool> {
+        self.record_look(check, &[])
+    }
+
+    /// The same, with how the backends met what was asked of them; of an object that is dead or unknown that is not kept
+    /// either.
+    pub fn record_look(&mut self, check: &CheckRecord, challenges: &[ChallengeRecord]) -> Result<bool> {
         self.write(|tx| {
             match place::is_dead(tx, check.object) {
                 Ok(false) => {}
@@ -29,6 +36,7 @@ impl Catalog {
                     verified_ns = iif(?6, ?5, verified_ns) WHERE id = ?1",
                 params![check.object, check.state, check.margin, check.backend_margin, check.when_ns, check.full],
             )?;
+            challenge::add(tx, challenges)?;
             Ok(true)
         })
     }

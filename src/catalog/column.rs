@@ -1,5 +1,6 @@
 //! How identifiers, states and numbers are kept in columns, and the few ways a statement is run.
 
+use super::challenge::ChallengeOutcome;
 use super::error::{Fault, Overflow};
 use super::record::{ObjectKind, ObjectState, Purpose, ShardState};
 use crate::id::{BackendId, Digest, Geometry, ObjectId, ProcessId, StoreId, VersionId};
@@ -50,6 +51,7 @@ macro_rules! code_column {
 code_column!(ObjectKind { Data = 0, Removal = 1, Catalog = 2 });
 code_column!(ShardState { Ok = 0, Missing = 1, Corrupt = 2, Misplaced = 3, Unreachable = 4, Surplus = 5 });
 code_column!(ObjectState { Healthy = 0, Degraded = 1, Unavailable = 2, Lost = 3 });
+code_column!(ChallengeOutcome { Answered = 0, Wrong = 1, Missing = 2, Silent = 3 });
 code_column!(Purpose { Put = 0, Repair = 1, Move = 2 });
 
 /// An unsigned number; the database holds signed ones.

@@ -1,8 +1,8 @@
 //! What is where: files, versions, objects, shards, removals, and the journal of what is being written.
 //!
 //! *What it is.* One SQLite file and the questions that are asked of it. Its content is a cache: the backends hold the
-//! truth, and the content can be made anew from them ([`Catalog::rebuild_into`]). Journal, leases and notes are this
-//! machine's own.
+//! truth, and the content can be made anew from them ([`Catalog::rebuild_into`]). Journal, leases, notes and the history of
+//! how backends met what was asked of them are this machine's own.
 //!
 //! *What it knows.* Records: manifests as bytes, names, pieces, places, states, what was removed and what is still to
 //! be deleted. Which process is alive, by locks of the operating system ([`ProcessLock`]).
@@ -33,6 +33,7 @@
 //! ```
 
 mod backup;
+mod challenge;
 mod change_time;
 mod check;
 mod column;
@@ -60,6 +61,7 @@ mod statistics;
 mod tests;
 
 pub use backup::{BackupObject, Snapshot};
+pub use challenge::{BackendHistory, CHALLENGES_KEPT, ChallengeOutcome, ChallengeRecord, ChallengesOf};
 pub use error::{Error, Result};
 pub use process::{ProcessLock, clear_dead, died_here, is_alive};
 pub use record::{

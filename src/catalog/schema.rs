@@ -12,7 +12,12 @@ use std::time::{Duration, Instant};
 /// Says in the file's header what it is: `SHRD`.
 pub(super) const APPLICATION_ID: i32 = 0x5348_5244;
 /// Step i brings schema i to i + 1; each runs in the transaction that records it.
-const MIGRATIONS: [&str; 3] = [include_str!("schema.sql"), include_str!("schema-2.sql"), include_str!("schema-3.sql")];
+const MIGRATIONS: [&str; 4] = [
+    include_str!("schema.sql"),
+    include_str!("schema-2.sql"),
+    include_str!("schema-3.sql"),
+    include_str!("schema-4.sql"),
+];
 /// The newest schema that is known here.
 pub(super) const SCHEMA_VERSION: i32 = MIGRATIONS.len() as i32;
 /// A writer waits this long for another before it gives up.

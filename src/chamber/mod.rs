@@ -12,7 +12,8 @@
 //!
 //! - **A copy of the file tells neither keys nor values without the key**: it tells how many records there are, of which
 //!   purposes, how long each is, when it expires, and which is written when. Equal keys have equal tags in one chamber alone.
-//! - **A record opens in its place alone**: under its key, on its node, for its purpose, with its time of expiry.
+//! - **A record opens in its place alone**: under its key, in its chamber, on its node, for its purpose, with its time of
+//!   expiry. A file that is given the name of another chamber does not open.
 //! - **No value is given out that is not what was written**, whatever bytes were changed, and what is deleted is
 //!   overwritten, so that no old record is found instead of the new.
 //! - **A record that is there is not said to be absent** while no more than one of the two trees is damaged in which its
@@ -49,6 +50,7 @@ const SCHEMA: &str = concat!(include_str!("../vault/schema.sql"), include_str!("
 /// One node's encrypted dictionary, open; share it between threads by reference. Other processes may have it open too.
 #[derive(Debug)]
 pub struct Chamber {
+    name: VaultName,
     database: Database,
     key: RwLock<Arc<ChamberKey>>,
 }
@@ -56,16 +58,18 @@ pub struct Chamber {
 impl Chamber {
     /// Opens the chamber of this name of the key's node, below a folder; it is made where it is not there.
     pub fn open(root: &Path, name: &str, key: ChamberKey, options: Options) -> Result<Self> {
-        let path = Self::file(root, key.node(), &VaultName::new(name)?);
+        let name = VaultName::new(name)?;
+        let (path, key) = (Self::file(root, key.node(), &name), key.of_chamber(name.as_str()));
         let database = Database::open(&path, form(&key), options.parts())?;
-        Ok(Self { database, key: RwLock::new(Arc::new(key)) })
+        Ok(Self { name, database, key: RwLock::new(Arc::new(key)) })
     }
 
     /// Opens the chamber that there is.
     pub fn open_existing(root: &Path, name: &str, key: ChamberKey, options: Options) -> Result<Self> {
-        let path = Self::file(root, key.node(), &VaultName::new(name)?);
+        let name = VaultName::new(name)?;
+        let (path, key) = (Self::file(root, key.node(), &name), key.of_chamber(name.as_str()));
         let database = Database::open_existing(&path, form(&key), options.parts())?;
-        Ok(Self { database, key: RwLock::new(Arc::new(key)) })
+        Ok(Self { name, database, key: RwLock::new(Arc::new(key)) })
     }
 
     /// The folder of a node's chambers.
@@ -81,6 +85,15 @@ impl Chamber {
     /// Deletes it with all that is in it.
     pub fn delete_chamber(self) -> Result<()> {
         Ok(self.database.delete()?)
+    }
+
+    /// Deletes it if there is neither record nor content in it, expired ones too; says whether it did.
+    pub fn delete_if_empty(self) -> Result<bool> {
+        Ok(self.database.delete_if_empty()?)
+    }
+
+    pub(crate) fn holds_nothing(&self) -> Result<bool> {
+        Ok(self.database.holds_nothing()?)
     }
 
     /// Does several things as one: what `work` did is durable when this returns, or undone if it failed.
@@ -178,7 +191,7 @@ impl Chamber {
 
     /// Seals everything anew under another key of the same node, in one transaction: after it the old key opens nothing.
     pub fn change_key(&self, new: ChamberKey) -> Result<u64> {
-        let new = Arc::new(new);
+        let new = Arc::new(new.of_chamber(self.name.as_str()));
         let old = self.key();
         let count = self.database.write(|raw| -> Result<u64> {
             let count = Transaction::new(raw, &old, &self.database).seal_anew(&new)?;

@@ -85,6 +85,30 @@ fn two_nodes_on_one_path_never_see_each_other_and_a_wrong_key_is_told_at_once() 
 }
 
 #[test]
+fn two_chambers_of_a_node_tell_nothing_of_each_other_and_neither_takes_what_is_the_others() {
+    let desk = Desk::new();
+    let one = desk.chamber();
+    let other = Chamber::open(desk.folder.path(), "other", key(1, 1), Options::default()).expect("a chamber");
+    for chamber in [&one, &other] {
+        chamber.store("a", &1).expect("stored");
+    }
+    let (rows, others) = (sealed_rows(&one), sealed_rows(&other));
+    assert!(rows.iter().all(|(tag, sealed)| others.iter().all(|(other, others)| tag != other && sealed != others)));
+    // Rows that are given the tags of the other's.
+    let theirs = others.iter().map(|(_, sealed)| sealed);
+    let connection = rusqlite::Connection::open(one.path()).expect("the file");
+    for (table, sealed) in ["entry", "body"].into_iter().zip(theirs) {
+        connection.execute(&format!("UPDATE {table} SET value = ?1"), [sealed]).expect("changed");
+    }
+    assert!(one.retrieve::<i32>("a").expect_err("it is the other's").is_damage());
+    let (path, others) = (one.path().to_owned(), other.path().to_owned());
+    drop((one, other, connection));
+    fs::copy(others, path).expect("copied");
+    let told = desk.open(key(1, 1)).expect_err("it is the other's file");
+    assert!(matches!(told, Error::Vault(vault::Error::OtherKey { .. })), "{told}");
+}
+
+#[test]
 fn the_file_tells_neither_keys_nor_values_nor_what_was_deleted() {
     let desk = Desk::new();
     let chamber = desk.chamber();

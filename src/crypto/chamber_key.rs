@@ -15,16 +15,18 @@ const SALT_BYTES: usize = 12;
 /// What the associated data begins with.
 const PURPOSE: &[u8] = b"shard v1 chamber record\n";
 
-/// The key of one node's chambers under one secret: another node has another.
+/// The key of one node's chambers under one secret: another node has another, and so has each chamber of a node.
 #[derive(Zeroize, ZeroizeOnDrop)]
 pub struct ChamberKey {
     #[zeroize(skip)]
     node: NodeId,
+    names: [u8; 32],
     check: [u8; 32],
     tags: [u8; 32],
     salts: [u8; 32],
     records: [u8; 32],
     snapshots: [u8; 32],
+    snapshot_check: [u8; 32],
 }
 
 impl ChamberKey {
@@ -39,12 +41,25 @@ impl ChamberKey {
         let derive = |purpose| blake3::derive_key(purpose, &material);
         Self {
             node,
+            names: derive(context::CHAMBER_NAMES),
             check: derive(context::CHAMBER_CHECK),
             tags: derive(context::CHAMBER_TAGS),
             salts: derive(context::CHAMBER_SALTS),
             records: derive(context::CHAMBER_RECORDS),
             snapshots: derive(context::CHAMBER_SNAPSHOTS),
+            snapshot_check: derive(context::CHAMBER_CHECK),
         }
+    }
+
+    /// The key of the node's chamber of this name. What is sealed in one opens in no other, and equal keys have other tags;
+    /// snapshots are the node's, and may become a chamber of another name.
+    pub fn of_chamber(self, name: &str) -> Self {
+        let mut secret = Zeroizing::new([0; 32]);
+        keyed(&self.names, &[name.as_bytes()]).fill(secret.as_mut_slice());
+        let mut key = Self::from_secret(self.node, &secret);
+        key.snapshots = self.snapshots;
+        key.snapshot_check = self.snapshot_check;
+        key
     }
 
     /// Whose chambers it opens.
@@ -55,6 +70,11 @@ impl ChamberKey {
     /// Tells this key from another without telling it.
     pub fn check_value(&self) -> [u8; 32] {
         self.check
+    }
+
+    /// The same for what opens snapshots.
+    pub fn snapshot_check_value(&self) -> [u8; 32] {
+        self.snapshot_check
     }
 
     /// What stands for a text where it is looked up: equal for equal texts of one purpose, and telling nothing else.
@@ -147,7 +167,16 @@ mod tests {
         assert_eq!(fixed.len(), 4 + ChamberKey::FIXED_OVERHEAD_BYTES);
         assert_eq!(own.open(b"place", &salted).expect("it opens").as_slice(), b"text");
         assert_eq!(own.open_fixed(b"place", &fixed).expect("it opens").as_slice(), b"text");
-        for (other, place) in [(&key(2, 1), b"place"), (&key(1, 2), b"place"), (&own, b"elsew")] {
+        let named = |name: &str| key(1, 1).of_chamber(name);
+        let (one, two) = (named("one"), named("two"));
+        assert_eq!(one.check_value(), named("one").check_value());
+        assert_ne!(one.check_value(), two.check_value());
+        assert_eq!(one.snapshot_check_value(), two.snapshot_check_value());
+        assert_eq!(one.snapshot_key(b"header"), own.snapshot_key(b"header"));
+        assert_ne!(one.tag(b"purpose", b"text"), two.tag(b"purpose", b"text"));
+        for (other, place) in
+            [(&key(2, 1), b"place"), (&key(1, 2), b"place"), (&one, b"place"), (&two, b"place"), (&own, b"elsew")]
+        {
             assert_eq!(other.open(place, &salted).err(), Some(OpenError));
             assert_eq!(other.open_fixed(place, &fixed).err(), Some(OpenError));
         }

@@ -74,6 +74,7 @@ mod context {
     pub(super) const CATALOG_RECORDS: &str = "shard v1 2026-11-21 catalog records";
     pub(super) const CATALOG_BACKUPS: &str = "shard v1 2026-11-21 catalog backup files";
     pub(super) const CHAMBER: &str = "shard v1 2026-11-21 chamber secret";
+    pub(super) const CHAMBER_NAMES: &str = "shard v1 2026-11-21 chamber names";
     pub(super) const CHAMBER_CHECK: &str = "shard v1 2026-11-21 chamber key check";
     pub(super) const CHAMBER_TAGS: &str = "shard v1 2026-11-21 chamber tags";
     pub(super) const CHAMBER_SALTS: &str = "shard v1 2026-11-21 chamber salts";

@@ -18,7 +18,8 @@ use std::sync::Arc;
 /// How many backups are kept where nothing else is said: a day of them.
 const KEPT_BACKUPS: NonZeroUsize = NonZeroUsize::new(24).expect("it is not zero");
 
-/// The backups of an engine's records in one place.
+/// The backups of an engine's records in one place, which is for these alone: a label tells nodes apart, and not the names
+/// under which one node keeps several.
 #[derive(Clone)]
 pub struct Backups {
     /// The records.

@@ -56,7 +56,6 @@ use serde::de::DeserializeOwned;
 use state::State;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -135,11 +134,13 @@ impl StorageEngine {
             opened => return opened.map(|engine| (engine, None)),
         }
         let node = key().node();
-        let (path, folder) = (Chamber::file(root, node, &VaultName::new(name)?), Chamber::folder(root, node));
-        // Another process may be at the same: whoever comes second finds the new one. The lock is the folder's, for to close
-        // the file itself would give up the locks of a connection that is open by then.
-        let lock = File::open(&folder).and_then(|folder| folder.lock().map(|()| folder));
-        let _lock = lock.map_err(|error| Error::io(error, &folder))?;
+        let path = Chamber::file(root, node, &VaultName::new(name)?);
+        // Another process may be at the same: whoever comes second finds the new one. The lock is on a file of its own, for to
+        // close the records' file would give up the locks of a connection that is open by then.
+        let beside = beside(&path, "-aside.lock");
+        let lock = private_options().create(true).truncate(false).open(&beside);
+        let lock = lock.and_then(|file| file.lock().map(|()| file));
+        let _lock = lock.map_err(|error| Error::io(error, &beside))?;
         match open_whole() {
             Err(error) if error.is_damage() => {
                 let kept = move_aside(&path).map_err(|error| Error::io(error, &path))?;

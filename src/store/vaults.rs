@@ -47,6 +47,13 @@ pub enum Sealing {
     Sealed,
 }
 
+/// Where an opened vault came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    Found,
+    Made,
+}
+
 /// A vault that there is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListedVault {
@@ -101,32 +108,77 @@ impl Vaults {
         }
     }
 
-    /// Opens the vault, which is made if there is none, sealed where that is wanted. One that is there stays what it is:
-    /// [`ErrorKind::Refused`] where it is to be sealed and is not.
-    pub fn open_or_make(&self, name: &VaultName, wanted: Sealing) -> Result<OpenedVault> {
+    /// Does something with the vault, which is made if there is none, sealed where that is wanted. One that is there stays
+    /// what it is: [`ErrorKind::Refused`] where it is to be sealed and is not. Where `work` fails and leaves a vault empty that
+    /// was made for it, it is taken away again: else its name would be one of that sort for nothing.
+    pub fn fill<T>(
+        &self,
+        name: &VaultName,
+        wanted: Sealing,
+        work: impl FnOnce(&OpenedVault) -> Result<T>,
+    ) -> Result<T> {
+        // Whoever makes one puts its first entry in before another looks: what has entries stays what it is.
+        if let Some(vault) = self.open_filled(name, wanted)? {
+            return work(&vault);
+        }
+        let _making = self.lock_making()?;
+        let (vault, origin) = self.open_or_make(name, wanted)?;
+        let done = work(&vault);
+        if done.is_err() && origin == Origin::Made {
+            // What went wrong first is told.
+            let _ = vault.drop_if_empty();
+        }
+        done
+    }
+
+    fn lock_making(&self) -> Result<File> {
         let root = self.root();
         let making = |error| Error::local(format!("cannot make a vault in {}", root.display()), error);
         fs::create_dir_all(&root).map_err(making)?;
         let path = root.join(LOCK_NAME);
         let lock = File::options().write(true).create(true).truncate(false).open(path).map_err(making)?;
         lock.lock().map_err(making)?;
-        let (options, text) = (Options::default(), name.as_str());
-        match (self.sealing(name)?, wanted) {
-            (Some(Sealing::Plain), Sealing::Sealed) => {
+        Ok(lock)
+    }
+
+    /// The vault if it has entries and may be used where this sort is wanted.
+    fn open_filled(&self, name: &VaultName, wanted: Sealing) -> Result<Option<OpenedVault>> {
+        let Some(found) = self.open_if_there(name)? else { return Ok(None) };
+        let fits = found.sealing() == Sealing::Sealed || wanted == Sealing::Plain;
+        Ok(if fits && !found.holds_nothing()? { Some(found) } else { None })
+    }
+
+    /// One whose making or deletion was killed is taken away where it is opened, and is not there.
+    fn open_if_there(&self, name: &VaultName) -> Result<Option<OpenedVault>> {
+        match self.open(name) {
+            Err(error) if error.kind == ErrorKind::NotFound => Ok(None),
+            found => found.map(Some),
+        }
+    }
+
+    fn open_or_make(&self, name: &VaultName, wanted: Sealing) -> Result<(OpenedVault, Origin)> {
+        match (self.open_if_there(name)?, wanted) {
+            (Some(OpenedVault::Plain(plain)), Sealing::Sealed) => {
+                if plain.delete_if_empty()? {
+                    return self.make(name, wanted);
+                }
                 let doing = format!("the vault {name} is not sealed, and is not sealed now by itself");
                 let hint =
                     format!("shard vault export {name} > {name}.jsonl; shard vault import OTHER {name}.jsonl --sealed");
                 Err(Error::new(ErrorKind::Refused, doing).with_hint(hint))
             }
-            (Some(Sealing::Sealed), _) => self.open_sealed(name),
-            (None, Sealing::Sealed) => {
-                let (root, key) = (self.root(), self.chamber_key()?);
-                Ok(OpenedVault::Sealed(Chamber::open(&root, text, key, options)?))
-            }
-            (Some(Sealing::Plain) | None, Sealing::Plain) => {
-                Ok(OpenedVault::Plain(Vault::open(&self.root(), text, options)?))
-            }
+            (Some(found), _) => Ok((found, Origin::Found)),
+            (None, wanted) => self.make(name, wanted),
         }
+    }
+
+    fn make(&self, name: &VaultName, wanted: Sealing) -> Result<(OpenedVault, Origin)> {
+        let (root, options) = (self.root(), Options::default());
+        let made = match wanted {
+            Sealing::Plain => OpenedVault::Plain(Vault::open(&root, name.as_str(), options)?),
+            Sealing::Sealed => OpenedVault::Sealed(Chamber::open(&root, name.as_str(), self.chamber_key()?, options)?),
+        };
+        Ok((made, Origin::Made))
     }
 
     fn open_plain(&self, name: &VaultName) -> Result<OpenedVault> {
@@ -263,6 +315,21 @@ impl OpenedVault {
         Ok(())
     }
 
+    /// Whether nothing was ever put in, or all of it was removed.
+    fn holds_nothing(&self) -> Result<bool> {
+        Ok(match self {
+            Self::Plain(vault) => vault.holds_nothing()?,
+            Self::Sealed(chamber) => chamber.holds_nothing()?,
+        })
+    }
+
+    fn drop_if_empty(self) -> Result<bool> {
+        Ok(match self {
+            Self::Plain(vault) => vault.delete_if_empty()?,
+            Self::Sealed(chamber) => chamber.delete_if_empty()?,
+        })
+    }
+
     /// Writes all entries, in the clear, as JSON lines, and says how many there were.
     pub fn export(&self, name: &VaultName, out: &mut dyn Write) -> Result<u64> {
         Ok(match self {
@@ -294,6 +361,9 @@ impl From<vault::Error> for Error {
         };
         let told = Self::new(kind, "the vault could not be used").with_source(error);
         match kind {
+            ErrorKind::Damaged => told.with_hint(
+                "move the file away, with the -wal and -shm files beside it; an export of it can then be imported again",
+            ),
             ErrorKind::Space => told.with_hint("make room on its disk and try again; what was acknowledged is there"),
             _ => told,
         }
@@ -304,7 +374,9 @@ impl From<chamber::Error> for Error {
     fn from(error: chamber::Error) -> Self {
         match error {
             chamber::Error::Vault(error) => error.into(),
-            error => Self::new(ErrorKind::Damaged, "the sealed vault is damaged").with_source(error),
+            error => Self::new(ErrorKind::Damaged, "the sealed vault is damaged")
+                .with_source(error)
+                .with_hint("`shard vault drop` deletes it; an export of it can then be imported again"),
         }
     }
 }

@@ -2,12 +2,12 @@
 
 use super::error::{Error, Result};
 use super::file::{SUFFIXES, beside, make_private, make_private_folder, sync_folder};
-use super::raw::Raw;
+use super::raw::{KeyRange, Raw};
 use super::{Clock, Durability};
 use crc_fast::{CrcAlgorithm, Digest as Crc};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, params};
-use std::fs;
-use std::ops::Deref;
+use std::fs::{self, File};
+use std::ops::{ControlFlow, Deref};
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::ThreadId;
@@ -71,9 +71,8 @@ impl Database {
         if let Some(folder) = path.parent() {
             make_private_folder(folder).map_err(|error| Error::io(error, folder))?;
         }
-        make_private(&path).map_err(|error| Error::io(error, &path))?;
         let database = Self::new(path, form, (clock, durability));
-        let connection = patiently(|| database.make())?;
+        let connection = database.open_or_make()?;
         database.admit(connection)
     }
 
@@ -89,7 +88,15 @@ impl Database {
             Ok(_) => {}
         }
         let database = Self::new(path, form, (clock, durability));
-        let connection = patiently(|| database.connect())?;
+        let connection = match patiently(|| database.connect()) {
+            // What has no tables yet may be one that is being made.
+            Err(Error::Absent { .. } | Error::Deleted { .. }) => {
+                let _alone = database.lock_folder()?;
+                database.clear_unfinished()?;
+                patiently(|| database.connect())?
+            }
+            connection => connection?,
+        };
         database.admit(connection)
     }
 
@@ -174,10 +181,46 @@ impl Database {
 
     /// Deletes the file. Whoever has it open still is told so from now on.
     pub(crate) fn delete(self) -> Result<()> {
-        self.write(|raw| {
-            let marked = raw.connection().execute("UPDATE vault SET deleted = 1", []);
-            marked.map(drop).map_err(|error| self.fault(error))
+        self.delete_where(|_| Ok(true)).map(drop)
+    }
+
+    /// Deletes the file if there is nothing in it; says whether it did.
+    pub(crate) fn delete_if_empty(self) -> Result<bool> {
+        self.delete_where(holds_nothing)
+    }
+
+    /// Whether no row is in it, of whatever purpose, expired or not.
+    pub(crate) fn holds_nothing(&self) -> Result<bool> {
+        self.read(holds_nothing)
+    }
+
+    fn delete_where(self, is_wanted: impl FnOnce(&Raw<'_>) -> Result<bool>) -> Result<bool> {
+        let _alone = self.lock_folder()?;
+        let is_marked = self.write(|raw| -> Result<bool> {
+            let is_wanted = is_wanted(raw)?;
+            if is_wanted {
+                let marked = raw.connection().execute("UPDATE vault SET deleted = 1", []);
+                marked.map_err(|error| self.fault(error))?;
+            }
+            Ok(is_wanted)
         })?;
+        if is_marked {
+            self.remove_files()?;
+        }
+        Ok(is_marked)
+    }
+
+    /// Takes away what one left that was killed while it made or deleted the file: a file to which nothing was written, or
+    /// that is marked, or a log without it. Under the lock of the folder, so that nobody is at it still.
+    fn clear_unfinished(&self) -> Result<()> {
+        match patiently(|| self.connect()) {
+            Err(Error::Absent { .. } | Error::Deleted { .. }) => self.remove_files(),
+            _ => Ok(()),
+        }
+    }
+
+    /// Under the lock of the folder: else the log would be taken from under a new file of this name.
+    fn remove_files(&self) -> Result<()> {
         lock(&self.idle).clear();
         for suffix in SUFFIXES {
             let path = beside(&self.path, suffix);
@@ -254,7 +297,32 @@ impl Database {
         Ok(head)
     }
 
-    /// Makes the file, or finishes one whose making was interrupted, or opens it.
+    /// Opens the file, or makes it where there is none, or none any more.
+    fn open_or_make(&self) -> Result<Connection> {
+        match patiently(|| self.connect()) {
+            // What has no tables yet may be one that is being made.
+            Err(Error::Absent { .. } | Error::Deleted { .. }) => {}
+            opened => {
+                // Whoever made it may have been killed before its name was durable.
+                let connection = opened?;
+                sync_folder(&self.path).map_err(|error| Error::io(error, &self.path))?;
+                return Ok(connection);
+            }
+        }
+        let _alone = self.lock_folder()?;
+        self.clear_unfinished()?;
+        make_private(&self.path).map_err(|error| Error::io(error, &self.path))?;
+        patiently(|| self.make())
+    }
+
+    /// Held while files are made or taken away in the folder: those are several, and nobody may see some of them.
+    fn lock_folder(&self) -> Result<File> {
+        let folder = self.path.parent().unwrap_or(&self.path);
+        let locked = File::open(folder).and_then(|file| file.lock().map(|()| file));
+        locked.map_err(|error| Error::io(error, folder))
+    }
+
+    /// Makes the file.
     fn make(&self) -> Result<Connection> {
         let mut connection = self.bare_connection()?;
         let form = *lock(&self.form);
@@ -280,12 +348,19 @@ impl Database {
         self.connect()
     }
 
-    /// A connection to the file, if it is what it should be.
+    /// A connection to the file, if it is what it should be; [`Error::Absent`] if nothing was written to it yet.
     fn connect(&self) -> Result<Connection> {
         let connection = self.bare_connection()?;
         let form = *lock(&self.form);
         let ask = |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0));
-        let application_id = ask("application_id").map_err(|error| self.fault(error))?;
+        let mut application_id = ask("application_id").map_err(|error| self.fault(error))?;
+        if application_id == 0 {
+            if is_blank(&connection).map_err(|error| self.fault(error))? {
+                return Err(Error::Absent { path: self.path.clone() });
+            }
+            // It may have been made since.
+            application_id = ask("application_id").map_err(|error| self.fault(error))?;
+        }
         if application_id != form.application_id {
             let what = format!("its application id is {application_id:#010x}");
             return Err(Error::Foreign { path: self.path.clone(), what });
@@ -304,7 +379,10 @@ impl Database {
 
     fn bare_connection(&self) -> Result<Connection> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(&self.path, flags).map_err(|error| self.fault(error))?;
+        let open = || Connection::open_with_flags(&self.path, flags);
+        // One that was made just now was not there the first time.
+        let opened = open().or_else(|error| if self.path.exists() { open() } else { Err(error) });
+        let connection = opened.map_err(|error| self.fault(error))?;
         connection.busy_timeout(BUSY_TIMEOUT).map_err(|error| self.fault(error))?;
         connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
         Ok(connection)
@@ -357,6 +435,15 @@ impl Drop for Pooled<'_> {
             self.database.give_back(connection);
         }
     }
+}
+
+fn holds_nothing(raw: &Raw<'_>) -> Result<bool> {
+    let mut is_empty = true;
+    raw.scan(&KeyRange::all(), |_| -> Result<_> {
+        is_empty = false;
+        Ok(ControlFlow::Break(()))
+    })?;
+    Ok(is_empty)
 }
 
 fn run_cached(connection: &Connection, sql: &str) -> rusqlite::Result<()> {

@@ -167,6 +167,7 @@ impl Error {
             (_, Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)) => Self::Busy { path, source },
             (_, Some(ErrorCode::DiskFull)) => Self::Full { path, source },
             (_, Some(ErrorCode::SystemIoFailure)) if is_without_room(&source) => Self::Full { path, source },
+            (_, Some(ErrorCode::SystemIoFailure)) if was_taken_away(&source) => Self::Absent { path },
             (_, Some(ErrorCode::CannotOpen)) if !path.exists() => Self::Absent { path },
             (
                 Sqlite::FromSqlConversionFailure(..)
@@ -182,6 +183,11 @@ impl Error {
     pub(super) fn io(source: std::io::Error, path: &Path) -> Self {
         Self::Io { path: path.to_owned(), source }
     }
+}
+
+/// To make its log the database looks at the file by its name once more: it was deleted since it was opened.
+fn was_taken_away(source: &rusqlite::Error) -> bool {
+    source.sqlite_error().is_some_and(|error| error.extended_code == rusqlite::ffi::SQLITE_IOERR_FSTAT)
 }
 
 /// On a full disk the database says of the file that its readers share that it could not be made longer.

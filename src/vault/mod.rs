@@ -141,6 +141,15 @@ impl Vault {
         self.database.delete()
     }
 
+    /// Deletes it if there is no entry in it, expired ones too; says whether it did.
+    pub fn delete_if_empty(self) -> Result<bool> {
+        self.database.delete_if_empty()
+    }
+
+    pub(crate) fn holds_nothing(&self) -> Result<bool> {
+        self.database.holds_nothing()
+    }
+
     /// Where its file is.
     pub fn path(&self) -> &Path {
         self.database.path()

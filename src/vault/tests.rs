@@ -167,6 +167,62 @@ fn a_deleted_vault_is_gone_for_whoever_has_it_open() {
 }
 
 #[test]
+fn a_vault_whose_deletion_was_killed_is_made_anew_and_leaves_nothing() {
+    let desk = Desk::new();
+    let marked = |desk: &Desk| {
+        let vault = desk.vault();
+        vault.put("a", &1).expect("put");
+        let path = vault.path().to_owned();
+        drop(vault);
+        let connection = rusqlite::Connection::open(&path).expect("a database");
+        connection.execute("UPDATE vault SET deleted = 1", []).expect("marked, and no more");
+        path
+    };
+    let path = marked(&desk);
+    assert_eq!(desk.vault().len().expect("it is another"), 0);
+    marked(&desk);
+    let opened = Vault::open_existing(desk.folder.path(), "v", desk.options());
+    assert!(matches!(opened, Err(Error::Absent { .. })) && !path.exists());
+}
+
+#[test]
+fn a_vault_that_is_deleted_and_made_at_once_is_whole_or_not_there() {
+    let desk = Desk::new();
+    std::thread::scope(|scope| {
+        let maker = scope.spawn(|| {
+            for number in 0..200 {
+                // It may be deleted under the hands of whoever opens it.
+                let put = Vault::open(desk.folder.path(), "v", desk.options()).and_then(|vault| {
+                    vault.put(&number, &number)?;
+                    vault.check()
+                });
+                assert!(matches!(put, Ok(()) | Err(Error::Deleted { .. } | Error::Absent { .. })), "{put:?}");
+            }
+        });
+        while !maker.is_finished() {
+            let deleted = Vault::open_existing(desk.folder.path(), "v", desk.options()).and_then(Vault::delete_vault);
+            assert!(matches!(deleted, Ok(()) | Err(Error::Deleted { .. } | Error::Absent { .. })), "{deleted:?}");
+        }
+    });
+    let vault = desk.vault();
+    vault.check().expect("all is well");
+    let is_empty = vault.is_empty().expect("asked");
+    assert_eq!(vault.delete_if_empty().expect("asked"), is_empty);
+}
+
+#[test]
+fn a_vault_goes_as_empty_when_nothing_is_in_it_and_never_otherwise() {
+    let desk = Desk::new();
+    let vault = desk.vault();
+    vault.put("a", &1).expect("put");
+    assert!(!vault.delete_if_empty().expect("asked"));
+    let vault = desk.vault();
+    assert_eq!(vault.pop::<i32>("a").expect("popped"), Some(1));
+    let path = vault.path().to_owned();
+    assert!(vault.delete_if_empty().expect("asked") && !path.exists());
+}
+
+#[test]
 fn what_is_no_vault_or_damaged_is_told_so() {
     let desk = Desk::new();
     let path = desk.folder.path().join("v.db");

@@ -24,6 +24,8 @@ use std::io::{BufRead, Read, Write};
 pub const EXPORT_SCHEMA: &str = "shard-vault/1";
 /// A line is at most so long: one byte of a value is never more than 13 characters of JSON.
 pub const MAX_LINE_BYTES: u64 = 16 * MAX_VALUE_BYTES as u64;
+/// The first line has no value: what is no export is told after so few bytes.
+const MAX_FIRST_LINE_BYTES: u64 = 4096;
 
 /// An entry as bytes, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -150,7 +152,7 @@ pub(crate) fn read_export<E: From<Error>>(
     mut take: impl FnMut(KeptEntry) -> Result<(), E>,
 ) -> Result<u64, E> {
     let mut lines = Lines { input, number: 0, hasher: blake3::Hasher::new(), text: Vec::new() };
-    lines.next()?;
+    lines.next(MAX_FIRST_LINE_BYTES)?;
     let first: FirstLine = lines.parse()?;
     if first.schema != EXPORT_SCHEMA {
         return Err(lines.wrong(format!("it is {:?}, and not {EXPORT_SCHEMA:?}", first.schema)).into());
@@ -158,7 +160,7 @@ pub(crate) fn read_export<E: From<Error>>(
     let mut entries = 0;
     loop {
         let hash = lines.hasher.finalize();
-        if !lines.next()? {
+        if !lines.next(MAX_LINE_BYTES)? {
             return Err(lines
                 .wrong("the export ends before its last line, which says how many entries there are")
                 .into());
@@ -180,7 +182,7 @@ pub(crate) fn read_export<E: From<Error>>(
                                \"blake3\" out";
                     return Err(lines.wrong(why).into());
                 }
-                if lines.next()? {
+                if lines.next(MAX_FIRST_LINE_BYTES)? {
                     return Err(lines.wrong("it comes after the last line").into());
                 }
                 return Ok(entries);
@@ -198,15 +200,15 @@ struct Lines<'i> {
 }
 
 impl Lines<'_> {
-    /// Reads a line that is not empty; `false` at the end.
-    fn next(&mut self) -> Result<bool> {
+    /// Reads a line that is not empty, of at most so many bytes; `false` at the end.
+    fn next(&mut self, most: u64) -> Result<bool> {
         self.text.clear();
         self.number += 1;
-        let mut bounded = Read::take(&mut *self.input, MAX_LINE_BYTES + 1);
+        let mut bounded = Read::take(&mut *self.input, most + 1);
         let read = bounded.read_until(b'\n', &mut self.text);
         let count = read.map_err(|source| Error::Transfer { doing: "read", source })?;
-        if count as u64 > MAX_LINE_BYTES {
-            return Err(self.wrong("it is longer than any value can make it"));
+        if count as u64 > most {
+            return Err(self.wrong("it is longer than any such line of an export"));
         }
         self.hasher.update(&self.text);
         Ok(count > 0)

@@ -238,10 +238,26 @@ fn status_is_one_document_for_a_monitor() {
             &["backends", "objects", "margin", "backend_margin", "may_be_lost", "verification", "space", "unfinished"],
         );
         assert_eq!(status["objects"]["healthy"], 1);
+        let history = &status["backends"][0]["history"];
+        has_keys(history, &["answered", "wrong", "missing", "silent", "first", "last", "last_failed", "failures"]);
+        // Each look at the backends asks each for its shard.
+        assert_eq!(history["answered"], u64::from(words.len() == 2));
+        assert_eq!((&history["last_failed"], &history["failures"]), (&Value::Null, &serde_json::json!([])));
     }
     std::fs::remove_dir_all(desk.backend(1).join("objects")).expect("removed");
     desk.expect(0, &["status"]);
-    assert_eq!(desk.json(3, &["status", "--check"])["objects"]["degraded"], 1);
+    let status = desk.json(3, &["status", "--check"]);
+    assert_eq!(status["objects"]["degraded"], 1);
+    let history = &status["backends"][0]["history"];
+    assert_eq!((&history["answered"], &history["missing"]), (&1.into(), &1.into()));
+    has_keys(&history["failures"][0], &["object", "shard", "outcome", "blocks", "bad_blocks", "when"]);
+    assert_eq!(history["failures"][0]["outcome"], "missing");
+    let outcome = desk.expect(3, &["status"]);
+    let page = outcome.text();
+    assert!(
+        page.contains("local-1 failed 1 of 2 times that it was asked for a shard (1 missing), last at 2"),
+        "{page}"
+    );
 }
 
 #[test]

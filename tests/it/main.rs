@@ -77,6 +77,7 @@ mod tidy;
 mod vault;
 mod vault_damage;
 mod vault_edges;
+mod vault_kills;
 mod vault_model;
 mod verifier_removals;
 mod verify;

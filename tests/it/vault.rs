@@ -109,6 +109,30 @@ fn an_export_goes_into_a_sealed_vault_and_a_damaged_one_nowhere() {
     let failure = desk.failure(1, &["vault", "import", "w", "cut.jsonl"]);
     assert!(failure["causes"][0].as_str().is_some_and(|cause| cause.starts_with("line 4")), "{failure}");
     desk.failure(13, &["vault", "import", "w", "none.jsonl"]);
+    desk.file("zeros", &[0; 10_000]);
+    let failure = desk.failure(1, &["vault", "import", "fresh", "zeros"]);
+    assert!(failure["causes"][0].as_str().is_some_and(|cause| cause.starts_with("line 1")), "{failure}");
+}
+
+#[test]
+fn what_could_not_be_put_into_a_new_vault_leaves_none_and_its_name_may_be_of_either_sort() {
+    let desk = desk();
+    desk.expect(0, &["vault", "set", "old", "a", "1"]);
+    let export = desk.expect(0, &["vault", "export", "old"]).stdout;
+    desk.file("old.jsonl", &export);
+    desk.file("cut.jsonl", &export[..export.len() - 30]);
+    desk.failure(1, &["vault", "import", "new", "cut.jsonl"]);
+    let long_key = "k".repeat(1024 * 1024);
+    desk.file("long.jsonl", format!("{{\"schema\":\"shard-vault/1\",\"name\":\"v\"}}\n{{\"key\":\"{long_key}\",\"value\":1}}\n{{\"entries\":1}}\n").as_bytes());
+    desk.failure(1, &["vault", "import", "new", "long.jsonl"]);
+    assert_eq!(desk.json(0, &["vault", "list"])["vaults"].as_array().map(Vec::len), Some(1));
+    desk.expect(0, &["vault", "import", "new", "old.jsonl", "--sealed"]);
+    // What there was stays.
+    desk.failure(1, &["vault", "import", "new", "cut.jsonl"]);
+    assert_eq!(desk.expect(0, &["vault", "get", "new", "a"]).stdout, b"1");
+    desk.expect(0, &["vault", "clear", "new"]);
+    desk.failure(1, &["vault", "import", "new", "cut.jsonl"]);
+    assert_eq!(desk.json(0, &["vault", "list"])["vaults"].as_array().map(Vec::len), Some(2));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Tests of the catalog, and the small world they are written in: objects, versions and backends called by numbers.
 
+mod challenges;
 mod files;
 mod model;
 mod objects;

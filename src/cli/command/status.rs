@@ -10,7 +10,7 @@ use crate::cli::printable::Printable;
 use crate::cli::quantity::{ByteSize, Span};
 use crate::cli::render::{count, facts, margin, object_tone, toned};
 use crate::cli::table::{Table, Tone};
-use shard::catalog::ObjectState;
+use shard::catalog::{ChallengeOutcome, ObjectState};
 use shard::ops::status::{self, BackendStatus, ObjectCounts, StatusCheck, StatusOptions, StatusReport};
 use shard::store::{Contact, Held};
 use std::fmt::Write;
@@ -65,6 +65,7 @@ fn page(report: &StatusReport, context: &Context) -> String {
     let mut page = facts(lines);
     page.push('\n');
     page.push_str(&backends(&report.backends));
+    page.push_str(&failures(&report.backends));
     page.push_str(&verification(report, context));
     page.push_str(&chores(report, context));
     page
@@ -87,7 +88,7 @@ fn backends(backends: &[BackendStatus]) -> String {
     if backends.is_empty() {
         return "no backends\n".to_owned();
     }
-    let mut table = Table::new(["BACKEND", "ZONE", ">SHARDS", ">USED", ">QUOTA", "STATE"]);
+    let mut table = Table::new(["BACKEND", "ZONE", ">SHARDS", ">USED", ">QUOTA", ">ASKED", ">FAILED", "STATE"]);
     for backend in backends {
         let mut state: Vec<String> =
             (backend.state != "unknown").then(|| backend.state.to_owned()).into_iter().collect();
@@ -107,11 +108,47 @@ fn backends(backends: &[BackendStatus]) -> String {
             backend.shards.to_string(),
             ByteSize(backend.used).to_string(),
             quota,
+            backend.history.asked().to_string(),
+            backend.history.failed().to_string(),
             if state.is_empty() { "-".to_owned() } else { state.join(", ") },
         ];
         table.row(tone, cells);
     }
     table.render()
+}
+
+/// What backends failed of what they were asked for: each shard that a verification looks at is a challenge.
+fn failures(backends: &[BackendStatus]) -> String {
+    let mut page = String::new();
+    for backend in backends {
+        let (history, name) = (&backend.history, Printable(&backend.name));
+        let Some(last) = history.failures.first() else { continue };
+        let kinds = [
+            (history.wrong, ChallengeOutcome::Wrong),
+            (history.missing, ChallengeOutcome::Missing),
+            (history.silent, ChallengeOutcome::Silent),
+        ];
+        let seen = kinds.into_iter().filter(|(number, _)| *number > 0);
+        let kinds: Vec<String> = seen.map(|(number, outcome)| format!("{number} {}", word(outcome))).collect();
+        let (failed, asked) = (history.failed(), history.asked());
+        let (when, outcome, shard, object) = (last.when, word(last.outcome), last.shard, last.object);
+        let line = format!(
+            "{name} failed {failed} of {asked} times that it was asked for a shard ({}), last at {when}: shard {shard} of \
+             object {object} {outcome}",
+            kinds.join(", ")
+        );
+        writeln!(page, "{}", toned(Tone::Worrying, line)).expect("a String takes it");
+    }
+    if page.is_empty() { page } else { format!("\n{page}") }
+}
+
+fn word(outcome: ChallengeOutcome) -> &'static str {
+    match outcome {
+        ChallengeOutcome::Answered => "answered",
+        ChallengeOutcome::Wrong => "wrong",
+        ChallengeOutcome::Missing => "missing",
+        ChallengeOutcome::Silent => "without an answer",
+    }
 }
 
 fn verification(report: &StatusReport, context: &Context) -> String {

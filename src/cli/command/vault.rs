@@ -12,7 +12,7 @@ use crate::cli::render::count;
 use crate::cli::table::{Table, Tone};
 use serde::Serialize;
 use serde_json::Value;
-use shard::store::vaults::{GivenValue, OpenedVault, Sealing, Vaults};
+use shard::store::vaults::{GivenValue, Sealing, Vaults};
 use shard::vault::{Any, MAX_VALUE_BYTES, UntypedEntry, VaultName};
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
@@ -96,9 +96,11 @@ fn set(vaults: &Vaults, options: SetEntry, context: &mut Context) -> Result<(), 
         (None, Some(path)) => read_value(&path.display().to_string(), open_file(&path)?)?,
         (None, None) => GivenValue::Text(String::new()),
     };
-    let vault = vaults.open_or_make(&options.vault, wanted(options.sealed))?;
-    vault.set(&options.key, &value, options.ttl.map(|span| span.0))?;
-    tell(context, "shard.vault-set/1", &vault, (&options.vault, "entries", 1), "")
+    let sealing = vaults.fill(&options.vault, wanted(options.sealed), |vault| {
+        vault.set(&options.key, &value, options.ttl.map(|span| span.0))?;
+        Ok(vault.sealing())
+    })?;
+    tell(context, "shard.vault-set/1", sealing, (&options.vault, "entries", 1), "")
 }
 
 fn wanted(sealed: bool) -> Sealing {
@@ -184,7 +186,7 @@ fn delete(vaults: &Vaults, options: &VaultAndKey, context: &mut Context) -> Resu
     if !vault.delete(&options.key)? {
         return Err(no_key(options));
     }
-    tell(context, "shard.vault-delete/1", &vault, (&options.vault, "entries", 1), "")
+    tell(context, "shard.vault-delete/1", vault.sealing(), (&options.vault, "entries", 1), "")
 }
 
 fn keys(vaults: &Vaults, options: &ListKeys, context: &mut Context) -> Result<(), Failure> {
@@ -240,7 +242,7 @@ fn clear(vaults: &Vaults, name: &VaultName, context: &mut Context) -> Result<(),
     let vault = vaults.open(name)?;
     let removed = vault.clear()?;
     let said = format!("removed {}\n", count(removed, "entry"));
-    tell(context, "shard.vault-clear/1", &vault, (name, "entries", removed), &said)
+    tell(context, "shard.vault-clear/1", vault.sealing(), (name, "entries", removed), &said)
 }
 
 fn drop_vault(vaults: &Vaults, name: &VaultName, context: &mut Context) -> Result<(), Failure> {
@@ -261,25 +263,27 @@ fn export(vaults: &Vaults, name: &VaultName) -> Result<(), Failure> {
 fn import(vaults: &Vaults, options: &ImportVault, context: &mut Context) -> Result<(), Failure> {
     let is_stdin = options.file.as_os_str() == "-";
     let file = if is_stdin { None } else { Some(open_file(&options.file)?) };
-    let vault = vaults.open_or_make(&options.vault, wanted(options.sealed))?;
-    let imported = match file {
-        None => vault.import(&mut io::stdin().lock())?,
-        Some(file) => vault.import(&mut BufReader::new(file))?,
-    };
+    let (imported, sealing) = vaults.fill(&options.vault, wanted(options.sealed), |vault| {
+        let imported = match file {
+            None => vault.import(&mut io::stdin().lock())?,
+            Some(file) => vault.import(&mut BufReader::new(file))?,
+        };
+        Ok((imported, vault.sealing()))
+    })?;
     let said = format!("took in {}\n", count(imported, "entry"));
-    tell(context, "shard.vault-import/1", &vault, (&options.vault, "entries", imported), &said)
+    tell(context, "shard.vault-import/1", sealing, (&options.vault, "entries", imported), &said)
 }
 
 fn tell(
     context: &mut Context,
     schema: &'static str,
-    vault: &OpenedVault,
+    sealing: Sealing,
     (name, what, number): (&VaultName, &str, u64),
     said: &str,
 ) -> Result<(), Failure> {
     if context.output.reader() == Reader::Person {
         return context.output.text(said);
     }
-    let sealed = vault.sealing() == Sealing::Sealed;
+    let sealed = sealing == Sealing::Sealed;
     context.output.document(schema, &serde_json::json!({ "vault": name.as_str(), "sealed": sealed, what: number }))
 }

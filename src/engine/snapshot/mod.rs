@@ -102,7 +102,7 @@ impl Header {
         if self.node != key.node() {
             return Err(Error::OtherNode { found: self.node, own: key.node() });
         }
-        if self.check != key.check_value() { Err(Error::OtherKey) } else { Ok(()) }
+        if self.check != key.snapshot_check_value() { Err(Error::OtherKey) } else { Ok(()) }
     }
 }
 

@@ -15,7 +15,7 @@ pub(in crate::engine) fn write(
     out: &mut dyn Write,
 ) -> Result<(Header, u64)> {
     let (records, taken_ms) = (tx.count_all()?, tx.now_ms());
-    let header = Header { node: key.node(), random, taken_ms, records, check: key.check_value() };
+    let header = Header { node: key.node(), random, taken_ms, records, check: key.snapshot_check_value() };
     let mut parts = Parts::begin(&header, key, out)?;
     let mut written = 0;
     tx.each_of_all(|purpose, key, value, expires| {

@@ -73,6 +73,7 @@ fn finding(copy: Copy, reading: &CopyReading, stripe_count: u64) -> CopyFinding 
         recorded: copy.recorded,
         state,
         bytes,
+        read_blocks: reading.read_blocks,
         bad_blocks,
         defect,
     }
@@ -277,6 +278,7 @@ fn add_never_placed(subject: &Subject, findings: &mut Vec<CopyFinding>) {
                 recorded: false,
                 state: ShardState::Missing,
                 bytes: 0,
+                read_blocks: 0,
                 bad_blocks: 0,
                 defect: Some(Defect::NeverPlaced),
             });

@@ -27,7 +27,9 @@ mod tests;
 use super::Controls;
 use super::reader::{ObjectReader, ShardPlace};
 use crate::backend::BackendRegistry;
-use crate::catalog::{CheckRecord, ObjectHealth, ObjectRecord, ObjectState, ShardRecord, ShardState};
+use crate::catalog::{
+    ChallengeOutcome, ChallengeRecord, CheckRecord, ObjectHealth, ObjectRecord, ObjectState, ShardRecord, ShardState,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Manifest, ShardFileLayout};
 use crate::id::{BackendId, Geometry, ObjectId, StoreId};
@@ -102,6 +104,8 @@ pub struct CopyFinding {
     pub state: ShardState,
     /// The length of its file, where it is known.
     pub bytes: u64,
+    /// How many of its blocks were read.
+    pub read_blocks: u64,
     /// How many of its blocks are wrong, of those that were read.
     pub bad_blocks: u64,
     /// What exactly is wrong.
@@ -211,6 +215,41 @@ impl Examination {
             shards: self.copies.iter().filter_map(record).collect(),
             when_ns,
             full: self.full,
+        }
+    }
+}
+
+impl Examination {
+    /// How the backends that were asked met it: each copy is a challenge of its own.
+    pub fn challenges(&self, when_ns: i64) -> Vec<ChallengeRecord> {
+        let object = self.object();
+        let of = |copy: &CopyFinding| {
+            let (index, backend, outcome) = (copy.index, copy.backend?, copy.outcome()?);
+            // Of blocks that an earlier look found bad nothing was asked now.
+            let is_wrong = outcome == ChallengeOutcome::Wrong;
+            let (blocks, bad_blocks) =
+                (copy.read_blocks, if is_wrong { copy.bad_blocks.min(copy.read_blocks) } else { 0 });
+            Some(ChallengeRecord { object, index, backend, outcome, blocks, bad_blocks, when_ns })
+        };
+        let moved = self.moved_away.iter().map(|(index, backend)| {
+            let (outcome, blocks, bad_blocks) = (ChallengeOutcome::Missing, 0, 0);
+            ChallengeRecord { object, index: *index, backend: *backend, outcome, blocks, bad_blocks, when_ns }
+        });
+        self.copies.iter().filter_map(of).chain(moved).collect()
+    }
+}
+
+impl CopyFinding {
+    /// How its backend met what was asked of it; `None` where none was asked.
+    fn outcome(&self) -> Option<ChallengeOutcome> {
+        match (self.state, &self.defect) {
+            (_, Some(Defect::UnknownBackend | Defect::NeverPlaced)) => None,
+            // What it was asked for this time it had.
+            (_, Some(Defect::KnownBefore { .. })) => Some(ChallengeOutcome::Answered),
+            (ShardState::Ok | ShardState::Misplaced | ShardState::Surplus, _) => Some(ChallengeOutcome::Answered),
+            (ShardState::Corrupt, _) => Some(ChallengeOutcome::Wrong),
+            (ShardState::Missing, _) => Some(ChallengeOutcome::Missing),
+            (ShardState::Unreachable, _) => Some(ChallengeOutcome::Silent),
         }
     }
 }

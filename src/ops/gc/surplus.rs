@@ -27,7 +27,8 @@ pub struct SurplusCopy {
 /// Gives up surplus copies of objects of which all n shards were just read and are intact, each in its place.
 pub(super) async fn clear(store: &Store, report: &mut GcReport, controls: &Controls) -> Result<()> {
     each(store, controls, async |examination: &Examination| {
-        let (object, check) = (examination.object(), examination.check_record(store.now_ns()));
+        let (object, now_ns) = (examination.object(), store.now_ns());
+        let (check, challenges) = (examination.check_record(now_ns), examination.challenges(now_ns));
         let surplus = surplus_of(store, examination);
         report.bytes_read += examination.bytes_read;
         let places: Vec<_> = examination
@@ -40,7 +41,7 @@ pub(super) async fn clear(store: &Store, report: &mut GcReport, controls: &Contr
         report.surplus.extend(surplus);
         store
             .catalog(move |catalog| {
-                let is_live = catalog.record_check(&check)?;
+                let is_live = catalog.record_look(&check, &challenges)?;
                 if is_live && is_whole {
                     places.iter().try_for_each(|(index, backend)| catalog.discard_shard(object, *index, *backend))?;
                 }

@@ -10,10 +10,12 @@
 //! *Invariants.* No backend is changed, and none is asked unless that is wanted. Shards that do not outlive the process count for no margin.
 
 mod age;
+mod history;
 mod standing;
 mod words;
 
 pub use age::{VerificationAge, wanted_age_seconds};
+pub use history::{ChallengeHistory, FailedChallenge};
 pub(in crate::ops) use standing::{Standing, Zones};
 pub(in crate::ops) use words::Outlook;
 
@@ -122,6 +124,8 @@ pub struct BackendStatus {
     pub draining: bool,
     /// It is never written to.
     pub read_only: bool,
+    /// How it met what it was asked for, as far as this machine asked.
+    pub history: ChallengeHistory,
 }
 
 /// Objects by state.
@@ -193,7 +197,7 @@ pub async fn status(store: &Store, options: StatusOptions) -> Result<StatusRepor
         key: key(store).await?,
         state: worst,
         overdue: verification.iter().any(|age| age.overdue),
-        backends: backends(store, &stats, &pending),
+        backends: backends(store, &stats, &pending, store.catalog(|catalog| history::read(catalog)).await?),
         objects: counts(&stats),
         margin: outlook.margin(),
         backend_margin: outlook.backend_margin(),
@@ -253,7 +257,12 @@ fn counts(stats: &CatalogStats) -> ObjectCounts {
     }
 }
 
-fn backends(store: &Store, stats: &CatalogStats, pending: &BTreeMap<BackendId, u64>) -> Vec<BackendStatus> {
+fn backends(
+    store: &Store,
+    stats: &CatalogStats,
+    pending: &BTreeMap<BackendId, u64>,
+    mut histories: BTreeMap<BackendId, ChallengeHistory>,
+) -> Vec<BackendStatus> {
     let describe = |backend: &crate::backend::RegisteredBackend| {
         let (shards, used) = stats.backends.get(&backend.id).copied().unwrap_or_default();
         BackendStatus {
@@ -272,6 +281,7 @@ fn backends(store: &Store, stats: &CatalogStats, pending: &BTreeMap<BackendId, u
             pending_deletes: pending.get(&backend.id).copied().unwrap_or(0),
             draining: backend.draining,
             read_only: backend.read_only,
+            history: histories.remove(&backend.id).unwrap_or_default(),
         }
     };
     store.registry().iter().map(describe).collect()

@@ -150,12 +150,13 @@ pub async fn verify_object(
     Ok(record(store, &examination).await?.then_some(examination))
 }
 
-/// Remembers what was seen, and where shards are that had moved; `false` when the object is gone meanwhile.
+/// Remembers what was seen and how each backend met it, and where shards are that had moved; `false` when the object is gone meanwhile.
 pub(in crate::ops) async fn record(store: &Store, examination: &Examination) -> Result<bool> {
-    let check: CheckRecord = examination.check_record(store.now_ns());
+    let now_ns = store.now_ns();
+    let (check, challenges): (CheckRecord, _) = (examination.check_record(now_ns), examination.challenges(now_ns));
     let moved_away = examination.moved_away.clone();
     let write = move |catalog: &mut crate::catalog::Catalog| {
-        let alive = catalog.record_check(&check)?;
+        let alive = catalog.record_look(&check, &challenges)?;
         for (index, backend) in moved_away.into_iter().filter(|_| alive) {
             catalog.drop_shard(check.object, index, backend)?;
         }

@@ -1,8 +1,10 @@
 //! How the store stands.
 
 use super::*;
-use shard::catalog::{CheckRecord, ObjectState, ShardState};
+use shard::catalog::{ChallengeOutcome, CheckRecord, ObjectState, ShardState};
+use shard::ops::repair::{RepairOptions, repair};
 use shard::ops::status::{StatusCheck, StatusOptions, StatusReport, status};
+use shard::ops::verify::{VerifyMode, VerifyOptions, verify};
 
 async fn take(store: &Store) -> StatusReport {
     status(store, StatusOptions::default()).await.expect("a status")
@@ -109,6 +111,57 @@ async fn deletes_that_wait_are_counted_where_they_wait() {
     let waiting: Vec<_> = report.backends.iter().map(|backend| (backend.state, backend.pending_deletes)).collect();
     assert_eq!(waiting, [("ready", 0), ("ready", 0), ("ready", 0), ("unreachable", 1), ("ready", 0)]);
     assert_eq!((report.space.pending_deletes, report.objects.removals), (1, 1));
+}
+
+#[tokio::test]
+async fn what_each_backend_answered_or_failed_is_its_history() {
+    let world = World::new(5).await;
+    let store = world.open("a").await;
+    let object = put_bytes(&store, "file", bytes(1, 100_000)).await.objects[0].id;
+    let of = |report: &StatusReport| -> Vec<[u64; 4]> {
+        let histories = report.backends.iter().map(|backend| &backend.history);
+        histories.map(|history| [history.answered, history.wrong, history.missing, history.silent]).collect()
+    };
+    assert_eq!(of(&take(&store).await), [[0; 4]; 5], "a put asks for nothing");
+    for mode in [VerifyMode::Full, VerifyMode::Sample { percent: 100.0 }, VerifyMode::Quick] {
+        verify(&store, VerifyOptions { mode, ..VerifyOptions::default() }).await.expect("verified");
+    }
+    assert_eq!(of(&take(&store).await), [[3, 0, 0, 0]; 5]);
+    drop(store);
+    // One gives something else, one has lost it, one does not answer.
+    let file = |backend: usize| world.folder(backend).join(world.shards(backend).into_keys().next().expect("a shard"));
+    let mut damaged = fs::read(file(0)).expect("a shard");
+    damaged[100] ^= 1;
+    fs::write(file(0), damaged).expect("damaged");
+    fs::remove_file(file(1)).expect("removed");
+    world.unmount(2);
+    let store = world.open("a").await;
+    verify(&store, VerifyOptions::default()).await.expect("verified");
+    let expected = [[3, 1, 0, 0], [3, 0, 1, 0], [3, 0, 0, 1], [4, 0, 0, 0], [4, 0, 0, 0]];
+    let report = take(&store).await;
+    assert_eq!(of(&report), expected);
+    let wrong = report.backends[0].history.failures[0];
+    assert_eq!((wrong.object, wrong.outcome, wrong.bad_blocks), (object, ChallengeOutcome::Wrong, 1));
+    assert_eq!(report.backends[0].history.last_failed, Some(wrong.when));
+    assert!(report.backends[3].history.failures.is_empty());
+    // What a look does not ask for cannot be wrong, and what was known before is no new failure.
+    verify(&store, VerifyOptions { mode: VerifyMode::Quick, ..VerifyOptions::default() }).await.expect("verified");
+    assert_eq!(of(&take(&store).await)[0], [4, 1, 0, 0]);
+    drop(store);
+    let store = world.open("a").await;
+    assert_eq!(of(&take(&store).await)[2], [3, 0, 0, 2], "it outlives the process");
+    world.mount(2);
+    drop(store);
+    // Repairing asks too; another machine asked nothing.
+    let store = world.open("a").await;
+    repair(&store, RepairOptions::default()).await.expect("repaired");
+    verify(&store, VerifyOptions::default()).await.expect("verified");
+    let after = of(&take(&store).await);
+    assert!(after.iter().zip(expected).all(|(after, before)| after[0] > before[0]), "{after:?}");
+    world.add_machine("b", &[0, 1, 2, 3, 4]);
+    let other = world.open("b").await;
+    rebuild(&other, RebuildOptions::default()).await.expect("rebuilt");
+    assert_eq!(of(&take(&other).await), [[0; 4]; 5]);
 }
 
 #[tokio::test]
