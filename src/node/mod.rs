@@ -40,6 +40,7 @@
 
 mod config;
 mod error;
+pub mod home;
 mod incoming;
 mod outgoing;
 mod stats;
