@@ -5,7 +5,8 @@
 //!
 //! *What it knows.* Sessions, messages, streams with numbers.
 //!
-//! *What it does not know.* What messages and streams carry; files, shards, the catalog.
+//! *What it does not know.* What messages and streams carry, files, shards: only the service in [`storage`] does. The
+//! catalog.
 //!
 //! *Invariants.* Whatever comes waits in bounded places: a peer that sends faster than it is read waits, and the others do
 //! not. After [`Node::stop`] no task of the node runs and no socket of it is open.
@@ -45,6 +46,7 @@ mod incoming;
 mod outgoing;
 mod stats;
 mod stop;
+pub mod storage;
 
 pub use config::NodeConfig;
 pub use error::NodeError;

@@ -1,0 +1,3 @@
+//! A node of the group that keeps shards.
+
+mod refusal;
