@@ -18,6 +18,10 @@ const PASSPHRASE_VARIABLES: [&str; 2] = ["SHARD_PASSPHRASE_FILE", "SHARD_PASSPHR
 const NEW_PASSPHRASE_VARIABLES: [&str; 2] = ["SHARD_NEW_PASSPHRASE_FILE", "SHARD_NEW_PASSPHRASE"];
 /// Names the engine that blocks are coded with.
 const CODEC_VARIABLE: &str = "SHARD_CODEC";
+/// Names a file with the seed of a group of nodes.
+const SEED_VARIABLE: &str = "SHARD_SEED_FILE";
+/// Where a service manager wants to be told how things stand.
+const NOTIFY_VARIABLE: &str = "NOTIFY_SOCKET";
 /// What the variables with a provider's credentials and settings begin with.
 const CLOUD_PREFIXES: [&str; 3] = ["AWS_", "AZURE_", "GOOGLE_"];
 
@@ -33,6 +37,10 @@ pub(crate) struct Environment {
     pub(crate) temporary: PathBuf,
     /// The variables of cloud providers.
     pub(crate) cloud: BTreeMap<String, String>,
+    /// A file with the seed of a group of nodes.
+    pub(crate) seed_file: Option<PathBuf>,
+    /// The socket of a service manager.
+    pub(crate) notify_socket: Option<OsString>,
     /// What gives the passphrase of the key.
     pub(crate) passphrase: PassphraseVariables,
     /// What gives the passphrase that is to come in its place.
@@ -43,9 +51,12 @@ impl Environment {
     /// The environment of this process.
     pub(crate) fn capture() -> Self {
         let strategy = etcetera::base_strategy::Xdg::new().ok();
+        let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
         Self {
-            store_variable: std::env::var_os(STORE_VARIABLE).filter(|value| !value.is_empty()).map(PathBuf::from),
-            codec_variable: std::env::var_os(CODEC_VARIABLE).filter(|value| !value.is_empty()),
+            store_variable: variable(STORE_VARIABLE).map(PathBuf::from),
+            codec_variable: variable(CODEC_VARIABLE),
+            seed_file: variable(SEED_VARIABLE).map(PathBuf::from),
+            notify_socket: variable(NOTIFY_VARIABLE),
             data_folder: strategy.as_ref().map(BaseStrategy::data_dir),
             home: strategy.as_ref().map(|strategy| strategy.home_dir().to_owned()),
             temporary: std::env::temp_dir(),
@@ -94,6 +105,7 @@ impl std::fmt::Debug for Environment {
             .field("codec_variable", &self.codec_variable)
             .field("data_folder", &self.data_folder)
             .field("home", &self.home)
+            .field("seed_file", &self.seed_file)
             .field("cloud", &names)
             .finish()
     }
@@ -118,6 +130,8 @@ mod tests {
             data_folder: data.map(PathBuf::from),
             home: None,
             temporary: PathBuf::from("/tmp"),
+            seed_file: None,
+            notify_socket: None,
             cloud: BTreeMap::new(),
             passphrase: PassphraseVariables::default(),
             new_passphrase: PassphraseVariables::default(),

@@ -220,7 +220,7 @@ fn exported_page(exported: &ExportedKit, path: &Path) -> String {
 }
 
 /// Writes a file that only its owner can read, durably; an existing one is kept, and half of one is taken away.
-fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+pub(super) fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let failed = |error: io::Error| {
         let kind = match error.kind() {
             io::ErrorKind::AlreadyExists => FailureKind::Refused,

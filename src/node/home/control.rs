@@ -116,6 +116,20 @@ pub struct ServeStats {
     pub round_trip_us: Option<u64>,
     /// Seeds that are accepted.
     pub seeds: u64,
+    /// What peers keep here; `None` where it could not be found out.
+    pub kept: Option<Kept>,
+}
+
+/// What peers keep at a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kept {
+    /// How many peers keep something.
+    pub owners: u64,
+    /// The bytes of their shards.
+    pub bytes: u64,
+    /// How many shards.
+    pub shards: u64,
 }
 
 /// What became of a notice to one peer.

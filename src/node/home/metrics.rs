@@ -52,11 +52,17 @@ pub(super) fn prometheus(stats: &ServeStats) -> String {
         "Seeds that are accepted; two while the group changes its seed.",
         &[("", number(stats.seeds))],
     );
+    if let Some(kept) = stats.kept {
+        family("shard_node_kept_bytes", "gauge", "Bytes of shards that peers keep here.", &[("", number(kept.bytes))]);
+        family("shard_node_kept_shards", "gauge", "Shards that peers keep here.", &[("", number(kept.shards))]);
+        family("shard_node_owners", "gauge", "Peers that keep something here.", &[("", number(kept.owners))]);
+    }
     text
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::control::Kept;
     use super::*;
     use crate::id::NodeId;
 
@@ -80,6 +86,7 @@ mod tests {
             websocket_sessions: 1,
             round_trip_us: Some(250),
             seeds: 2,
+            kept: Some(Kept { owners: 1, bytes: 77, shards: 2 }),
         };
         let text = prometheus(&stats);
         let mut family = String::new();
@@ -101,6 +108,7 @@ mod tests {
             "shard_node_sessions{transport=\"quic\"} 2\n",
             "shard_node_round_trip_seconds 0.00025\n",
             "shard_node_errors_total 7\n",
+            "shard_node_kept_bytes 77\n",
         ] {
             assert!(text.contains(expected), "{expected} is not in\n{text}");
         }

@@ -51,11 +51,13 @@ impl MetricsServer {
     }
 
     /// Answers until it is told to stop; then nothing of it is left.
-    pub(super) async fn run(
+    pub(super) async fn run<F>(
         self,
-        text: impl Fn() -> String + Clone + Send + Sync + 'static,
+        text: impl Fn() -> F + Clone + Send + Sync + 'static,
         stopping: CancellationToken,
-    ) {
+    ) where
+        F: Future<Output = String> + Send + 'static,
+    {
         let (places, mut heard) = (Arc::new(Semaphore::new(MAX_COLLECTORS)), JoinSet::new());
         loop {
             let accepted = async {
@@ -84,10 +86,10 @@ impl MetricsServer {
     }
 }
 
-async fn hear(stream: TcpStream, text: impl Fn() -> String) {
-    let answer = service_fn(|request: Request<Incoming>| {
-        let answer = answer(request.method(), request.uri().path(), &text);
-        async { Ok::<_, Infallible>(answer) }
+async fn hear<F: Future<Output = String>>(stream: TcpStream, text: impl Fn() -> F) {
+    let text = &text;
+    let answer = service_fn(move |request: Request<Incoming>| async move {
+        Ok::<_, Infallible>(answer(request.method(), request.uri().path(), text).await)
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -100,9 +102,9 @@ async fn hear(stream: TcpStream, text: impl Fn() -> String) {
     }
 }
 
-fn answer(method: &Method, path: &str, text: impl Fn() -> String) -> Response<String> {
+async fn answer<F: Future<Output = String>>(method: &Method, path: &str, text: impl Fn() -> F) -> Response<String> {
     let (status, body) = match (method, path) {
-        (&Method::GET, "/metrics") => (StatusCode::OK, text()),
+        (&Method::GET, "/metrics") => (StatusCode::OK, text().await),
         (&Method::GET, _) => (StatusCode::NOT_FOUND, "there is /metrics here, and nothing else\n".to_owned()),
         _ => (StatusCode::METHOD_NOT_ALLOWED, "GET /metrics\n".to_owned()),
     };

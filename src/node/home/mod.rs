@@ -34,7 +34,7 @@ mod serve;
 mod settings;
 
 pub use control::{
-    Answer, ControlError, Delivery, LiveSession, MAX_ANSWER_BYTES, MAX_QUESTION_BYTES, Question, ServeStats,
+    Answer, ControlError, Delivery, Kept, LiveSession, MAX_ANSWER_BYTES, MAX_QUESTION_BYTES, Question, ServeStats,
 };
 pub use control_socket::ask;
 pub use notice::{MAX_NOTICE_BYTES, NOTICE_STREAM, Notice, NoticeError, NoticeKind};

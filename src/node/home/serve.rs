@@ -1,6 +1,6 @@
 //! A node that is served from its folder until it is told to stop.
 
-use super::control::{self, Answer, Delivery, LiveSession, Question, ServeStats};
+use super::control::{self, Answer, Delivery, Kept, LiveSession, Question, ServeStats};
 use super::control_socket::ControlSocket;
 use super::lock::ServeLock;
 use super::metrics::prometheus;
@@ -12,6 +12,7 @@ use super::{NodeHome, NodeSettings, OpenedNode, notify};
 use crate::engine::{BackupFolder, Backups};
 use crate::error::{Error, ErrorKind, Result, with_causes};
 use crate::id::{NodeId, PeerId};
+use crate::node::storage::{self, StorageOptions, StorageService};
 use crate::node::{Node, NodeConfig, NodeError};
 use crate::peer::transport::{Session, SessionSide};
 use crate::peer::{PeerAddress, SeedRing, TransportKind};
@@ -98,12 +99,13 @@ pub async fn serve(
         Some(address) => Some(MetricsServer::bind(address).await?),
         None => None,
     };
+    let service = open_shards(home, &options.settings).await?;
+    let calls = calls(&records, options.connect)?;
     let mut config = NodeConfig::new(identity, options.seeds.clone());
     config.listen = Some(options.settings.listen);
     config.websocket_listen = options.settings.ws_listen;
     config.pins = Arc::new(records.clone());
     let node = Node::start(config).await.map_err(not_started)?;
-    let calls = calls(&records, options.connect)?;
     let served = Served {
         node: node.id(),
         listen: node.local_addr(),
@@ -112,7 +114,7 @@ pub async fn serve(
         calls,
         set_aside,
     };
-    let running = Running { node, records, seed_count: options.seeds.seeds().len() as u64 };
+    let running = Running { node, records, service, seed_count: options.seeds.seeds().len() as u64 };
     let (tracker, ended) = (TaskTracker::new(), CancellationToken::new());
     running.start(home, socket, metrics, (&tracker, &ended));
     served.calls.iter().for_each(|address| running.node.keep_connected(address.clone()));
@@ -131,7 +133,7 @@ pub async fn serve(
 }
 
 /// Opens the node's records. Those that are damaged, or gone, begin anew from the last backup, if there is one.
-async fn open(home: &NodeHome) -> Result<(OpenedNode, Option<PathBuf>)> {
+pub(super) async fn open(home: &NodeHome) -> Result<(OpenedNode, Option<PathBuf>)> {
     let opening = home.clone();
     let opened = spawn_blocking(move || opening.open_for_serving()).await;
     let (opened, set_aside, is_new) =
@@ -149,7 +151,18 @@ async fn open(home: &NodeHome) -> Result<(OpenedNode, Option<PathBuf>)> {
     Ok((opened, set_aside))
 }
 
-fn backups(home: &NodeHome, records: &Records) -> Backups {
+/// The place for the shards of peers.
+async fn open_shards(home: &NodeHome, settings: &NodeSettings) -> Result<StorageService> {
+    let NodeSettings { quota_bytes, quota_shards, reserve_bytes, .. } = *settings;
+    let (folder, options) = (home.shards_folder(), StorageOptions { quota_bytes, quota_shards, reserve_bytes });
+    let opened = spawn_blocking(move || StorageService::open(&folder, options)).await;
+    let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
+        Error::new(ErrorKind::Local, "the folder for the shards of peers cannot be used").with_source(error)
+    };
+    opened.map_err(|error| failed(error.into()))?.map_err(|error| failed(error.into()))
+}
+
+pub(super) fn backups(home: &NodeHome, records: &Records) -> Backups {
     Backups::new(Arc::clone(records.engine()), Arc::new(BackupFolder::new(home.backups_folder())))
 }
 
@@ -171,6 +184,7 @@ fn not_started(error: NodeError) -> Error {
 struct Running {
     node: Node,
     records: Records,
+    service: StorageService,
     seed_count: u64,
 }
 
@@ -187,6 +201,7 @@ impl Running {
         let events = events.expect("nobody took them before");
         let messages = messages.expect("nobody took them before");
         tracker.spawn(Recorder { records: self.records.clone(), events, messages }.run());
+        tracker.spawn(storage::run(self.service.clone(), self.node.clone(), ended.clone()));
         let this = self.clone();
         let answer = move |question| {
             let this = this.clone();
@@ -195,7 +210,11 @@ impl Running {
         tracker.spawn(socket.run(answer, ended.clone()));
         if let Some(metrics) = metrics {
             let this = self.clone();
-            tracker.spawn(metrics.run(move || prometheus(&this.stats()), ended.clone()));
+            let text = move || {
+                let this = this.clone();
+                async move { prometheus(&this.stats().await) }
+            };
+            tracker.spawn(metrics.run(text, ended.clone()));
         }
         let (backups, ended) = (backups(home, &self.records), ended.clone());
         tracker.spawn(async move {
@@ -211,7 +230,7 @@ impl Running {
     async fn answer(&self, question: Question) -> Answer {
         match question {
             Question::Sessions {} => Answer::Sessions { sessions: self.node.sessions().iter().map(live).collect() },
-            Question::Stats {} => Answer::Stats { stats: Box::new(self.stats()) },
+            Question::Stats {} => Answer::Stats { stats: Box::new(self.stats().await) },
             Question::Send { peer, text } => match control::notice(&text) {
                 Ok(notice) => Answer::Sent { peers: self.send(peer, notice).await },
                 Err(why) => Answer::Failed { why },
@@ -219,7 +238,15 @@ impl Running {
         }
     }
 
-    fn stats(&self) -> ServeStats {
+    async fn stats(&self) -> ServeStats {
+        let usage = self.service.usage().await.inspect_err(|error| {
+            tracing::warn!("what peers keep cannot be counted: {}", with_causes(error));
+        });
+        let kept = usage.ok().map(|owners| Kept {
+            owners: owners.len() as u64,
+            bytes: owners.iter().map(|owner| owner.bytes).sum(),
+            shards: owners.iter().map(|owner| owner.shards).sum(),
+        });
         let stats = self.node.stats();
         ServeStats {
             node: self.node.id(),
@@ -239,6 +266,7 @@ impl Running {
             websocket_sessions: stats.websocket_sessions,
             round_trip_us: stats.round_trip.map(us),
             seeds: self.seed_count,
+            kept,
         }
     }
 

@@ -26,6 +26,9 @@ pub struct NodeSettings {
     /// How many bytes one peer may keep here; without it there is no limit but the reserve.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quota_bytes: Option<u64>,
+    /// How many shards one peer may keep here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quota_shards: Option<u64>,
     /// How much of the disk stays free.
     pub reserve_bytes: u64,
 }
@@ -36,6 +39,7 @@ impl Default for NodeSettings {
             listen: SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), DEFAULT_PORT),
             ws_listen: None,
             quota_bytes: None,
+            quota_shards: None,
             reserve_bytes: DEFAULT_RESERVE_BYTES,
         }
     }
@@ -55,9 +59,9 @@ pub(super) fn load(path: &Path) -> Result<Option<NodeSettings>> {
 
 /// Keeps them.
 pub(super) fn save(path: &Path, settings: &NodeSettings) -> Result<()> {
-    let too_large = settings.quota_bytes.into_iter().chain([settings.reserve_bytes]).find(|bytes| *bytes > MOST);
-    if let Some(bytes) = too_large {
-        return Err(Error::new(ErrorKind::Invalid, format!("{bytes} bytes are more than the {MOST} there may be")));
+    let numbers = [settings.quota_bytes, settings.quota_shards, Some(settings.reserve_bytes)];
+    if let Some(number) = numbers.into_iter().flatten().find(|number| *number > MOST) {
+        return Err(Error::new(ErrorKind::Invalid, format!("{number} is more than the {MOST} that it may be")));
     }
     let text = toml_edit::ser::to_string(settings)
         .map_err(|error| Error::new(ErrorKind::Invalid, "these settings cannot be written").with_source(error))?;

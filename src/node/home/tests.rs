@@ -94,3 +94,29 @@ fn messages_are_kept_by_peer_newest_first_and_no_peer_crowds_out_another() {
     assert_eq!(records.messages(None, PageRequest::newest(1)).expect("messages").messages[0].peer, loud);
     assert_eq!(records.messages(None, PageRequest::newest(0)).expect_err("no page").kind, ErrorKind::Invalid);
 }
+
+#[tokio::test]
+async fn records_that_are_damaged_or_gone_begin_anew_from_the_last_backup() {
+    let (_dir, home) = home();
+    home.init(&NodeSettings::default()).expect("made");
+    let records = home.open().expect("opened").records;
+    let (peer, notice) = (PeerId([1; 32]), Notice::new(NoticeKind::Text, "remember").expect("a notice"));
+    records.keep(peer, Direction::Received, &notice).expect("kept");
+    serve::backups(&home, &records).back_up().await.expect("backed up");
+    let path = records.engine().path().to_owned();
+    drop(records);
+    fs::write(&path, b"this is no database, and so long that it is looked at as one").expect("damaged");
+    let error = home.open().expect_err("damaged");
+    assert!(error.kind == ErrorKind::Damaged && error.hint.is_some_and(|hint| hint.contains("last backup")));
+    let (opened, set_aside) = serve::open(&home).await.expect("begun anew");
+    assert!(set_aside.is_some_and(|path| path.exists()));
+    let remembers = |records: &Records| {
+        let page = records.messages(Some(peer), PageRequest::newest(10)).expect("messages");
+        page.messages.iter().map(|message| message.text.clone()).collect::<Vec<_>>() == ["remember"]
+    };
+    assert!(remembers(&opened.records));
+    drop(opened);
+    fs::remove_dir_all(home.folder().join("records")).expect("removed");
+    let (opened, set_aside) = serve::open(&home).await.expect("begun anew");
+    assert!(set_aside.is_none() && remembers(&opened.records));
+}
