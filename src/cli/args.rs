@@ -14,8 +14,8 @@ pub(crate) use files::{List, Prune, Put, PutCheck, Recover, RecoverTo, Remove, S
 pub(crate) use health::{CheckProof, CreateProof, Depth, ProofCommand, Repair, Status, Verify};
 pub(crate) use key::{ExportKey, ImportKey, KeyCommand, KeyPassphrase, NewRecipient, RecipientCommand};
 pub(crate) use node::{
-    ForgetNode, InitNode, ListMessages, ListSessions, ListenAddress, Node, NodeCommand, PingNode, SeedCommand, SendNotice,
-    ServeNode,
+    AddSeed, ForgetNode, InitNode, ListMessages, ListSessions, NewSeed, Node, NodeCommand, NodeLimits, PingNode,
+    SeedCommand, SendNotice, ServeNode,
 };
 pub(crate) use upkeep::{BackupCatalog, Bench, CatalogCommand, Completions, Gc, Man, RebuildCatalog, RestoreCatalog};
 pub(crate) use values::{Budget, SealName};
@@ -45,8 +45,8 @@ Exit codes:
   10 no store · 11 busy · 12 wrong key or passphrase · 13 no such file, object, backend or key
 
 Environment:
-  SHARD_STORE names the store, SHARD_PASSPHRASE_FILE a file with the passphrase of its key.
-  SHARD_SEED_FILE names a file with the seed that a group of nodes shares.
+  SHARD_STORE names the store, SHARD_PASSPHRASE_FILE a file with the passphrase of its key,
+  SHARD_SEED_FILE one with the seed of the group whose nodes keep shards.
   SHARD_CODEC chooses the instructions that blocks are coded with; the fastest are taken without it:
   gfni-avx512, avx512, gfni-avx2, avx2, ssse3, neon or portable, as far as the processor has them.";
 

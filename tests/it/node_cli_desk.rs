@@ -47,8 +47,8 @@ impl ServedNode {
         if line.is_empty() {
             child.stderr.take().expect("a pipe").read_to_string(&mut said).expect("UTF-8");
         }
-        let ready: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("it is not ready: {line}{said}"));
-        assert_eq!(ready["schema"], "shard.node-serve/1");
+        let ready: Value = serde_json::from_str(&line).unwrap_or_default();
+        assert_eq!(ready["schema"], "shard.node-serve/1", "it is not ready: {line}{said}");
         Self { child, ready }
     }
 
@@ -67,7 +67,7 @@ impl ServedNode {
     }
 
     pub(crate) fn text(&self, key: &str) -> String {
-        self.ready[key].as_str().unwrap_or_else(|| panic!("{key} is not in {}", self.ready)).to_owned()
+        self.ready[key].as_str().expect(key).to_owned()
     }
 
     /// Sends it a signal.

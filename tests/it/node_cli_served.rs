@@ -2,7 +2,14 @@
 
 use super::desk::{Desk, PROGRAM, has_keys};
 use super::node_cli_desk::{ServedNode, connected, group, list, message, until};
+use super::node_desk::{identity, start, stop, within};
 use serde_json::Value;
+use shard::id::{ObjectId, ShardId};
+use shard::node::NodeConfig;
+use shard::node::home::{NOTICE_STREAM, Notice, NoticeKind};
+use shard::peer::storage::{MAX_ANSWER_BYTES, RefusalKind, STORAGE_SERVICE, StorageAnswer, StorageRequest};
+use shard::peer::transport::Session;
+use shard::peer::{FrameReader, GroupSeed, SeedRing, StreamPurpose};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::fs::PermissionsExt;
@@ -273,4 +280,46 @@ fn a_group_changes_its_seed_and_nobody_is_shut_out_on_the_way() {
     seed(&["retire", "--data", "b"]);
     ping(0, "b");
     ping(12, "late");
+}
+
+/// Stores a shard of 100 bytes, as far as it is taken, and gives the last answer.
+async fn store(session: &Session, index: u8) -> StorageAnswer {
+    let mut stream = session.open(StreamPurpose::Service(STORAGE_SERVICE)).await.expect("a stream");
+    let shard = ShardId { object: ObjectId([7; 16]), index };
+    stream.send.send_frame(&StorageRequest::Create(shard).to_bytes()).await.expect("asked");
+    let mut reader = FrameReader::new(MAX_ANSWER_BYTES);
+    for piece in [&[5_u8; 100][..], &[]] {
+        let answer = stream.receive.next_frame(&mut reader).await.expect("an answer").expect("an answer");
+        match StorageAnswer::parse(&answer).expect("an answer") {
+            StorageAnswer::Ready => stream.send.send_frame(piece).await.expect("sent"),
+            other => return other,
+        }
+    }
+    let answer = stream.receive.next_frame(&mut reader).await.expect("an answer").expect("an answer");
+    StorageAnswer::parse(&answer).expect("an answer")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_for_which_there_is_no_room_is_told_that_its_quota_is_reached() {
+    let desk = group(&["a"]);
+    let node = ServedNode::start(&desk, "a", &["--quota", "150", "--reserve", "0"]);
+    let text = std::fs::read_to_string(desk.path("seed.txt")).expect("the seed");
+    let seeds = SeedRing::new(GroupSeed::parse(&text).expect("a seed"));
+    let peer = start(NodeConfig::new(identity(9), seeds)).await;
+    let mut inbox = peer.receive().expect("once");
+    let session = within(peer.connect(&node.address().parse().expect("an address"))).await.expect("a session");
+    assert_eq!(within(store(&session, 0)).await, StorageAnswer::Number(100));
+    let refused = within(store(&session, 1)).await;
+    assert!(matches!(refused, StorageAnswer::Refused { kind: RefusalKind::NoSpace, .. }), "{refused:?}");
+    let told = within(inbox.next()).await.expect("a message");
+    assert_eq!(told.stream, NOTICE_STREAM);
+    assert_eq!(Notice::parse(&told.data).expect("a notice").kind(), NoticeKind::QuotaReached);
+    let words = ["node", "messages", "--data", "a", "--peer", &peer.id().to_string()];
+    // It is noted once it is sent.
+    let notice = until("the note of it", || list(&desk, &words, "messages").into_iter().next());
+    assert_eq!((&notice["kind"], &notice["direction"]), (&"quota-reached".into(), &"sent".into()));
+    let stats = desk.json(0, &["node", "stats", "--data", "a"]);
+    assert_eq!(stats["kept"], serde_json::json!({ "owners": 1, "bytes": 100, "shards": 1 }));
+    stop(&peer).await;
+    node.stop();
 }

@@ -8,6 +8,8 @@ use zeroize::Zeroizing;
 
 /// A longer file holds no seeds.
 const MAX_BYTES: u64 = (MAX_SEEDS * MAX_SEED_TEXT_BYTES) as u64;
+/// What the text of a seed begins with, of whatever version.
+const BEGINNING: &str = "SHARD-SEED";
 
 /// A seed that nobody had before.
 pub(super) fn new_seed() -> Result<GroupSeed> {
@@ -39,10 +41,30 @@ pub(super) fn load_named(path: &Path) -> Result<SeedRing> {
 pub(super) fn parse(text: &[u8], from: &str) -> Result<Vec<GroupSeed>> {
     let read = || {
         let text = std::str::from_utf8(text).map_err(|_| SeedError::NoSeed)?;
-        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-        lines.map(GroupSeed::parse).collect::<Result<Vec<_>, _>>()
+        split(text).iter().map(|text| GroupSeed::parse(text)).collect::<Result<Vec<_>, _>>()
     };
     read().map_err(|error| unusable(error, from))
+}
+
+/// The texts of seeds, each beginning on a line of its own and going on over as many as a person typed.
+fn split(text: &str) -> Vec<Zeroizing<String>> {
+    let mut texts: Vec<Zeroizing<String>> = Vec::new();
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let begins = line.get(..BEGINNING.len()).is_some_and(|start| start.eq_ignore_ascii_case(BEGINNING));
+        match texts.last_mut() {
+            Some(seed) if !begins => {
+                seed.push(' ');
+                seed.push_str(line);
+            }
+            _ => {
+                // Room at once for all of it, so that no copy is left behind by growing.
+                let mut seed = Zeroizing::new(String::with_capacity(text.len() + 1));
+                seed.push_str(line);
+                texts.push(seed);
+            }
+        }
+    }
+    texts
 }
 
 /// Keeps these seeds, in this order.
@@ -107,9 +129,11 @@ mod tests {
         let error = parse(mistyped.as_bytes(), "a file").expect_err("mistyped");
         let said = crate::error::with_causes(&error);
         assert_eq!(error.kind, ErrorKind::WrongKey);
-        assert!(said.contains("typing error") && !said.contains(&text[20..24]), "{said}");
+        assert!(said.contains("typing error") && !said.contains(&text[18..22]), "{said}");
         let thrice = [text.as_bytes(), b"\n", seeds[1].to_text().as_bytes(), b"\n", text.as_bytes()].concat();
         assert_eq!(ring(parse(&thrice, "x").expect("three"), "x").expect_err("three").kind, ErrorKind::Invalid);
         assert!(parse(&[0xff; 10], "x").is_err());
+        let typed = [text.replace(' ', "\n  ").to_lowercase(), seeds[1].to_text().to_string()].join("\n\n");
+        assert_eq!(parse(typed.as_bytes(), "x").expect("two"), seeds);
     }
 }

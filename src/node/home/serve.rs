@@ -16,12 +16,13 @@ use crate::node::storage::{self, StorageOptions, StorageService};
 use crate::node::{Node, NodeConfig, NodeError};
 use crate::peer::transport::{Session, SessionSide};
 use crate::peer::{PeerAddress, SeedRing, TransportKind};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -31,6 +32,11 @@ use tokio_util::task::TaskTracker;
 const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
 /// How long peers may take to hear that it stops.
 const LEAVE_DEADLINE: Duration = Duration::from_secs(2);
+
+/// Peers that are to be told that there is no room, and were not yet.
+const MAX_LACKING_ROOM: usize = 64;
+/// A peer is told once in this time.
+const QUOTA_NOTICE_EVERY: Duration = Duration::from_secs(3600);
 
 /// How a node is served.
 #[derive(Debug)]
@@ -99,7 +105,11 @@ pub async fn serve(
         Some(address) => Some(MetricsServer::bind(address).await?),
         None => None,
     };
-    let service = open_shards(home, &options.settings).await?;
+    let (no_room, lacking_room) = mpsc::channel(MAX_LACKING_ROOM);
+    let service = open_shards(home, &options.settings).await?.when_full(move |peer| {
+        // Whoever is not told now is when it tries again.
+        no_room.try_send(peer).ok();
+    });
     let calls = calls(&records, options.connect)?;
     let mut config = NodeConfig::new(identity, options.seeds.clone());
     config.listen = Some(options.settings.listen);
@@ -117,6 +127,7 @@ pub async fn serve(
     let running = Running { node, records, service, seed_count: options.seeds.seeds().len() as u64 };
     let (tracker, ended) = (TaskTracker::new(), CancellationToken::new());
     running.start(home, socket, metrics, (&tracker, &ended));
+    tracker.spawn(running.clone().tell_of_quotas(lacking_room, ended.clone()));
     served.calls.iter().for_each(|address| running.node.keep_connected(address.clone()));
     ready(&served);
     notify::tell(options.notify.as_deref(), notify::READY);
@@ -309,6 +320,28 @@ impl Running {
             why = with_causes(&error);
         }
         Err(why)
+    }
+
+    /// Tells peers that there is no room for more of theirs, each now and then.
+    async fn tell_of_quotas(self, mut lacking_room: mpsc::Receiver<NodeId>, ended: CancellationToken) {
+        let mut told: HashMap<NodeId, Instant> = HashMap::new();
+        loop {
+            let peer = tokio::select! {
+                peer = lacking_room.recv() => peer,
+                () = ended.cancelled() => None,
+            };
+            let Some(peer) = peer else { return };
+            told.retain(|_, at| at.elapsed() < QUOTA_NOTICE_EVERY);
+            if told.contains_key(&peer) {
+                continue;
+            }
+            let text = "there is no room for more of your shards here: your quota is reached, or the disk is full";
+            let notice = Notice::new(NoticeKind::QuotaReached, text).expect("it is short");
+            let deliveries = self.send(Some(peer.into()), notice).await;
+            if deliveries.iter().all(|delivery| delivery.failure.is_none()) {
+                told.insert(peer, Instant::now());
+            }
+        }
     }
 
     async fn say_goodbye(&self) {

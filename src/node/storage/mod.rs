@@ -30,7 +30,9 @@ pub use run::{MAX_STREAMS, MAX_STREAMS_PER_OWNER, run};
 pub const PURPOSE: u64 = crate::peer::storage::STORAGE_SERVICE;
 
 use super::{NodeError, ServiceStream};
+use crate::id::NodeId;
 use owners::Owners;
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -46,24 +48,44 @@ pub struct StorageOptions {
 }
 
 /// Keeps shards for peers. Clones are the same service.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct StorageService {
     owners: Arc<Owners>,
+    when_full: Option<WhenFull>,
 }
+
+/// Told whom something was refused for want of room.
+type WhenFull = Arc<dyn Fn(NodeId) + Send + Sync>;
 
 impl StorageService {
     /// Over a folder, which is made if it is not there. Blocks on the file system.
     pub fn open(folder: &Path, options: StorageOptions) -> Result<Self, NodeError> {
-        Ok(Self { owners: Arc::new(Owners::open(folder, options)?) })
+        Ok(Self { owners: Arc::new(Owners::open(folder, options)?), when_full: None })
+    }
+
+    /// Tells this, which does not wait, whenever something is refused to a peer since its quota is reached or the disk is full.
+    #[must_use]
+    pub fn when_full(self, told: impl Fn(NodeId) + Send + Sync + 'static) -> Self {
+        Self { when_full: Some(Arc::new(told)), ..self }
     }
 
     /// Answers one stream to its end. Whatever goes wrong ends that stream and nothing else.
     pub async fn serve(&self, stream: ServiceStream) {
-        serve::serve(&self.owners, stream).await;
+        let peer = stream.session.peer();
+        let lacked_room = serve::serve(&self.owners, stream).await;
+        if let Some(told) = self.when_full.as_ref().filter(|_| lacked_room) {
+            told(peer);
+        }
     }
 
     /// What every owner has, in the order of their ids. Owners that were not heard of since the start are counted first.
     pub async fn usage(&self) -> Result<Vec<OwnerUsage>, NodeError> {
         Ok(self.owners.usage().await?)
+    }
+}
+
+impl fmt::Debug for StorageService {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StorageService").field("owners", &self.owners).finish_non_exhaustive()
     }
 }

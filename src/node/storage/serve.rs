@@ -32,14 +32,19 @@ struct Gone;
 struct Talk {
     send: SendHalf,
     receive: ReceiveHalf,
+    /// Whether something was refused for want of room.
+    lacks_room: bool,
 }
 
-/// Answers one stream.
-pub(super) async fn serve(owners: &Owners, incoming: ServiceStream) {
+/// Answers one stream, and says whether something was refused for want of room.
+pub(super) async fn serve(owners: &Owners, incoming: ServiceStream) -> bool {
     let asking = incoming.session.peer();
     let PeerStream { send, receive } = incoming.stream;
-    let mut talk = Talk { send, receive };
-    let Ok(request) = talk.request().await else { return talk.send.give_up() };
+    let mut talk = Talk { send, receive, lacks_room: false };
+    let Ok(request) = talk.request().await else {
+        talk.send.give_up();
+        return false;
+    };
     let served = match request {
         Ok(request) => answer(owners, asking, request, &mut talk).await,
         Err(error) => talk.say(&StorageAnswer::refused(RefusalKind::Failed, &error.to_string())).await,
@@ -49,6 +54,7 @@ pub(super) async fn serve(owners: &Owners, incoming: ServiceStream) {
         Ok(()) => drop(timeout(SEND_DEADLINE, talk.send.finish()).await),
         Err(Gone) => talk.send.give_up(),
     }
+    talk.lacks_room
 }
 
 async fn answer(owners: &Owners, asking: NodeId, request: StorageRequest, talk: &mut Talk) -> Result<(), Gone> {
@@ -207,6 +213,7 @@ impl Talk {
     }
 
     async fn say(&mut self, answer: &StorageAnswer) -> Result<(), Gone> {
+        self.lacks_room |= matches!(answer, StorageAnswer::Refused { kind: RefusalKind::NoSpace, .. });
         self.send(&answer.to_bytes()).await
     }
 

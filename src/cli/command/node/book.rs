@@ -17,6 +17,7 @@ use shard::id::{MessageId, PeerId, SessionId};
 use shard::node::home::{
     Direction, Forgotten, KeptMessage, KnownPeer, MessagePage, NodeHome, NoticeKind, PastSession, SessionEnd,
 };
+use shard::peer::PeerAddress;
 use std::net::SocketAddr;
 
 pub(super) fn peers(home: &NodeHome, context: &mut Context) -> Result<ExitCode, Failure> {
@@ -70,7 +71,7 @@ fn shown_moment(ms: i64) -> String {
 pub(super) fn forget(home: &NodeHome, options: &ForgetNode, context: &mut Context) -> Result<ExitCode, Failure> {
     let records = home.open()?.records;
     let what = match options.what.contains("://") {
-        true => Forgotten::Address(options.what.parse().map_err(|error| Failure::of(FailureKind::Usage, &error))?),
+        true => Forgotten::Address(address(&options.what)?),
         false => Forgotten::Peer(peer(&records, &options.what)?),
     };
     let forgotten = records.forget(&what)?;
@@ -88,6 +89,10 @@ pub(super) fn forget(home: &NodeHome, options: &ForgetNode, context: &mut Contex
         }
     }
     Ok(ExitCode::Done)
+}
+
+fn address(text: &str) -> Result<PeerAddress, Failure> {
+    text.parse::<PeerAddress>().map_err(|error| Failure::of(FailureKind::Usage, &error))
 }
 
 pub(super) fn past_sessions(
