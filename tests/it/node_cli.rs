@@ -150,7 +150,7 @@ fn nobody_there_another_seed_and_another_node_are_told_apart() {
 fn what_asks_a_node_that_is_not_served_says_so() {
     let desk = group(&["a"]);
     for words in [["sessions"].as_slice(), &["stats"], &["send", "--all", "hello"]] {
-        let failure = desk.failure(5, &[&["node", "--data", "a"], words].concat());
+        let failure = desk.failure(5, &[&["node", "--data", "a"][..], words].concat());
         assert!(failure["hint"].as_str().is_some_and(|hint| hint.contains("node serve")), "{failure}");
     }
     let unknown = desk.failure(13, &["node", "send", "--data", "a", "--peer", "beef", "hello"]);

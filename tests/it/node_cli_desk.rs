@@ -15,7 +15,7 @@ pub(crate) fn group(names: &[&str]) -> Desk {
     for (number, name) in names.iter().enumerate() {
         desk.expect(0, &["node", "init", "--data", name]);
         let seed: &[&str] = if number == 0 { &["new", "-o"] } else { &["add"] };
-        desk.expect(0, &[&["node", "seed", "--data", name], seed, &["seed.txt"]].concat());
+        desk.expect(0, &[&["node", "seed", "--data", name][..], seed, &["seed.txt"]].concat());
     }
     desk
 }
@@ -32,8 +32,8 @@ impl ServedNode {
     pub(crate) fn start(desk: &Desk, name: &str, words: &[&str]) -> Self {
         let mut command = desk.command();
         command.args(["node", "serve", "--json", "--data", name]);
-        let has_address = words.contains(&"--listen");
-        command.args(if has_address { &[][..] } else { &["--listen", "127.0.0.1:0"] });
+        let anywhere: &[&str] = if words.contains(&"--listen") { &[] } else { &["--listen", "127.0.0.1:0"] };
+        command.args(anywhere);
         Self::run(command.args(words))
     }
 

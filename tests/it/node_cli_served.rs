@@ -263,7 +263,7 @@ fn every_node_command_of_the_readme_has_the_flags_it_names() {
 #[test]
 fn a_group_changes_its_seed_and_nobody_is_shut_out_on_the_way() {
     let desk = group(&["a", "b"]);
-    let seed = |words: &[&str]| desk.expect(0, &[&["node", "seed"], words].concat());
+    let seed = |words: &[&str]| desk.expect(0, &[&["node", "seed"][..], words].concat());
     let ping = |code: i32, name: &str| {
         let node = ServedNode::start(&desk, "a", &[]);
         desk.expect(code, &["node", "ping", "--data", name, &node.address(), "--count", "1"]);
@@ -314,7 +314,8 @@ async fn a_peer_for_which_there_is_no_room_is_told_that_its_quota_is_reached() {
     let told = within(inbox.next()).await.expect("a message");
     assert_eq!(told.stream, NOTICE_STREAM);
     assert_eq!(Notice::parse(&told.data).expect("a notice").kind(), NoticeKind::QuotaReached);
-    let words = ["node", "messages", "--data", "a", "--peer", &peer.id().to_string()];
+    let id = peer.id().to_string();
+    let words = ["node", "messages", "--data", "a", "--peer", &id];
     // It is noted once it is sent.
     let notice = until("the note of it", || list(&desk, &words, "messages").into_iter().next());
     assert_eq!((&notice["kind"], &notice["direction"]), (&"quota-reached".into(), &"sent".into()));

@@ -2,7 +2,6 @@
 
 use crate::cli::quantity::{ByteSize, Span};
 use clap::{ArgGroup, Args, Subcommand};
-use shard::peer::PeerAddress;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -89,7 +88,7 @@ pub(crate) struct ServeNode {
     pub(crate) limits: NodeLimits,
     /// A node to call, and to call again whenever it was gone; those that answered once are remembered
     #[arg(long, value_name = "URL")]
-    pub(crate) connect: Vec<PeerAddress>,
+    pub(crate) connect: Vec<String>,
     /// Where to serve metrics for Prometheus: IP:PORT, or a port on this machine alone
     #[arg(long, value_name = "ADDR")]
     pub(crate) metrics_listen: Option<ListenAddress>,
@@ -131,7 +130,7 @@ pub(crate) struct AddSeed {
 pub(crate) struct PingNode {
     /// node://HOST:PORT, or node+ws://HOST:PORT
     #[arg(value_name = "URL")]
-    pub(crate) address: PeerAddress,
+    pub(crate) address: String,
     /// How many round trips to measure
     #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub(crate) count: u16,

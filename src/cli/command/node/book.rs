@@ -1,6 +1,6 @@
 //! `shard node peers`, `forget`, `messages`, and the sessions that are over: what is read from the node's records.
 
-use super::{moment, peer};
+use super::{address, moment, peer};
 use crate::cli::args::{ForgetNode, ListMessages, ListSessions};
 use crate::cli::context::Context;
 use crate::cli::exit::ExitCode;
@@ -17,7 +17,6 @@ use shard::id::{MessageId, PeerId, SessionId};
 use shard::node::home::{
     Direction, Forgotten, KeptMessage, KnownPeer, MessagePage, NodeHome, NoticeKind, PastSession, SessionEnd,
 };
-use shard::peer::PeerAddress;
 use std::net::SocketAddr;
 
 pub(super) fn peers(home: &NodeHome, context: &mut Context) -> Result<ExitCode, Failure> {
@@ -89,10 +88,6 @@ pub(super) fn forget(home: &NodeHome, options: &ForgetNode, context: &mut Contex
         }
     }
     Ok(ExitCode::Done)
-}
-
-fn address(text: &str) -> Result<PeerAddress, Failure> {
-    text.parse::<PeerAddress>().map_err(|error| Failure::of(FailureKind::Usage, &error))
 }
 
 pub(super) fn past_sessions(

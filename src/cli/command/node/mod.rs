@@ -16,6 +16,7 @@ use crate::cli::render::facts;
 use serde::Serialize;
 use shard::id::{NodeId, PeerId};
 use shard::node::home::{NodeHome, NodeSettings, Records};
+use shard::peer::PeerAddress;
 use std::net::Ipv4Addr;
 use std::path::Path;
 
@@ -88,6 +89,11 @@ fn with_flags(mut settings: NodeSettings, flags: &NodeLimits) -> NodeSettings {
     settings.quota_shards = flags.quota_shards.or(settings.quota_shards);
     settings.reserve_bytes = flags.reserve.map_or(settings.reserve_bytes, |reserve| reserve.0);
     settings
+}
+
+/// The address that this is. A text that is none is not repeated: it may hold a password.
+fn address(text: &str) -> Result<PeerAddress, Failure> {
+    text.parse::<PeerAddress>().map_err(|error| Failure::of(FailureKind::Usage, &error))
 }
 
 /// A moment of the records, as documents have it.

@@ -1,5 +1,6 @@
 //! `shard node ping`: who answers at an address, and why nobody does.
 
+use super::address;
 use crate::cli::args::PingNode;
 use crate::cli::context::Context;
 use crate::cli::exit::ExitCode;
@@ -34,6 +35,7 @@ struct Answered {
 }
 
 pub(super) async fn ping(home: &NodeHome, options: &PingNode, context: &mut Context) -> Result<ExitCode, Failure> {
+    let address = address(&options.address)?;
     let opened = home.open()?;
     let seeds = home.seeds(context.environment.seed_file.as_deref())?;
     let mut config = NodeConfig::new(opened.identity, seeds);
@@ -42,18 +44,18 @@ pub(super) async fn ping(home: &NodeHome, options: &PingNode, context: &mut Cont
     // The peer is gone, for this, when it is silent for as long as it may take to answer.
     let idle_ms = u64::try_from(options.timeout.0.as_millis()).unwrap_or(u64::MAX).clamp(1000, 60_000);
     config.heartbeat = HeartbeatTimes { interval_ms: INTERVAL_MS, idle_ms };
-    let failed = |error: NodeError| failure(&options.address, &error, context);
+    let failed = |error: NodeError| failure(&address, &error, context);
     let node = Node::start(config).await.map_err(&failed)?;
     let asked = Instant::now();
     let called = tokio::select! {
-        called = node.connect(&options.address) => called.map_err(&failed),
+        called = node.connect(&address) => called.map_err(&failed),
         () = context.cancel.cancelled() => Err(Failure::new(FailureKind::Cancelled, "cancelled")),
     };
     let outcome = match called {
         Ok(session) => {
             let connect = asked.elapsed();
             tokio::select! {
-                measured = measure(&session, options) => measured.map(|round_trips| (session, connect, round_trips)),
+                measured = measure(&session, options.count) => measured.map(|round_trips| (session, connect, round_trips)),
                 () = context.cancel.cancelled() => Err(Failure::new(FailureKind::Cancelled, "cancelled")),
             }
         }
@@ -62,15 +64,14 @@ pub(super) async fn ping(home: &NodeHome, options: &PingNode, context: &mut Cont
     node.stop(LEAVE).await;
     let (session, connect, round_trips) = outcome?;
     opened.records.seen(&session, 0)?;
-    show(options, &session, (connect, &round_trips), context)
+    show(&address, &session, (connect, &round_trips), context)
 }
 
-async fn measure(session: &Session, options: &PingNode) -> Result<Vec<Duration>, Failure> {
+async fn measure(session: &Session, count: u16) -> Result<Vec<Duration>, Failure> {
     let mut round_trips = Vec::new();
-    while round_trips.len() < usize::from(options.count) {
+    while round_trips.len() < usize::from(count) {
         let Some(round_trip) = session.next_round_trip().await else {
-            let message = format!("the node at {} answered and was gone again", options.address);
-            return Err(Failure::new(FailureKind::Unavailable, message));
+            return Err(Failure::new(FailureKind::Unavailable, "the node answered and was gone again"));
         };
         round_trips.push(round_trip);
     }
@@ -78,7 +79,7 @@ async fn measure(session: &Session, options: &PingNode) -> Result<Vec<Duration>,
 }
 
 fn show(
-    options: &PingNode,
+    address: &PeerAddress,
     session: &Session,
     (connect, round_trips): (Duration, &[Duration]),
     context: &mut Context,
@@ -90,7 +91,7 @@ fn show(
     };
     if context.output.reader() == Reader::Script {
         let answered = Answered {
-            address: options.address.to_string(),
+            address: address.to_string(),
             node: session.peer(),
             remote: session.remote(),
             transport,
@@ -105,7 +106,7 @@ fn show(
     let (least, most) = (least.unwrap_or(&mean), most.unwrap_or(&mean));
     context.output.text(&facts([
         ("node", session.peer().to_string()),
-        ("at", format!("{} ({}, {transport})", options.address, session.remote())),
+        ("at", format!("{address} ({}, {transport})", session.remote())),
         ("connected in", format!("{:.1} ms", ms(&connect))),
         (
             "round trip",

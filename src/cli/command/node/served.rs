@@ -1,6 +1,6 @@
 //! `shard node serve`, and what is asked of a node that is being served: `sessions`, `send`, `stats`.
 
-use super::{peer, with_flags};
+use super::{address, peer, with_flags};
 use crate::cli::args::{SendNotice, ServeNode};
 use crate::cli::context::Context;
 use crate::cli::exit::ExitCode;
@@ -21,15 +21,16 @@ use std::path::Path;
 use std::time::Duration;
 
 pub(super) async fn serve(home: &NodeHome, options: ServeNode, context: &mut Context) -> Result<ExitCode, Failure> {
+    let connect = options.connect.iter().map(|text| address(text)).collect::<Result<Vec<_>, _>>()?;
     let settings = with_flags(home.settings()?, &options.limits);
     // A folder without a node is told before one without a seed.
     home.identity()?;
     let mut serving = ServeOptions::new(home.seeds(context.environment.seed_file.as_deref())?, settings);
-    serving.connect = options.connect;
+    serving.connect = connect;
     serving.notify = context.environment.notify_socket.clone();
     serving.metrics_listen = options.metrics_listen.map(|listen| listen.or_at(Ipv4Addr::LOCALHOST));
-    if let Some(address) = serving.metrics_listen.filter(|address| !address.ip().is_loopback()) {
-        context.notices.warning(&format!("whoever reaches {address} reads the metrics: they tell who is connected, not what is kept"));
+    if let Some(listen) = serving.metrics_listen.filter(|listen| !listen.ip().is_loopback()) {
+        context.notices.warning(&format!("whoever reaches {listen} reads the metrics: they tell who is connected, not what is kept"));
     }
     let (cancel, notices, mut told) = (context.cancel.clone(), context.notices, Ok(()));
     let output = &mut context.output;
