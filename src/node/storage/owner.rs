@@ -50,10 +50,23 @@ pub(super) struct OwnedWrite {
 /// One shard more than there are; given back when dropped.
 struct Promise {
     owner: Arc<Owner>,
+    is_open: bool,
+}
+
+impl Promise {
+    /// The shard is there: it is counted as such from now on.
+    fn keep(mut self, tally: &mut Tally) {
+        tally.promised = tally.promised.saturating_sub(1);
+        tally.shards += 1;
+        self.is_open = false;
+    }
 }
 
 impl Drop for Promise {
     fn drop(&mut self) {
+        if !self.is_open {
+            return;
+        }
         let mut tally = self.owner.tally();
         tally.promised = tally.promised.saturating_sub(1);
     }
@@ -138,7 +151,7 @@ impl Owner {
         }
         tally.promised += 1;
         drop(tally);
-        Ok(Promise { owner: Arc::clone(self) })
+        Ok(Promise { owner: Arc::clone(self), is_open: true })
     }
 
     /// Refuses what would leave less of the disk free than is to stay free.
@@ -181,14 +194,21 @@ impl OwnedWrite {
         let _changing = owner.lock(shard).await;
         let old_bytes = owner.length(shard).await?;
         // What was to be replaced may have been deleted meanwhile: then it is one shard more.
-        let _promise = match promise {
+        let promise = match promise {
             None if old_bytes.is_none() => Some(owner.promise()?),
             promise => promise,
         };
         let bytes = writer.finish().await?;
         let mut tally = owner.tally();
         tally.bytes = tally.bytes.saturating_sub(old_bytes.unwrap_or(0)).saturating_add(bytes);
-        tally.shards += u64::from(old_bytes.is_none());
+        match promise {
+            Some(promise) if old_bytes.is_none() => promise.keep(&mut tally),
+            // Another writer of the same shard was quicker: this one is none more.
+            promise => {
+                drop(tally);
+                drop(promise);
+            }
+        }
         Ok(bytes)
     }
 
