@@ -147,11 +147,14 @@ async fn read(
     while at < range.end {
         talk.send(&piece).await?;
         at += piece.len() as u64;
-        // A disk that fails in the middle cuts the stream: the peer sees that not all came.
-        piece = opened.read(piece_at(at, range.end)).await.map_err(|error| {
-            tracing::warn!("reading a shard of a peer: {error}");
-            Gone
-        })?;
+        piece = match opened.read(piece_at(at, range.end)).await {
+            Ok(piece) => piece,
+            // In the place of a piece stands an empty one, and why.
+            Err(error) => {
+                talk.send(&[]).await?;
+                return talk.say(&Refusal::from(error).to_answer()).await;
+            }
+        };
     }
     Ok(())
 }
