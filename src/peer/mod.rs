@@ -50,7 +50,7 @@ pub use heartbeat::{Beat, Heartbeat, HeartbeatTimes};
 pub use identity::{NodeIdentity, node_id};
 pub use message::{Control, MAX_CONTROL_BYTES, STREAM_HEADER_BYTES, StreamPurpose};
 pub use pins::{MemoryPins, PinError, Pins, compare};
-pub use seed::{GroupSeed, MAX_SEED_TEXT_BYTES, MAX_SEEDS, SeedError, SeedRing};
+pub use seed::{GroupSeed, MAX_SEED_FILE_BYTES, MAX_SEED_TEXT_BYTES, MAX_SEEDS, SeedError, SeedRing};
 pub use tls::{Tls, TlsError, TransportKind};
 pub use wire::WireError;
 
