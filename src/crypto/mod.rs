@@ -86,6 +86,7 @@ mod context {
     pub(super) const WRITER_SIGNER: &str = "shard v1 2026-11-21 writer signer";
     pub(super) const WRITER_ID: &str = "shard v1 2026-11-21 writer id";
     pub(super) const WRITE_CHECK: &str = "shard v1 2026-11-21 write-only key check";
+    pub(super) const STORE_NODE: &str = "shard v1 2026-11-21 store node seed";
     pub(super) const STORE_ID: &str = "shard v1 2026-11-21 store id";
 }
 
@@ -131,6 +132,11 @@ impl MasterKey {
         aead::open_part(&part_key(context::SEALED_PART, &self.bytes, context.object), context, sealed)
     }
 
+    /// The node seed of the store whose first key this is.
+    fn node_seed(&self) -> Zeroizing<[u8; 32]> {
+        Zeroizing::new(blake3::derive_key(context::STORE_NODE, &self.bytes))
+    }
+
     /// Tells a mistyped or damaged key from the right one, in the key file.
     fn check_value(&self) -> Digest {
         Digest(blake3::derive_key(context::KEY_CHECK, &self.bytes))
@@ -169,7 +175,8 @@ mod tests {
     #[test]
     fn each_purpose_gets_a_key_of_its_own() {
         let key = MasterKey::from_bytes([7; 32]);
-        let derived = [key.key_id().0, key.check_value().0, key.store_id().0, key.signer().public_key().0];
+        let signer = key.signer().public_key().0;
+        let derived = [key.key_id().0, key.check_value().0, key.store_id().0, signer, *key.node_seed()];
         for (i, one) in derived.iter().enumerate() {
             assert!(derived[i + 1..].iter().all(|other| other != one));
             assert_ne!(one, &[7; 32]);
