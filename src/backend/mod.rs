@@ -1,7 +1,7 @@
 //! Places that keep shards.
 //!
 //! *What it is.* One trait, [`Backend`], with its contract below; what implements it (a folder, memory, an object
-//! store); wrappers that add patience or faults; the registry of the backends a store uses; and the one pure function
+//! store, a node); wrappers that add patience or faults; the registry of the backends a store uses; and the one pure function
 //! that says which shard goes where.
 //!
 //! *What it knows.* Names of shards and streams of bytes, zones, quotas, marks.
@@ -63,6 +63,7 @@ pub use error::{Error, ErrorKind};
 pub use faulty::{Effect, Fault, FaultyBackend, Operation, When};
 pub use local::{LocalBackend, LocalOptions, LocalShard};
 pub use memory::MemoryBackend;
+pub use node::{NodeAccess, NodeBackend};
 pub use probe::{ProbeError, ProbeReport, ProbeStep, clear_probes, left_probes, probe};
 pub use registry::{BackendRegistry, Health, Reach, RegisteredBackend};
 pub use retry::{RetryBackend, RetryOptions};
