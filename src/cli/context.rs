@@ -9,9 +9,8 @@ use super::passphrase;
 use super::progress::Progress;
 use super::render::shell_word;
 use shard::backend::{self, NodeAccess};
-use shard::crypto::Keyring;
 use shard::ops::Controls;
-use shard::store::{Contact, InitOptions, MissingCatalog, OpenOptions, PassphraseSource, Store};
+use shard::store::{BroughtKeys, Contact, InitOptions, MissingCatalog, OpenOptions, PassphraseSource, Store};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -112,10 +111,13 @@ impl Context {
     }
 
     /// The same for one who brings the keys of a store, and has no store here.
-    pub(crate) fn credentials_of(&self, keyring: Option<&Keyring>) -> backend::Environment {
+    pub(crate) fn credentials_of(&self, brought: Option<&BroughtKeys>) -> backend::Environment {
         let mut credentials = self.credentials();
-        if let Some(keyring) = keyring {
-            credentials.nodes = credentials.nodes.of_store(keyring, None);
+        if let Some(brought) = brought {
+            if let Some(seeds) = &brought.seeds {
+                credentials.nodes = credentials.nodes.with_seeds(seeds.clone());
+            }
+            credentials.nodes = credentials.nodes.of_store(&brought.keyring, None);
         }
         credentials
     }

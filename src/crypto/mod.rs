@@ -38,7 +38,7 @@ pub use certificate::{Certificate, Role};
 pub use chamber_key::ChamberKey;
 pub use key_file::{KEY_FILE_SCHEMA, KeyFile, KeyFileError, MAX_KEY_FILE_BYTES, SealedKeyring};
 pub use keyring::{Keyring, KeyringError, MAX_MASTER_KEYS};
-pub use kit::{KitError, MAX_KIT_BYTES, RecoveryKit, write_kit};
+pub use kit::{KitError, KitSeed, MAX_KIT_BYTES, RecoveryKit, write_kit};
 pub use limited_key::{LimitedKey, LimitedKeyError, MAX_LIMITED_KEY_BYTES};
 pub use passphrase::{CostError, MAX_PASSPHRASE_BYTES, Passphrase, PassphraseCost, PassphraseError, SALT_BYTES};
 pub use recipient::{MAX_RECIPIENT_FILE_BYTES, RECIPIENT_RANDOM_BYTES, RECIPIENT_SCHEMA, RecipientError, RecipientKey};
@@ -81,6 +81,8 @@ mod context {
     pub(super) const CHAMBER_SNAPSHOTS: &str = "shard v1 2026-11-21 chamber snapshots";
     pub(super) const KIT_KEY_LINE: &str = "shard v1 2026-11-21 recovery kit key line";
     pub(super) const KIT_SETTINGS_LINE: &str = "shard v1 2026-11-21 recovery kit settings line";
+    pub(super) const KIT_SEED_LINE: &str = "shard v1 2026-11-21 recovery kit seed line";
+    pub(super) const KIT_SEED_CHECK: &str = "shard v1 2026-11-21 recovery kit seed check";
     pub(super) const KIT_SHORT_FORM: &str = "shard v1 2026-11-21 recovery kit short form";
     pub(super) const VERIFY_CHECK: &str = "shard v1 2026-11-21 verify-only key check";
     pub(super) const WRITER_SIGNER: &str = "shard v1 2026-11-21 writer signer";

@@ -28,8 +28,7 @@ pub(super) async fn find_places(
 ) -> Result<(FoundPlaces, Vec<HeapReport>), Failure> {
     let passphrase = context.passphrase();
     let brought = options.key.as_deref().map(|key| load_key(key, Some(&passphrase))).transpose()?;
-    let keyring = brought.as_ref().map(|brought| &brought.keyring);
-    let looked = look(&options.from, &context.credentials_of(keyring), context).await?;
+    let looked = look(&options.from, &context.credentials_of(brought.as_ref()), context).await?;
     let keys = Arc::new(looked.access(brought.map(|brought| brought.keyring))?);
     let (mut backends, mut heaps): (Vec<(String, Arc<dyn Backend>)>, _) = (Vec::new(), Vec::new());
     for (url, place) in looked.places {
