@@ -190,7 +190,8 @@ fn nine_houses_of_which_four_burn_down_lose_nothing_and_four_new_ones_make_it_wh
     houses[8].burn_down();
     houses[8].start_again();
     desk.expect(0, &["verify"]);
-    houses[..4].iter_mut().for_each(House::burn_down);
+    // Those over TCP, where nobody listening is noticed at once.
+    houses.iter_mut().skip(1).step_by(2).for_each(House::burn_down);
     let recovered = desk.run(&["recover", "photos", "-o", "back"]);
     assert!([0, 3].contains(&recovered.code), "{recovered:?}");
     assert!(std::fs::read(desk.path("back")).expect("a file") == bytes);
@@ -200,12 +201,12 @@ fn nine_houses_of_which_four_burn_down_lose_nothing_and_four_new_ones_make_it_wh
     for (number, house) in (10..).zip(&fresh) {
         add(&desk, house, number);
     }
-    let lost: Vec<String> =
-        houses[..4].iter().flat_map(|house| ["--assume-lost".to_owned(), house.name.clone()]).collect();
+    let burnt = || houses.iter().skip(1).step_by(2);
+    let lost: Vec<String> = burnt().flat_map(|house| ["--assume-lost".to_owned(), house.name.clone()]).collect();
     let words: Vec<&str> = ["repair"].into_iter().chain(lost.iter().map(String::as_str)).collect();
     let repaired = desk.json(0, &words);
     assert_eq!(repaired["objects"][0]["rebuilt"].as_array().map(Vec::len), Some(4), "{repaired}");
-    for house in &houses[..4] {
+    for house in burnt() {
         desk.expect(0, &["backend", "remove", &house.name, "--force"]);
     }
     let seen = desk.json(0, &["verify"]);
