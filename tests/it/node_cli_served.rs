@@ -21,6 +21,11 @@ const README: &str = include_str!("../../README.md");
 /// What a node that was stopped leaves nothing of.
 const WHILE_SERVED: [&str; 2] = ["serve.sock", "serve.lock"];
 
+/// What the README says of nodes.
+fn section() -> &'static str {
+    README.split("## A node\n").nth(1).and_then(|rest| rest.split("\n## ").next()).expect("a section")
+}
+
 fn told(socket: &UnixDatagram) -> String {
     let mut room = [0; 128];
     let length = socket.recv(&mut room).expect("it is told");
@@ -50,14 +55,18 @@ fn nodes_that_are_served_tell_each_other_and_remember_it() {
     assert!(desk.expect(0, &["node", "messages", "--data", "b"]).text().contains(r"two \u{1b}[31m"));
 
     let page = desk.json(0, &["node", "messages", "--data", "b", "--limit", "1", "--peer", &a.id()]);
-    assert_eq!((&page["schema"], &page["messages"][0]["text"]), (&"shard.node-messages/1".into(), &"two \u{1b}[31m".into()));
+    assert_eq!(
+        (&page["schema"], &page["messages"][0]["text"]),
+        (&"shard.node-messages/1".into(), &"two \u{1b}[31m".into())
+    );
     let next = page["next"].to_string();
-    let older = desk.json(0, &["node", "messages", "--data", "b", "--peer", &a.id(), "--limit", "1", "--before", &next]);
+    let older =
+        desk.json(0, &["node", "messages", "--data", "b", "--peer", &a.id(), "--limit", "1", "--before", &next]);
     assert_eq!((&older["messages"][0]["text"], &older["messages"][0]["direction"]), (&"one".into(), &"sent".into()));
     assert_eq!(older["next"], Value::Null);
 
     let stats = desk.json(0, &["node", "stats", "--data", "a"]);
-    assert_eq!((&stats["schema"], &stats["node"]), (&"shard.node-stats/1".into(), &*a.id().into()));
+    assert_eq!((&stats["schema"], &stats["node"]), (&"shard.node-stats/1".into(), &a.id().into()));
     assert_eq!((&stats["messages_sent"], &stats["messages_received"]), (&1.into(), &1.into()));
     assert_eq!((&stats["sessions_active"], &stats["websocket_sessions"]), (&1.into(), &1.into()));
     assert_eq!((&stats["kept"]["bytes"], &stats["seeds"]), (&0.into(), &1.into()));
@@ -221,7 +230,7 @@ fn metrics_are_served_as_prometheus_reads_them() {
 #[test]
 fn the_unit_in_the_readme_serves_a_node_and_its_manager_is_told() {
     let desk = group(&["a"]);
-    let unit = README.split("```ini\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a unit");
+    let unit = section().split("```ini\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a unit");
     assert!(unit.contains("Type=notify"));
     let line = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).expect("a command");
     let words: Vec<&str> = line
@@ -245,8 +254,7 @@ fn the_unit_in_the_readme_serves_a_node_and_its_manager_is_told() {
 
 #[test]
 fn every_node_command_of_the_readme_has_the_flags_it_names() {
-    let section = README.split("## A node\n").nth(1).and_then(|rest| rest.split("\n## ").next()).expect("a section");
-    let lines = section.lines().filter(|line| line.starts_with("shard node "));
+    let lines = section().lines().filter(|line| line.starts_with("shard node "));
     let mut count = 0;
     for line in lines {
         let command = line.split(" #").next().expect("a command").trim();

@@ -51,11 +51,8 @@ impl MetricsServer {
     }
 
     /// Answers until it is told to stop; then nothing of it is left.
-    pub(super) async fn run<F>(
-        self,
-        text: impl Fn() -> F + Clone + Send + Sync + 'static,
-        stopping: CancellationToken,
-    ) where
+    pub(super) async fn run<F>(self, text: impl Fn() -> F + Clone + Send + Sync + 'static, stopping: CancellationToken)
+    where
         F: Future<Output = String> + Send + 'static,
     {
         let (places, mut heard) = (Arc::new(Semaphore::new(MAX_COLLECTORS)), JoinSet::new());

@@ -131,15 +131,18 @@ pub(super) fn past_sessions(
     let mut table = Table::new(["BEGAN", "ENDED", "HOW", "PEER", "OVER", ">SENT", ">RECEIVED"]);
     for session in &sessions {
         let note = &session.note;
-        table.row(Tone::Plain, [
-            shown_moment(session.began_ms),
-            note.ended_ms.map(shown_moment).unwrap_or_default(),
-            note.end.map_or("not yet", end).to_owned(),
-            session.peer.to_string(),
-            transport(session).to_owned(),
-            ByteSize(note.sent_bytes).to_string(),
-            ByteSize(note.received_bytes).to_string(),
-        ]);
+        table.row(
+            Tone::Plain,
+            [
+                shown_moment(session.began_ms),
+                note.ended_ms.map(shown_moment).unwrap_or_default(),
+                note.end.map_or("not yet", end).to_owned(),
+                session.peer.to_string(),
+                transport(session).to_owned(),
+                ByteSize(note.sent_bytes).to_string(),
+                ByteSize(note.received_bytes).to_string(),
+            ],
+        );
     }
     print(&table, "there was no session yet", context)
 }

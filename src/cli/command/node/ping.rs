@@ -132,7 +132,8 @@ fn failure(address: &PeerAddress, error: &NodeError, context: &Context) -> Failu
         CallFailure::Nobody => (
             FailureKind::Unavailable,
             format!("nobody answers at {address}"),
-            "see that `shard node serve` runs there, and that the network lets UDP pass; node+ws:// goes over TCP".to_owned(),
+            "see that `shard node serve` runs there, and that the network lets UDP pass; node+ws:// goes over TCP"
+                .to_owned(),
         ),
         CallFailure::OtherSeed => (
             FailureKind::WrongKey,

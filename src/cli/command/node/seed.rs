@@ -32,7 +32,9 @@ pub(super) fn new(home: &NodeHome, options: &NewSeed, context: &mut Context) -> 
     }
     let output = options.output.as_ref().map(|path| path.to_string_lossy());
     let said = match &output {
-        Some(path) => format!("the seed is in {}: hand it to the others by a way that nobody else sees", Printable(path)),
+        Some(path) => {
+            format!("the seed is in {}: hand it to the others by a way that nobody else sees", Printable(path))
+        }
         None => "`shard node seed show` prints it for the others".to_owned(),
     };
     tell(("shard.node-seed-new/1", count), &said, output.as_deref(), context)
@@ -54,7 +56,9 @@ pub(super) fn show(home: &NodeHome, context: &mut Context) -> Result<ExitCode, F
         }
     }
     if texts.len() > 1 {
-        context.notices.note("the group changes its seed: the first is the older one, and both are good until it is retired");
+        context
+            .notices
+            .note("the group changes its seed: the first is the older one, and both are good until it is retired");
     }
     Ok(ExitCode::Done)
 }

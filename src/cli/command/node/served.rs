@@ -30,7 +30,9 @@ pub(super) async fn serve(home: &NodeHome, options: ServeNode, context: &mut Con
     serving.notify = context.environment.notify_socket.clone();
     serving.metrics_listen = options.metrics_listen.map(|listen| listen.or_at(Ipv4Addr::LOCALHOST));
     if let Some(listen) = serving.metrics_listen.filter(|listen| !listen.ip().is_loopback()) {
-        context.notices.warning(&format!("whoever reaches {listen} reads the metrics: they tell who is connected, not what is kept"));
+        context.notices.warning(&format!(
+            "whoever reaches {listen} reads the metrics: they tell who is connected, not what is kept"
+        ));
     }
     let (cancel, notices, mut told) = (context.cancel.clone(), context.notices, Ok(()));
     let output = &mut context.output;
@@ -131,15 +133,18 @@ pub(super) async fn sessions(home: &NodeHome, context: &mut Context) -> Result<E
     }
     let mut table = Table::new(["PEER", "FROM", "OVER", ">AGE", ">ROUND TRIP", ">SENT", ">RECEIVED"]);
     for session in sessions {
-        table.row(Tone::Plain, [
-            session.peer.to_string(),
-            session.remote.to_string(),
-            session.transport,
-            Span(Duration::from_millis(session.age_ms)).to_string(),
-            session.round_trip_us.map(|micros| format!("{:.2} ms", ms(micros))).unwrap_or_default(),
-            ByteSize(session.sent_bytes).to_string(),
-            ByteSize(session.received_bytes).to_string(),
-        ]);
+        table.row(
+            Tone::Plain,
+            [
+                session.peer.to_string(),
+                session.remote.to_string(),
+                session.transport,
+                Span(Duration::from_millis(session.age_ms)).to_string(),
+                session.round_trip_us.map(|micros| format!("{:.2} ms", ms(micros))).unwrap_or_default(),
+                ByteSize(session.sent_bytes).to_string(),
+                ByteSize(session.received_bytes).to_string(),
+            ],
+        );
     }
     context.output.text(&table.render())?;
     Ok(ExitCode::Done)
@@ -175,7 +180,8 @@ fn page(stats: &ServeStats) -> String {
         lines.push(("round trip", format!("{:.2} ms", ms(micros))));
     }
     if let Some(kept) = stats.kept {
-        let kept = format!("{} in {} of {}", ByteSize(kept.bytes), count(kept.shards, "shard"), count(kept.owners, "peer"));
+        let kept =
+            format!("{} in {} of {}", ByteSize(kept.bytes), count(kept.shards, "shard"), count(kept.owners, "peer"));
         lines.push(("keeps", kept));
     }
     facts(lines)
@@ -196,7 +202,9 @@ pub(super) async fn send(home: &NodeHome, options: SendNotice, context: &mut Con
         && let Some(why) = &delivery.failure
     {
         let message = format!("{peer} does not have it");
-        return Err(Failure::new(FailureKind::Unavailable, message).because(why).hint("`shard node sessions` shows who is there"));
+        return Err(Failure::new(FailureKind::Unavailable, message)
+            .because(why)
+            .hint("`shard node sessions` shows who is there"));
     }
     if nobody {
         return Err(Failure::new(FailureKind::Unavailable, "nobody is connected")
@@ -205,9 +213,7 @@ pub(super) async fn send(home: &NodeHome, options: SendNotice, context: &mut Con
     let failed: Vec<_> = peers.iter().filter(|delivery| delivery.failure.is_some()).collect();
     match context.output.reader() {
         Reader::Script => {
-            let entry = |delivery: &shard::node::home::Delivery| {
-                serde_json::json!({ "peer": delivery.peer, "sent": delivery.failure.is_none(), "why": delivery.failure })
-            };
+            let entry = |delivery: &shard::node::home::Delivery| serde_json::json!({ "peer": delivery.peer, "sent": delivery.failure.is_none(), "why": delivery.failure });
             let peers: Vec<_> = peers.iter().map(entry).collect();
             context.output.document("shard.node-send/1", &serde_json::json!({ "peers": peers }))?;
         }
