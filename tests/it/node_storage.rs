@@ -35,7 +35,8 @@ async fn keeps_the_contract(
     // Every clause but that of the quota stores something, and each was an owner of its own.
     let is_limited = options.quota_bytes.is_some();
     assert_eq!(used.len() + usize::from(!is_limited), usize::from(next.load(Ordering::Relaxed)) - 1);
-    for access in std::mem::take(&mut *accesses.lock().expect("nobody panicked")) {
+    let accesses = accesses.into_inner().expect("nobody panicked");
+    for access in accesses {
         access.close().await;
     }
     keeper.stop().await;
