@@ -44,6 +44,8 @@
 //! | how a dictionary stays in a file, and how it is sealed | [`vault`], then [`chamber`] |
 //! | what a node remembers, and how it is backed up | [`engine`] |
 //! | who may talk to a node, and how a session begins and ends | [`peer`], then [`node`] |
+//! | what a node keeps in its folder, and how it is served from there | [`node::home`] |
+//! | how a node keeps shards for others, and how a store asks it | [`node::storage`], then [`backend::node`] |
 //! | what happens when a person types `put` | `cli/` in the binary, then [`ops`] |
 //!
 //! # What always holds
@@ -83,6 +85,8 @@
 //! | What a writer signs names, hides and removes nothing of the owner's. | `a_writer_can_neither_name_an_owners_version_as_its_own_nor_as_a_parent` · `a_removal_in_what_a_writer_signed_is_refused_everywhere` · `no_generation_makes_a_writers_version_newer_than_what_the_owner_put` |
 //! | A change of key that is killed leaves the old keys or the new, and none in plain beside sealed ones. | `a_rotation_killed_anywhere_leaves_the_old_keys_or_the_new_and_can_be_done_again` · `taking_a_passphrase_away_killed_anywhere_leaves_no_plain_key_beside_a_sealed_one` |
 //! | No recording, reflection or stranger begins a session, and nobody is known before the first message of the server. | `no_recorded_message_is_admitted_at_any_position_of_another_channel` · `what_is_sent_back_to_where_it_came_from_is_not_admitted` · `nobody_without_the_seed_gets_a_session_over_either_transport` |
+//! | A node that is told to stop tells its peers, lets what is under way come to its end and leaves nothing behind; one that is killed knows its peers and messages when it is started again. | `a_node_that_is_told_to_stop_tells_its_peers_and_leaves_nothing` · `a_node_that_was_killed_knows_its_peers_and_messages` |
+//! | A node keeps the contract of every backend, and gives each owner its own shards alone; houses that burn down are made up for. | `a_node_keeps_the_contract_over_quic` · `a_node_keeps_the_contract_over_websocket` · `an_owner_sees_reads_and_deletes_what_it_stored_and_nothing_else` · `nine_houses_of_which_four_burn_down_lose_nothing_and_four_new_ones_make_it_whole` |
 //! | One provider does the cryptography. | `one_provider_does_the_cryptography_but_for_the_exceptions_that_are_named` |
 //! | A vault does what a map does, and what it acknowledged is there after a kill. | `a_vault_does_what_a_map_does_step_by_step` · `every_acknowledged_write_is_there_after_a_kill_and_none_is_torn` |
 //! | A chamber gives out what was written or an error, whichever bit of it flips, and hides nothing. | `a_chamber_does_what_a_map_does_step_by_step` · `a_flipped_bit_in_a_chamber_gives_the_truth_or_an_error` |

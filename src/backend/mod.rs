@@ -1,7 +1,7 @@
 //! Places that keep shards.
 //!
 //! *What it is.* One trait, [`Backend`], with its contract below; what implements it (a folder, memory, an object
-//! store); wrappers that add patience or faults; the registry of the backends a store uses; and the one pure function
+//! store, a node); wrappers that add patience or faults; the registry of the backends a store uses; and the one pure function
 //! that says which shard goes where.
 //!
 //! *What it knows.* Names of shards and streams of bytes, zones, quotas, marks.
@@ -50,6 +50,7 @@ pub mod heap;
 mod ledger;
 mod local;
 mod memory;
+pub mod node;
 pub mod placement;
 mod probe;
 mod registry;
@@ -60,8 +61,9 @@ mod zone;
 pub use distribute::{Distribution, Placement};
 pub use error::{Error, ErrorKind};
 pub use faulty::{Effect, Fault, FaultyBackend, Operation, When};
-pub use local::{LocalBackend, LocalOptions};
+pub use local::{LocalBackend, LocalOptions, LocalShard};
 pub use memory::MemoryBackend;
+pub use node::{NodeAccess, NodeBackend};
 pub use probe::{ProbeError, ProbeReport, ProbeStep, clear_probes, left_probes, probe};
 pub use registry::{BackendRegistry, Health, Reach, RegisteredBackend};
 pub use retry::{RetryBackend, RetryOptions};

@@ -1,9 +1,11 @@
 //! What the settings say of a backend, and the backend that comes of it.
 
 use super::cloud::{CloudBackend, CloudSettings};
+use super::node::{NodeAccess, NodeBackend};
 use super::retry::{RetryBackend, RetryOptions};
 use super::{Backend, Error, ErrorKind, LocalBackend, LocalOptions, MemoryBackend, Result, Zone};
 use crate::id::BackendId;
+use crate::peer::PeerAddress;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -70,13 +72,15 @@ impl BackendSpec {
     }
 }
 
-/// Where credentials are looked up: variables and the home folder, brought by whoever may read them.
+/// Where credentials are looked up: variables, the home folder and the way to nodes, brought by whoever may read them.
 #[derive(Clone, Default)]
 pub struct Environment {
     /// Environment variables of the cloud providers.
     pub variables: BTreeMap<String, String>,
     /// The person's home folder.
     pub home: Option<PathBuf>,
+    /// How nodes are called.
+    pub nodes: NodeAccess,
 }
 
 impl std::fmt::Debug for Environment {
@@ -95,11 +99,13 @@ pub enum BackendUrl {
     Memory,
     /// An object store or a WebDAV server.
     Cloud(Url),
+    /// A node of the group.
+    Node(PeerAddress),
 }
 
 impl BackendUrl {
-    /// Reads `/path`, `file:///path`, `memory:`, `s3://…`, `gs://…`, `az://…` or `http(s)://…`; anything without a scheme
-    /// is a path, and a relative one is below `base_dir`.
+    /// Reads `/path`, `file:///path`, `memory:`, `s3://…`, `gs://…`, `az://…`, `http(s)://…`, `node://…` or `node+ws://…`;
+    /// anything without a scheme is a path, and a relative one is below `base_dir`.
     pub fn parse(text: &str, base_dir: &Path) -> Result<Self> {
         if text == "memory:" {
             return Ok(Self::Memory);
@@ -122,9 +128,12 @@ impl BackendUrl {
                 )
             }),
             "s3" | "gs" | "az" | "http" | "https" => Ok(Self::Cloud(url)),
+            "node" | "node+ws" => text.parse().map(Self::Node).map_err(|error| {
+                Error::with_source(ErrorKind::Settings, "the address of a backend is no node's", error)
+            }),
             _ => {
-                let doing =
-                    format!("{text} is no place for shards: {scheme}:// is none of file, s3, gs, az, http, https");
+                let known = "file, s3, gs, az, http, https, node, node+ws";
+                let doing = format!("{text} is no place for shards: {scheme}:// is none of {known}");
                 Err(Error::new(ErrorKind::Settings, doing))
             }
         }
@@ -141,6 +150,7 @@ pub fn zone_of(spec: &BackendSpec, base_dir: &Path) -> Result<Zone> {
     match (BackendUrl::parse(&spec.url, base_dir)?, &spec.endpoint) {
         (BackendUrl::Folder(path), _) => Zone::of_path(&path),
         (BackendUrl::Memory, _) => Ok(Zone::memory()),
+        (BackendUrl::Node(address), _) => Ok(Zone::of_host(address.host())),
         (BackendUrl::Cloud(_), Some(endpoint)) => {
             let wrong =
                 |error| Error::with_source(ErrorKind::Settings, format!("reading the endpoint {endpoint}"), error);
@@ -159,6 +169,7 @@ pub fn open(spec: &BackendSpec, environment: &Environment, base_dir: &Path) -> R
             return Ok(Arc::new(memory));
         }
         BackendUrl::Folder(path) => Arc::new(LocalBackend::open(path, LocalOptions { quota_bytes: spec.quota })),
+        BackendUrl::Node(address) => Arc::new(NodeBackend::open(address, environment.nodes.clone(), spec.quota)),
         BackendUrl::Cloud(url) => {
             let place = Arc::new(CloudBackend::open(&url, &cloud_settings(spec, environment))?);
             return Ok(Arc::new(RetryBackend::new(place, spec.name.clone(), cloud_patience())));
@@ -210,7 +221,10 @@ mod tests {
         assert_eq!(parse("file:///mnt/a%20b").expect("a path"), BackendUrl::Folder("/mnt/a b".into()));
         assert_eq!(parse("memory:").expect("memory"), BackendUrl::Memory);
         assert!(matches!(parse("s3://bucket/prefix"), Ok(BackendUrl::Cloud(_))));
-        for wrong in ["", "file://host/x", "ftp://host/x", "node://friend:7440", "s3://"] {
+        for address in ["node://friend:7440", "node+ws://friend:443"] {
+            assert_eq!(parse(address).expect("a node"), BackendUrl::Node(address.parse().expect("an address")));
+        }
+        for wrong in ["", "file://host/x", "ftp://host/x", "node://friend/x", "node://me@friend", "s3://"] {
             assert!(parse(wrong).is_err() || wrong == "s3://", "{wrong}");
         }
     }
@@ -227,6 +241,8 @@ mod tests {
         let mut spec = BackendSpec::new("a", BackendId([0; 16]), "s3://bucket");
         spec.endpoint = Some("http://NAS.local:9000".to_owned());
         assert_eq!(zone_of(&spec, Path::new("/")).expect("a zone").as_str(), "host-nas.local");
+        let node = BackendSpec::new("b", BackendId([0; 16]), "node+ws://Friend.local:443");
+        assert_eq!(zone_of(&node, Path::new("/")).expect("a zone").as_str(), "host-friend.local");
         spec.zone = Some("cellar".to_owned());
         assert_eq!(zone_of(&spec, Path::new("/")).expect("a zone").as_str(), "cellar");
     }

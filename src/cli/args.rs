@@ -4,6 +4,7 @@ mod backend;
 mod files;
 mod health;
 mod key;
+mod node;
 mod upkeep;
 mod values;
 mod vault;
@@ -12,6 +13,10 @@ pub(crate) use backend::{AddBackend, BackendCommand, CheckBackends, DrainBackend
 pub(crate) use files::{List, Prune, Put, PutCheck, Recover, RecoverTo, Remove, Show};
 pub(crate) use health::{CheckProof, CreateProof, Depth, ProofCommand, Repair, Status, Verify};
 pub(crate) use key::{ExportKey, ImportKey, KeyCommand, KeyPassphrase, NewRecipient, RecipientCommand};
+pub(crate) use node::{
+    AddSeed, ForgetNode, InitNode, ListMessages, ListSessions, NewSeed, Node, NodeCommand, NodeLimits, PingNode,
+    SeedCommand, SendNotice, ServeNode,
+};
 pub(crate) use upkeep::{BackupCatalog, Bench, CatalogCommand, Completions, Gc, Man, RebuildCatalog, RestoreCatalog};
 pub(crate) use values::{Budget, SealName};
 pub(crate) use vault::{ImportVault, ListKeys, SetEntry, VaultAndKey, VaultCommand};
@@ -40,7 +45,8 @@ Exit codes:
   10 no store · 11 busy · 12 wrong key or passphrase · 13 no such file, object, backend or key
 
 Environment:
-  SHARD_STORE names the store, SHARD_PASSPHRASE_FILE a file with the passphrase of its key.
+  SHARD_STORE names the store, SHARD_PASSPHRASE_FILE a file with the passphrase of its key,
+  SHARD_SEED_FILE one with the seed of the group whose nodes keep shards.
   SHARD_CODEC chooses the instructions that blocks are coded with; the fastest are taken without it:
   gfni-avx512, avx512, gfni-avx2, avx2, ssse3, neon or portable, as far as the processor has them.";
 
@@ -100,6 +106,7 @@ pub(crate) enum Command {
     Catalog(CatalogCommand),
     #[command(subcommand)]
     Vault(VaultCommand),
+    Node(Node),
     Bench(Bench),
     Completions(Completions),
     Man(Man),

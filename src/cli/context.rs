@@ -8,9 +8,9 @@ use super::output::Output;
 use super::passphrase;
 use super::progress::Progress;
 use super::render::shell_word;
-use shard::backend;
+use shard::backend::{self, NodeAccess};
 use shard::ops::Controls;
-use shard::store::{Contact, InitOptions, MissingCatalog, OpenOptions, PassphraseSource, Store};
+use shard::store::{BroughtKeys, Contact, InitOptions, MissingCatalog, OpenOptions, PassphraseSource, Store};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -27,6 +27,8 @@ pub(crate) struct Context {
     pub(crate) notices: Notices,
     /// Cancelled when the process is interrupted.
     pub(crate) cancel: CancellationToken,
+    /// The sessions with nodes, which end with the command.
+    pub(crate) nodes: NodeAccess,
     progress: Arc<Progress>,
 }
 
@@ -34,7 +36,8 @@ impl Context {
     /// For one command.
     pub(crate) fn new(environment: Environment, global: GlobalFlags, output: Output, notices: Notices) -> Self {
         let progress = Arc::new(Progress::new(notices));
-        Self { environment, global, output, notices, cancel: CancellationToken::new(), progress }
+        let nodes = NodeAccess::with_seed_file(environment.seed_file.clone());
+        Self { environment, global, output, notices, cancel: CancellationToken::new(), nodes, progress }
     }
 
     /// What an operation is given to tell its progress and to be cancelled.
@@ -99,7 +102,24 @@ impl Context {
 
     /// Where credentials are looked up.
     pub(crate) fn credentials(&self) -> backend::Environment {
-        backend::Environment { variables: self.environment.cloud.clone(), home: self.environment.home.clone() }
+        let environment = &self.environment;
+        backend::Environment {
+            variables: environment.cloud.clone(),
+            home: environment.home.clone(),
+            nodes: self.nodes.clone(),
+        }
+    }
+
+    /// The same for one who brings the keys of a store, and has no store here.
+    pub(crate) fn credentials_of(&self, brought: Option<&BroughtKeys>) -> backend::Environment {
+        let mut credentials = self.credentials();
+        if let Some(brought) = brought {
+            if let Some(seeds) = &brought.seeds {
+                credentials.nodes = credentials.nodes.with_seeds(seeds.clone());
+            }
+            credentials.nodes = credentials.nodes.of_store(&brought.keyring, None);
+        }
+        credentials
     }
 
     /// What is asked for the passphrase of the key, where it is under one.

@@ -16,8 +16,12 @@ const STORE_FOLDER: &str = "shard";
 const PASSPHRASE_VARIABLES: [&str; 2] = ["SHARD_PASSPHRASE_FILE", "SHARD_PASSPHRASE"];
 /// The same for the passphrase that is to come in its place.
 const NEW_PASSPHRASE_VARIABLES: [&str; 2] = ["SHARD_NEW_PASSPHRASE_FILE", "SHARD_NEW_PASSPHRASE"];
+/// Names a file with the seed of a group of nodes.
+const SEED_FILE_VARIABLE: &str = "SHARD_SEED_FILE";
 /// Names the engine that blocks are coded with.
 const CODEC_VARIABLE: &str = "SHARD_CODEC";
+/// Where a service manager wants to be told how things stand.
+const NOTIFY_VARIABLE: &str = "NOTIFY_SOCKET";
 /// What the variables with a provider's credentials and settings begin with.
 const CLOUD_PREFIXES: [&str; 3] = ["AWS_", "AZURE_", "GOOGLE_"];
 
@@ -26,11 +30,15 @@ const CLOUD_PREFIXES: [&str; 3] = ["AWS_", "AZURE_", "GOOGLE_"];
 pub(crate) struct Environment {
     store_variable: Option<PathBuf>,
     codec_variable: Option<OsString>,
+    /// The socket of a service manager.
+    pub(crate) notify_socket: Option<OsString>,
     data_folder: Option<PathBuf>,
     /// The home folder, where there is one.
     pub(crate) home: Option<PathBuf>,
     /// The folder for temporary files.
     pub(crate) temporary: PathBuf,
+    /// A file with the seed of a group of nodes, where the variable names one.
+    pub(crate) seed_file: Option<PathBuf>,
     /// The variables of cloud providers.
     pub(crate) cloud: BTreeMap<String, String>,
     /// What gives the passphrase of the key.
@@ -43,12 +51,15 @@ impl Environment {
     /// The environment of this process.
     pub(crate) fn capture() -> Self {
         let strategy = etcetera::base_strategy::Xdg::new().ok();
+        let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
         Self {
-            store_variable: std::env::var_os(STORE_VARIABLE).filter(|value| !value.is_empty()).map(PathBuf::from),
-            codec_variable: std::env::var_os(CODEC_VARIABLE).filter(|value| !value.is_empty()),
+            store_variable: variable(STORE_VARIABLE).map(PathBuf::from),
+            codec_variable: variable(CODEC_VARIABLE),
+            notify_socket: variable(NOTIFY_VARIABLE),
             data_folder: strategy.as_ref().map(BaseStrategy::data_dir),
             home: strategy.as_ref().map(|strategy| strategy.home_dir().to_owned()),
             temporary: std::env::temp_dir(),
+            seed_file: variable(SEED_FILE_VARIABLE).map(PathBuf::from),
             cloud: cloud_variables(std::env::vars_os()),
             passphrase: passphrase_variables(PASSPHRASE_VARIABLES),
             new_passphrase: passphrase_variables(NEW_PASSPHRASE_VARIABLES),
@@ -94,6 +105,7 @@ impl std::fmt::Debug for Environment {
             .field("codec_variable", &self.codec_variable)
             .field("data_folder", &self.data_folder)
             .field("home", &self.home)
+            .field("seed_file", &self.seed_file)
             .field("cloud", &names)
             .finish()
     }
@@ -115,9 +127,11 @@ mod tests {
         Environment {
             store_variable: store.map(PathBuf::from),
             codec_variable: None,
+            notify_socket: None,
             data_folder: data.map(PathBuf::from),
             home: None,
             temporary: PathBuf::from("/tmp"),
+            seed_file: None,
             cloud: BTreeMap::new(),
             passphrase: PassphraseVariables::default(),
             new_passphrase: PassphraseVariables::default(),

@@ -45,8 +45,13 @@ fn run_command(command: Command, context: &mut Context) -> Result<ExitCode, Fail
         Command::Completions(options) => completions::run(&options, &mut context.output).map(|()| ExitCode::Done),
         Command::Man(options) => man::run(&options, &mut context.output).map(|()| ExitCode::Done),
         command => {
-            let (notices, cancel) = (context.notices, context.cancel.clone());
-            runtime::run(notices, &cancel, command::run(command, context))
+            let (notices, cancel, nodes) = (context.notices, context.cancel.clone(), context.nodes.clone());
+            runtime::run(notices, &cancel, async {
+                let outcome = command::run(command, context).await;
+                // A node that is not told keeps the session for a while, and has only so many for one address.
+                nodes.close().await;
+                outcome
+            })
         }
     }
 }

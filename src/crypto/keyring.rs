@@ -2,6 +2,7 @@
 
 use super::{CatalogKey, Certificate, MasterKey, Role, Signer};
 use crate::id::{Digest, StoreId};
+use zeroize::Zeroizing;
 
 /// A store has at most this many master keys; each change of key adds one.
 pub const MAX_MASTER_KEYS: usize = 64;
@@ -101,6 +102,12 @@ impl Keyring {
         self.first().catalog_key()
     }
 
+    /// From what the store's identity towards nodes follows: it comes from the first key, so that what nodes keep for the
+    /// store stays its own after a change of key.
+    pub fn node_seed(&self) -> Zeroizing<[u8; 32]> {
+        self.first().node_seed()
+    }
+
     /// What signs new manifests, with the certificate it needs when it is not the signer that the store id pins.
     pub fn signer(&self) -> Signer {
         let (first, signer) = (self.first().signer(), self.current().signer());
@@ -134,6 +141,8 @@ mod tests {
         assert_eq!(two.key(&key(1).key_id()).map(MasterKey::key_id), Some(key(1).key_id()));
         assert!(two.key(&key(3).key_id()).is_none());
         assert_eq!(two.catalog_key().check_value(), one.catalog_key().check_value());
+        assert_eq!(two.node_seed(), one.node_seed());
+        assert_ne!(Keyring::new(key(2)).node_seed(), one.node_seed());
     }
 
     #[test]

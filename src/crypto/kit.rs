@@ -1,4 +1,4 @@
-//! The recovery kit: all keys of a store and its settings as a page that is printed, and typed in again when all else is gone.
+//! The recovery kit: all keys of a store, the seeds of its nodes and its settings as a page that is printed, and typed in again when all else is gone.
 //!
 //! Every line that is read back ends in a check of its own, so that a typing error is found and named by its line.
 
@@ -8,7 +8,7 @@ use crate::id::StoreId;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use qrcode::render::unicode::Dense1x2;
 use qrcode::{EcLevel, QrCode};
-use std::fmt::Write;
+use std::fmt::{self, Write};
 use zeroize::Zeroizing;
 
 /// A recovery kit is at most this many bytes; a larger one is not read. Settings, the most of it, are at most 1 MiB.
@@ -22,6 +22,8 @@ const CHECK_BYTES: usize = 8;
 /// A key and its check fill this many lines.
 const LINES_A_KEY: usize = 2;
 const LINE_BYTES: usize = (KEY_BYTES + CHECK_BYTES) / LINES_A_KEY;
+/// What the label of a seed begins with.
+const SEED_LABEL: &str = "seed-";
 /// Characters that are written without a space between.
 const GROUP_CHARACTERS: usize = 4;
 /// Check characters that end a line.
@@ -60,26 +62,33 @@ pub enum KitError {
     Keyring(#[from] KeyringError),
 }
 
+/// The seed of a group of nodes.
+pub type KitSeed = Zeroizing<[u8; KEY_BYTES]>;
+
 /// What a recovery kit gives back.
-#[derive(Debug)]
 pub struct RecoveryKit {
     /// All keys of the store.
     pub keyring: Keyring,
+    /// The seeds of the group whose nodes keep its shards, the one in use first.
+    pub seeds: Vec<KitSeed>,
     /// Its settings, where the kit has them.
     pub settings: Option<String>,
 }
 
 /// The page. `date` is for people; the settings must hold no secret, as the page says that they do not.
-pub fn write_kit(keyring: &Keyring, date: &str, settings: &str) -> Zeroizing<String> {
+pub fn write_kit(keyring: &Keyring, date: &str, settings: &str, seeds: &[KitSeed]) -> Zeroizing<String> {
     let settings: Vec<&str> = settings.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let (keys, lines) = (keyring.keys().len(), settings.len());
     // Grown once, so that no copy of a key is left behind by growing.
-    let room = 16 * 1024 + keys * 256 + settings.iter().map(|line| line.len() + 16).sum::<usize>();
+    let room = 16 * 1024 + (keys + seeds.len()) * 256 + settings.iter().map(|line| line.len() + 16).sum::<usize>();
     let mut page = Zeroizing::new(String::with_capacity(room));
     page.push_str(TITLE);
     let store = keyring.store_id();
-    write!(page, "store     {store}\ndate      {date}\nkeys      {keys}\nsettings  {lines}\n")
-        .expect("a String takes it");
+    write!(page, "store     {store}\ndate      {date}\nkeys      {keys}\n").expect("a String takes it");
+    if !seeds.is_empty() {
+        writeln!(page, "seeds     {}", seeds.len()).expect("a String takes it");
+    }
+    writeln!(page, "settings  {lines}").expect("a String takes it");
     page.push_str(ABOUT_KEYS);
     for (number, key) in keyring.keys().iter().enumerate() {
         write_key(&mut page, number + 1, key);
@@ -87,6 +96,12 @@ pub fn write_kit(keyring: &Keyring, date: &str, settings: &str) -> Zeroizing<Str
     if keys <= MAX_KEYS_IN_CODE {
         page.push_str(ABOUT_CODE);
         page.push_str(&code(keyring));
+    }
+    if !seeds.is_empty() {
+        page.push_str(ABOUT_SEEDS);
+    }
+    for (number, seed) in (1..).zip(seeds) {
+        write_seed(&mut page, number, seed);
     }
     page.push_str(ABOUT_SETTINGS);
     for (index, line) in settings.iter().enumerate() {
@@ -115,6 +130,12 @@ The same keys for a camera:
 
 ";
 
+const ABOUT_SEEDS: &str = "
+The seeds of the group of nodes, the one in use first: whoever has one may talk to all nodes of the group. They are
+not in the code above.
+
+";
+
 const ABOUT_SETTINGS: &str = "
 The settings, with the places where the shards are. No password and no access key of any place is in this kit: keep
 those too. `#` and four characters are the check of a line.
@@ -134,16 +155,25 @@ How to get everything back, on any computer that has `shard`:
 fn write_key(page: &mut String, number: usize, key: &MasterKey) {
     let bytes = Zeroizing::new([key.bytes.as_slice(), &key.check_value().0[..CHECK_BYTES]].concat());
     for (half, part) in bytes.chunks(LINE_BYTES).enumerate() {
-        write!(page, "  {number}-{}", half + 1).expect("a String takes it");
-        let characters = base32(part);
-        for (at, character) in characters.chars().enumerate() {
-            if at % GROUP_CHARACTERS == 0 {
-                page.push(' ');
-            }
-            page.push(character);
-        }
-        writeln!(page, "  {}", key_line_check(number, half + 1, part)).expect("a String takes it");
+        write_line(page, &format!("{number}-{}", half + 1), part, &key_line_check(number, half + 1, part));
     }
+}
+
+fn write_seed(page: &mut String, number: u8, seed: &KitSeed) {
+    let bytes = Zeroizing::new([seed.as_slice(), &seed_check(seed)].concat());
+    write_line(page, &format!("{SEED_LABEL}{number}"), &bytes, &seed_line_check(number, &bytes));
+}
+
+fn write_line(page: &mut String, label: &str, secret: &[u8], check: &str) {
+    write!(page, "  {label}").expect("a String takes it");
+    let characters = base32(secret);
+    for (at, character) in characters.chars().enumerate() {
+        if at % GROUP_CHARACTERS == 0 {
+            page.push(' ');
+        }
+        page.push(character);
+    }
+    writeln!(page, "  {check}").expect("a String takes it");
 }
 
 /// The short form as a code for a camera, two of its squares a character.
@@ -173,6 +203,16 @@ fn key_line_check(number: usize, half: usize, part: &[u8]) -> String {
     check_characters(context::KIT_KEY_LINE, &labelled)
 }
 
+fn seed_line_check(number: u8, bytes: &[u8]) -> String {
+    let labelled = Zeroizing::new([&[number], bytes].concat());
+    check_characters(context::KIT_SEED_LINE, &labelled)
+}
+
+fn seed_check(seed: &KitSeed) -> [u8; CHECK_BYTES] {
+    let digest = blake3::derive_key(context::KIT_SEED_CHECK, seed.as_slice());
+    digest[..CHECK_BYTES].try_into().expect("a digest is longer")
+}
+
 fn settings_check(index: usize, line: &str) -> String {
     let labelled = [&(index as u32).to_le_bytes(), line.as_bytes()].concat();
     check_characters(context::KIT_SETTINGS_LINE, &labelled)
@@ -181,6 +221,12 @@ fn settings_check(index: usize, line: &str) -> String {
 fn check_characters(purpose: &str, bytes: &[u8]) -> String {
     let digest = blake3::derive_key(purpose, bytes);
     base32(&digest[..5])[..CHECK_CHARACTERS].to_owned()
+}
+
+impl fmt::Debug for RecoveryKit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RecoveryKit").field("keyring", &self.keyring).finish_non_exhaustive()
+    }
 }
 
 impl RecoveryKit {
@@ -194,7 +240,7 @@ impl RecoveryKit {
         }
         let lines = Lines::of(text)?;
         let keyring = lines.keyring()?;
-        Ok(Self { keyring, settings: lines.settings()? })
+        Ok(Self { keyring, seeds: lines.seeds()?, settings: lines.settings()? })
     }
 }
 
@@ -207,7 +253,7 @@ fn read_short_form(text: &str) -> Result<RecoveryKit, KitError> {
         return Err(KitError::ShortForm);
     }
     let keys = keys.iter().map(|key| MasterKey::from_bytes(*key)).collect();
-    Ok(RecoveryKit { keyring: Keyring::from_keys(keys)?, settings: None })
+    Ok(RecoveryKit { keyring: Keyring::from_keys(keys)?, seeds: Vec::new(), settings: None })
 }
 
 /// A line of a kit, with its number in the text, from 1.
@@ -227,15 +273,17 @@ impl Line<'_> {
 struct Lines<'a> {
     store: Line<'a>,
     key_count: Line<'a>,
+    seed_count: Option<Line<'a>>,
     settings_count: Option<Line<'a>>,
     keys: Vec<(&'a str, Line<'a>)>,
+    seeds: Vec<(&'a str, Line<'a>)>,
     settings: Vec<Line<'a>>,
 }
 
 impl<'a> Lines<'a> {
     fn of(text: &'a str) -> Result<Self, KitError> {
-        let (mut store, mut key_count, mut settings_count) = (None, None, None);
-        let (mut keys, mut settings) = (Vec::new(), Vec::new());
+        let (mut store, mut key_count, mut seed_count, mut settings_count) = (None, None, None, None);
+        let (mut keys, mut seeds, mut settings) = (Vec::new(), Vec::new(), Vec::new());
         for (index, line) in text.lines().enumerate() {
             let (number, line) = (index + 1, line.trim());
             let (first, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
@@ -243,8 +291,10 @@ impl<'a> Lines<'a> {
             match first {
                 "store" => store = Some(found),
                 "keys" => key_count = Some(found),
+                "seeds" => seed_count = Some(found),
                 "settings" => settings_count = Some(found),
                 label if is_key_label(label) => keys.push((label, found)),
+                label if is_seed_label(label) => seeds.push((label, found)),
                 _ if ends_in_a_check(line) => settings.push(Line { number, text: line }),
                 _ => {}
             }
@@ -254,7 +304,30 @@ impl<'a> Lines<'a> {
             return Err(KitError::NoKit);
         }
         let store = store.ok_or_else(|| missing("store"))?;
-        Ok(Self { store, key_count: key_count.ok_or_else(|| missing("keys"))?, settings_count, keys, settings })
+        let key_count = key_count.ok_or_else(|| missing("keys"))?;
+        Ok(Self { store, key_count, seed_count, settings_count, keys, seeds, settings })
+    }
+
+    fn seeds(&self) -> Result<Vec<KitSeed>, KitError> {
+        if self.seeds.is_empty() && self.seed_count.is_none() {
+            return Ok(Vec::new());
+        }
+        let counted = self.seed_count.ok_or_else(|| KitError::Missing { name: "the line `seeds`".to_owned() })?;
+        let count: usize = counted.text.parse().map_err(|_| counted.mistyped("`seeds`"))?;
+        if self.seeds.len() > count {
+            return Err(counted.mistyped("`seeds`"));
+        }
+        let mut seeds = Vec::new();
+        for (number, (label, line)) in (1_u8..).zip(&self.seeds) {
+            if *label != format!("{SEED_LABEL}{number}") {
+                return Err(KitError::Missing { name: format!("the line {SEED_LABEL}{number}") });
+            }
+            seeds.push(seed_line(number, *line)?);
+        }
+        if seeds.len() < count {
+            return Err(KitError::Missing { name: format!("the line {SEED_LABEL}{}", seeds.len() + 1) });
+        }
+        Ok(seeds)
     }
 
     fn keyring(&self) -> Result<Keyring, KitError> {
@@ -316,19 +389,39 @@ impl<'a> Lines<'a> {
 
 /// The bytes of a line of a key, which its check confirms.
 fn key_line(number: usize, half: usize, line: Line<'_>) -> Result<Zeroizing<Vec<u8>>, KitError> {
-    let wrong = || line.mistyped(format!("key line {number}-{half}"));
+    let part = checked_line(line, |part| key_line_check(number, half, part));
+    part.filter(|part| part.len() == LINE_BYTES).ok_or_else(|| line.mistyped(format!("key line {number}-{half}")))
+}
+
+/// The seed in a line, which its check and the seed's own confirm.
+fn seed_line(number: u8, line: Line<'_>) -> Result<KitSeed, KitError> {
+    let read = || {
+        let bytes = checked_line(line, |bytes| seed_line_check(number, bytes))?;
+        let (seed, check) = bytes.split_first_chunk::<KEY_BYTES>()?;
+        let seed = Zeroizing::new(*seed);
+        verify_slices_are_equal(&seed_check(&seed), check).is_ok().then_some(seed)
+    };
+    read().ok_or_else(|| line.mistyped(format!("line {SEED_LABEL}{number}")))
+}
+
+/// What a line holds before its check; `None` where that is not the one of what it holds.
+fn checked_line(line: Line<'_>, right: impl Fn(&[u8]) -> String) -> Option<Zeroizing<Vec<u8>>> {
     let typed = readable_text(line.text);
-    let end = typed.len().checked_sub(CHECK_CHARACTERS).filter(|end| typed.is_char_boundary(*end)).ok_or_else(wrong)?;
+    let end = typed.len().checked_sub(CHECK_CHARACTERS).filter(|end| typed.is_char_boundary(*end))?;
     let (characters, check) = typed.split_at(end);
-    let part = from_base32(characters).ok_or_else(wrong)?;
-    let right = part.len() == LINE_BYTES && key_line_check(number, half, &part) == check;
-    if right { Ok(part) } else { Err(wrong()) }
+    from_base32(characters).filter(|bytes| right(bytes) == check)
 }
 
 /// `1-1`, `1-2`, `2-1`, …
 fn is_key_label(word: &str) -> bool {
     let is_number = |text: &str| matches!(text.len(), 1 | 2) && text.bytes().all(|byte| byte.is_ascii_digit());
     word.split_once('-').is_some_and(|(number, half)| is_number(number) && is_number(half))
+}
+
+/// `seed-1`, `seed-2`, …
+fn is_seed_label(word: &str) -> bool {
+    let number = word.strip_prefix(SEED_LABEL).unwrap_or_default();
+    matches!(number.len(), 1 | 2) && number.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 fn ends_in_a_check(line: &str) -> bool {

@@ -38,7 +38,7 @@ pub use certificate::{Certificate, Role};
 pub use chamber_key::ChamberKey;
 pub use key_file::{KEY_FILE_SCHEMA, KeyFile, KeyFileError, MAX_KEY_FILE_BYTES, SealedKeyring};
 pub use keyring::{Keyring, KeyringError, MAX_MASTER_KEYS};
-pub use kit::{KitError, MAX_KIT_BYTES, RecoveryKit, write_kit};
+pub use kit::{KitError, KitSeed, MAX_KIT_BYTES, RecoveryKit, write_kit};
 pub use limited_key::{LimitedKey, LimitedKeyError, MAX_LIMITED_KEY_BYTES};
 pub use passphrase::{CostError, MAX_PASSPHRASE_BYTES, Passphrase, PassphraseCost, PassphraseError, SALT_BYTES};
 pub use recipient::{MAX_RECIPIENT_FILE_BYTES, RECIPIENT_RANDOM_BYTES, RECIPIENT_SCHEMA, RecipientError, RecipientKey};
@@ -82,11 +82,14 @@ mod context {
     pub(super) const CHAMBER_SNAPSHOTS: &str = "shard v1 2026-11-21 chamber snapshots";
     pub(super) const KIT_KEY_LINE: &str = "shard v1 2026-11-21 recovery kit key line";
     pub(super) const KIT_SETTINGS_LINE: &str = "shard v1 2026-11-21 recovery kit settings line";
+    pub(super) const KIT_SEED_LINE: &str = "shard v1 2026-11-21 recovery kit seed line";
+    pub(super) const KIT_SEED_CHECK: &str = "shard v1 2026-11-21 recovery kit seed check";
     pub(super) const KIT_SHORT_FORM: &str = "shard v1 2026-11-21 recovery kit short form";
     pub(super) const VERIFY_CHECK: &str = "shard v1 2026-11-21 verify-only key check";
     pub(super) const WRITER_SIGNER: &str = "shard v1 2026-11-21 writer signer";
     pub(super) const WRITER_ID: &str = "shard v1 2026-11-21 writer id";
     pub(super) const WRITE_CHECK: &str = "shard v1 2026-11-21 write-only key check";
+    pub(super) const STORE_NODE: &str = "shard v1 2026-11-21 store node seed";
     pub(super) const STORE_ID: &str = "shard v1 2026-11-21 store id";
 }
 
@@ -132,6 +135,11 @@ impl MasterKey {
         aead::open_part(&part_key(context::SEALED_PART, &self.bytes, context.object), context, sealed)
     }
 
+    /// The node seed of the store whose first key this is.
+    fn node_seed(&self) -> Zeroizing<[u8; 32]> {
+        Zeroizing::new(blake3::derive_key(context::STORE_NODE, &self.bytes))
+    }
+
     /// Tells a mistyped or damaged key from the right one, in the key file.
     fn check_value(&self) -> Digest {
         Digest(blake3::derive_key(context::KEY_CHECK, &self.bytes))
@@ -170,7 +178,8 @@ mod tests {
     #[test]
     fn each_purpose_gets_a_key_of_its_own() {
         let key = MasterKey::from_bytes([7; 32]);
-        let derived = [key.key_id().0, key.check_value().0, key.store_id().0, key.signer().public_key().0];
+        let signer = key.signer().public_key().0;
+        let derived = [key.key_id().0, key.check_value().0, key.store_id().0, signer, *key.node_seed()];
         for (i, one) in derived.iter().enumerate() {
             assert!(derived[i + 1..].iter().all(|other| other != one));
             assert_ne!(one, &[7; 32]);

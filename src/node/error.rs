@@ -1,5 +1,6 @@
 //! What can go wrong with a node.
 
+use crate::backend;
 use crate::peer::transport::{PeerError, SessionId};
 
 /// A failed operation of a node.
@@ -20,6 +21,9 @@ pub enum NodeError {
     /// The peer does not take what is sent.
     #[error("the peer did not take a message in time")]
     TimedOut,
+    /// The folder in which shards are kept for peers.
+    #[error("keeping shards for peers")]
+    Storage(#[from] backend::Error),
     /// The session or its transport.
     #[error(transparent)]
     Peer(#[from] PeerError),

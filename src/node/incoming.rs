@@ -2,7 +2,8 @@
 
 use super::Node;
 use super::stats::Counters;
-use crate::peer::transport::{PeerStream, ReceiveHalf, Session, SessionId};
+use crate::id::NodeId;
+use crate::peer::transport::{CloseReason, PeerStream, ReceiveHalf, Session, SessionId};
 use crate::peer::{FrameReader, MAX_MESSAGE_BYTES, StreamPurpose};
 use bytes::Bytes;
 use futures_util::Stream;
@@ -10,6 +11,7 @@ use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll};
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 /// Messages that wait to be read: with their largest size, 16 MiB. A peer that sends more waits.
 const MAX_WAITING: usize = 64;
@@ -19,6 +21,8 @@ const MAX_WAITING: usize = 64;
 pub struct Received {
     /// Over which session.
     pub session: SessionId,
+    /// From whom.
+    pub peer: NodeId,
     /// On which stream of it.
     pub stream: u64,
     /// The message.
@@ -34,6 +38,15 @@ pub struct ServiceStream {
     pub service: u64,
     /// The stream.
     pub stream: PeerStream,
+}
+
+/// What became of a session.
+#[derive(Debug, Clone)]
+pub enum SessionEvent {
+    /// It began.
+    Began(Session),
+    /// It is over.
+    Ended(Session, CloseReason),
 }
 
 /// What comes of one kind, in its order; it ends when the node is stopped.
@@ -96,6 +109,7 @@ impl<T> Channel<T> {
 impl Node {
     /// Takes what the peer of a session opens, until the session is over.
     pub(super) async fn serve(self, session: Session) {
+        self.tell(SessionEvent::Began(session.clone())).await;
         while let Some((purpose, stream)) = session.accept().await {
             match purpose {
                 StreamPurpose::Messages(number) => {
@@ -112,8 +126,19 @@ impl Node {
                 StreamPurpose::Control => {}
             }
         }
-        session.closed().await;
+        let reason = session.closed().await;
         self.forget(&session);
+        self.tell(SessionEvent::Ended(session, reason)).await;
+    }
+
+    /// Tells whoever took the events; one who does not read them holds nothing up for longer than a peer may.
+    async fn tell(&self, event: SessionEvent) {
+        if !self.inner.events.is_taken() {
+            return;
+        }
+        if let Some(sender) = self.inner.events.sender() {
+            timeout(self.inner.send_deadline, sender.send(event)).await.ok();
+        }
     }
 
     async fn hand_over(&self, incoming: ServiceStream) {
@@ -142,7 +167,7 @@ impl Node {
             };
             let Some(sender) = self.inner.messages.sender() else { return };
             Counters::count(&self.inner.counters.messages_received);
-            let message = Received { session: session.id(), stream, data };
+            let message = Received { session: session.id(), peer: session.peer(), stream, data };
             tokio::select! {
                 biased;
                 sent = sender.send(message) => if sent.is_err() { return },

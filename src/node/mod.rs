@@ -5,7 +5,8 @@
 //!
 //! *What it knows.* Sessions, messages, streams with numbers.
 //!
-//! *What it does not know.* What messages and streams carry; files, shards, the catalog.
+//! *What it does not know.* What messages and streams carry, files, shards: only the service in [`storage`] does. The
+//! catalog.
 //!
 //! *Invariants.* Whatever comes waits in bounded places: a peer that sends faster than it is read waits, and the others do
 //! not. After [`Node::stop`] no task of the node runs and no socket of it is open.
@@ -40,14 +41,16 @@
 
 mod config;
 mod error;
+pub mod home;
 mod incoming;
 mod outgoing;
 mod stats;
 mod stop;
+pub mod storage;
 
 pub use config::NodeConfig;
 pub use error::NodeError;
-pub use incoming::{Incoming, Received, ServiceStream};
+pub use incoming::{Incoming, Received, ServiceStream, SessionEvent};
 pub use outgoing::MAX_MESSAGE_STREAMS;
 pub use stats::NodeStats;
 pub use stop::StopReport;
@@ -84,6 +87,7 @@ struct Inner {
     table: Mutex<Table>,
     messages: Channel<Received>,
     services: Channel<ServiceStream>,
+    events: Channel<SessionEvent>,
     is_open: Arc<AtomicBool>,
     stopping: CancellationToken,
     tracker: TaskTracker,
@@ -144,6 +148,7 @@ impl Node {
             table: Mutex::default(),
             messages: Channel::default(),
             services: Channel::default(),
+            events: Channel::default(),
             is_open,
             stopping,
             tracker,
@@ -275,6 +280,12 @@ impl Node {
     /// refused.
     pub fn services(&self) -> Option<Incoming<ServiceStream>> {
         self.inner.services.take()
+    }
+
+    /// Which sessions begin and end; `None` when they were taken already. It ends when the node is stopped, after the end of
+    /// the last session. Who takes them reads them all.
+    pub fn session_events(&self) -> Option<Incoming<SessionEvent>> {
+        self.inner.events.take()
     }
 
     async fn arrive(self, mut arriving: mpsc::Receiver<Session>) {

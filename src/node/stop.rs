@@ -36,6 +36,7 @@ impl Node {
         // The sockets of calls that were taken wait for their connections, and these for the tasks.
         self.inner.tracker.close();
         tokio::join!(self.inner.transport.close(), self.inner.tracker.wait());
+        self.inner.events.end();
         let count = drained.iter().filter(|is_drained| **is_drained).count();
         StopReport { drained: count, cut: drained.len() - count }
     }

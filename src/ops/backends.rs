@@ -132,7 +132,10 @@ fn check_name(name: &str) -> Result<()> {
 
 /// Which place failed, and what a person can look at.
 fn unusable(spec: &BackendSpec, error: backend::Error) -> Error {
+    let is_node = spec.url.starts_with("node://") || spec.url.starts_with("node+ws://");
     let hint = match error.kind {
+        backend::ErrorKind::Denied if is_node => "`shard node ping` says more of a node",
+        backend::ErrorKind::Unreachable if is_node => "start `shard node serve` there, and let its port through",
         backend::ErrorKind::Denied => "check the credentials, and what they may do there",
         backend::ErrorKind::Settings => {
             "check the address, the bucket, the endpoint and the credentials: `shard backend add --help`"
@@ -344,8 +347,12 @@ pub async fn list_backends(store: &Store) -> Result<Vec<ListedBackend>> {
 fn credentials(spec: &BackendSpec) -> Option<String> {
     let from_profile = spec.profile.as_ref().map(|profile| format!("profile {profile}"));
     let from_file = spec.credentials_file.as_ref().map(|path| format!("file {}", path.display()));
-    let cloud = spec.url.contains("://") && !spec.url.starts_with("file://");
-    from_profile.or(from_file).or_else(|| cloud.then(|| "environment".to_owned()))
+    let by_default = match spec.url.split_once("://").map(|(scheme, _)| scheme) {
+        None | Some("file") => None,
+        Some("node" | "node+ws") => Some("seed of the group"),
+        Some(_) => Some("environment"),
+    };
+    from_profile.or(from_file).or_else(|| by_default.map(str::to_owned))
 }
 
 /// Whether a backend is given up although shards are recorded there.

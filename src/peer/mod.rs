@@ -9,7 +9,7 @@
 //!
 //! *What it knows.* Bytes in, bytes out. Time and randomness are arguments.
 //!
-//! *What it does not know.* Shards, files, storage; what the streams carry.
+//! *What it does not know.* Files, disks; what the streams carry, but for the words of [`storage`].
 //!
 //! *Invariants.* A peer is known when its proof over this one channel was right, and not before. What came from a peer is
 //! measured before anything is held for it; before it is known that is at most [`MAX_HANDSHAKE_FRAME_BYTES`]. Every
@@ -33,6 +33,7 @@ mod identity;
 mod message;
 mod pins;
 mod seed;
+pub mod storage;
 mod tls;
 pub mod transport;
 mod wire;
@@ -49,7 +50,7 @@ pub use heartbeat::{Beat, Heartbeat, HeartbeatTimes};
 pub use identity::{NodeIdentity, node_id};
 pub use message::{Control, MAX_CONTROL_BYTES, STREAM_HEADER_BYTES, StreamPurpose};
 pub use pins::{MemoryPins, PinError, Pins, compare};
-pub use seed::{GroupSeed, MAX_SEED_TEXT_BYTES, MAX_SEEDS, SeedError, SeedRing};
+pub use seed::{GroupSeed, MAX_SEED_FILE_BYTES, MAX_SEED_TEXT_BYTES, MAX_SEEDS, SeedError, SeedRing};
 pub use tls::{Tls, TlsError, TransportKind};
 pub use wire::WireError;
 

@@ -10,6 +10,9 @@ pub const MAX_SEEDS: usize = 2;
 /// A text that is longer than this is no seed, and is not read.
 pub const MAX_SEED_TEXT_BYTES: usize = 1024;
 
+/// A file with seeds that is longer than this is none, and is not read.
+pub const MAX_SEED_FILE_BYTES: usize = (MAX_SEED_TEXT_BYTES + 1) * MAX_SEEDS;
+
 /// What the text of a seed begins with.
 const PREFIX: &str = "SHARD-SEED-1";
 const SEED_BYTES: usize = 32;
@@ -56,6 +59,11 @@ impl GroupSeed {
         seed
     }
 
+    /// The 32 bytes.
+    pub fn bytes(&self) -> &[u8; SEED_BYTES] {
+        &self.bytes
+    }
+
     /// The seed and its check as words of four characters.
     pub fn to_text(&self) -> Zeroizing<String> {
         let checked = Zeroizing::new([self.bytes.as_slice(), &self.check()].concat());
@@ -76,8 +84,7 @@ impl GroupSeed {
     /// Reads the text again, however a person typed it: case, spaces and line ends do not matter.
     pub fn parse(text: &str) -> Result<Self, SeedError> {
         let text = text.trim();
-        let begins = text.get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX));
-        if !begins || text.len() > MAX_SEED_TEXT_BYTES {
+        if !begins(text) || text.len() > MAX_SEED_TEXT_BYTES {
             return Err(SeedError::NoSeed);
         }
         let bytes = from_base32(&text[PREFIX.len()..]).ok_or(SeedError::Mistyped)?;
@@ -101,6 +108,10 @@ impl GroupSeed {
         let digest = blake3::derive_key(context::CHECK, &self.bytes);
         digest[..CHECK_BYTES].try_into().expect("a digest is longer")
     }
+}
+
+fn begins(text: &str) -> bool {
+    text.get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
 }
 
 /// In constant time.
@@ -137,6 +148,38 @@ impl SeedRing {
         }
         let is_twice = seeds.iter().enumerate().any(|(at, seed)| seeds[..at].contains(seed));
         if is_twice { Err(SeedError::Twice) } else { Ok(Self { seeds }) }
+    }
+
+    /// Reads the texts of seeds one after another, each beginning on a line of its own.
+    pub fn parse(text: &str) -> Result<Self, SeedError> {
+        if text.len() > MAX_SEED_FILE_BYTES {
+            return Err(SeedError::NoSeed);
+        }
+        let mut texts: Vec<Zeroizing<String>> = Vec::new();
+        for line in text.lines().filter(|line| !line.trim().is_empty()) {
+            if begins(line.trim_start()) {
+                // Room at once for all of it, so that no copy is left behind by growing.
+                texts.push(Zeroizing::new(String::with_capacity(text.len())));
+            }
+            let seed = texts.last_mut().ok_or(SeedError::NoSeed)?;
+            seed.push_str(line);
+            seed.push(' ');
+            if texts.len() > MAX_SEEDS {
+                return Err(SeedError::Count(texts.len()));
+            }
+        }
+        Self::from_seeds(texts.iter().map(|text| GroupSeed::parse(text)).collect::<Result<_, _>>()?)
+    }
+
+    /// The texts of the seeds, each on a line of its own.
+    pub fn to_text(&self) -> Zeroizing<String> {
+        // Grown once, so that no copy is left behind by growing.
+        let mut text = Zeroizing::new(String::with_capacity(MAX_SEED_FILE_BYTES));
+        for seed in &self.seeds {
+            text.push_str(&seed.to_text());
+            text.push('\n');
+        }
+        text
     }
 
     /// The seeds, first to last.
@@ -186,6 +229,25 @@ mod tests {
         assert_eq!(SeedRing::from_seeds(vec![seed(1), seed(1)]), Err(SeedError::Twice));
         assert_eq!(SeedRing::from_seeds(vec![seed(1), seed(2), seed(3)]), Err(SeedError::Count(3)));
         assert_eq!(SeedRing::from_seeds(vec![seed(1), seed(2)]).expect("two").first(), &seed(1));
+    }
+
+    #[test]
+    fn a_ring_reads_seeds_that_stand_one_after_another_and_nothing_else() {
+        let [one, other] = [seed(1).to_text(), seed(2).to_text()];
+        let read = |text: &str| SeedRing::parse(text).map(|ring| ring.seeds().to_vec());
+        assert_eq!(read(&one), Ok(vec![seed(1)]));
+        let both = SeedRing::from_seeds(vec![seed(2), seed(1)]).expect("two");
+        assert_eq!(SeedRing::parse(&both.to_text()), Ok(both));
+        assert_eq!(
+            read(&format!("\n{}\r\n\n  {}", one.replace(' ', "\n"), other.to_lowercase())),
+            Ok(vec![seed(1), seed(2)])
+        );
+        assert_eq!(read(&format!("{}\n{}\n{}", *one, *other, *one)), Err(SeedError::Count(3)));
+        assert_eq!(read(&format!("{}\n{}", *one, *one)), Err(SeedError::Twice));
+        assert_eq!(read(&format!("{}\nAAAA", *one)), Err(SeedError::Mistyped));
+        assert_eq!(read(&format!("seeds:\n{}", *one)), Err(SeedError::NoSeed));
+        assert_eq!(read(" \n"), Err(SeedError::Count(0)));
+        assert_eq!(read(&" ".repeat(MAX_SEED_FILE_BYTES + 1)), Err(SeedError::NoSeed));
     }
 
     #[test]

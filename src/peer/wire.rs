@@ -64,6 +64,18 @@ impl<'a> Fields<'a> {
         self.array().map(u64::from_le_bytes)
     }
 
+    /// Bytes after their length of two bytes, which is compared with the limit first.
+    pub(super) fn bytes(&mut self, what: &'static str, limit: usize) -> Result<&'a [u8], WireError> {
+        let length = usize::from(self.u16()?);
+        if length > limit {
+            return Err(WireError::Long { what, length: length as u64, limit });
+        }
+        let short = WireError::Short { needed: length, had: self.rest.len() };
+        let (field, rest) = self.rest.split_at_checked(length).ok_or(short)?;
+        self.rest = rest;
+        Ok(field)
+    }
+
     /// A message has exactly its fields.
     pub(super) fn end(self) -> Result<(), WireError> {
         if self.rest.is_empty() { Ok(()) } else { Err(WireError::Trailing(self.rest.len())) }
@@ -81,5 +93,14 @@ mod tests {
         assert_eq!(fields.u16(), Err(WireError::Short { needed: 2, had: 1 }));
         assert_eq!(fields.end(), Err(WireError::Trailing(1)));
         assert_eq!(Fields::new(&[]).end(), Ok(()));
+    }
+
+    #[test]
+    fn a_length_beyond_its_limit_or_the_message_is_refused() {
+        let read = |bytes: &'static [u8]| Fields::new(bytes).bytes("a word", 2);
+        assert_eq!(read(&[2, 0, 7, 8, 9]), Ok(&[7, 8][..]));
+        assert_eq!(read(&[0, 0]), Ok(&[][..]));
+        assert_eq!(read(&[2, 0, 7]), Err(WireError::Short { needed: 2, had: 1 }));
+        assert_eq!(read(&[3, 0, 7, 8, 9]), Err(WireError::Long { what: "a word", length: 3, limit: 2 }));
     }
 }

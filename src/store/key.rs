@@ -7,6 +7,7 @@ use crate::crypto::{
     MasterKey, Passphrase, PassphraseCost, RecoveryKit, SALT_BYTES,
 };
 use crate::error::{Error, ErrorKind, Result};
+use crate::peer::{GroupSeed, SeedRing};
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -48,6 +49,8 @@ impl HeldKey {
 pub struct BroughtKeys {
     /// The keys.
     pub keyring: Keyring,
+    /// The seeds of the group whose nodes keep their store's shards, where a recovery kit brought them.
+    pub seeds: Option<SeedRing>,
     /// The settings of their store, where a recovery kit brought them.
     pub settings: Option<String>,
 }
@@ -103,12 +106,15 @@ fn read_keys(text: &[u8], path: &Path, passphrase: Option<&PassphraseSource>) ->
     if is_key_file(text) {
         refuse_longer(path, text, MAX_KEY_FILE_BYTES)?;
         let opened = open_text(text, path, passphrase)?;
-        return Ok(BroughtKeys { keyring: opened.keyring, settings: None });
+        return Ok(BroughtKeys { keyring: opened.keyring, seeds: None, settings: None });
     }
     // What is not UTF-8 can be no line of a kit that is read; it may be in the picture that a copy has spoiled.
     let text = Zeroizing::new(String::from_utf8_lossy(text).into_owned());
-    let RecoveryKit { keyring, settings } = RecoveryKit::parse(&text).map_err(|error| unusable(path, error))?;
-    Ok(BroughtKeys { keyring, settings })
+    let kit = RecoveryKit::parse(&text).map_err(|error| unusable(path, error))?;
+    let seeds: Vec<GroupSeed> = kit.seeds.iter().map(|seed| GroupSeed::from_bytes(**seed)).collect();
+    let seeds = (!seeds.is_empty()).then(|| SeedRing::from_seeds(seeds)).transpose();
+    let seeds = seeds.map_err(|error| unusable(path, error))?;
+    Ok(BroughtKeys { keyring: kit.keyring, seeds, settings: kit.settings })
 }
 
 /// JSON begins like this, and no line of a kit does.

@@ -6,11 +6,15 @@
 use super::config::{self, Config};
 use super::key::{self, BroughtKey, BroughtKeys, OpenedKey, PassphraseSource};
 use super::{CATALOG_NAME, CONFIG_NAME, Held, KEY_NAME, Store, catalog_file, fill_random, init};
-use crate::backend::BackendUrl;
+use crate::backend::node::SEEDS_NAME;
+use crate::backend::{self, BackendUrl, NodeAccess};
 use crate::catalog::{self, Catalog};
-use crate::crypto::{CatalogKey, Keyring, LimitedKey, Passphrase, RecipientKey, VerifyKey, WriteKey, write_kit};
+use crate::crypto::{
+    CatalogKey, Keyring, KitSeed, LimitedKey, Passphrase, RecipientKey, VerifyKey, WriteKey, write_kit,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{Digest, StoreId};
+use crate::peer::SeedRing;
 use crate::stripe::Seal;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -53,6 +57,10 @@ pub struct ExportedKit {
     pub keys: KeyFacts,
     /// How many places it names.
     pub backend_count: usize,
+    /// How many of them are nodes whose group's seed the kit does not have.
+    pub unseeded_nodes: usize,
+    /// Why it does not have the seed, where there is one that cannot be used.
+    pub seed_problem: Option<backend::Error>,
     /// The page: the keys are in it, in plain.
     pub text: Zeroizing<String>,
     catalog_key: Arc<CatalogKey>,
@@ -69,15 +77,32 @@ pub struct ImportedKeys {
     pub made_with_backends: Option<Vec<String>>,
 }
 
-/// Makes a recovery kit of the store in a folder: its keys, and its settings without comments. `date` is for people.
-pub fn export(dir: &Path, passphrase: Option<&PassphraseSource>, date: &str) -> Result<ExportedKit> {
+/// Makes a recovery kit of the store in a folder: its keys, the seeds that `nodes` finds for it, and its settings without
+/// comments. `date` is for people.
+pub fn export(
+    dir: &Path,
+    passphrase: Option<&PassphraseSource>,
+    date: &str,
+    nodes: &NodeAccess,
+) -> Result<ExportedKit> {
     let config = elsewhere(super::load_config(dir)?, dir);
     let opened = key::open(&dir.join(KEY_NAME), passphrase)?;
     let settings = config.to_text()?;
+    // Keys are saved whatever else is damaged.
+    let (ring, seed_problem) = match nodes.seeds_of(dir) {
+        Ok(ring) => (ring, None),
+        Err(error) => (None, Some(error)),
+    };
+    let seeds = ring.iter().flat_map(|ring| ring.seeds()).map(|seed| Zeroizing::new(*seed.bytes()));
+    let seeds: Vec<KitSeed> = seeds.collect();
+    let is_node = |url: &str| matches!(BackendUrl::parse(url, dir), Ok(BackendUrl::Node(_)));
+    let nodes = config.backends.iter().filter(|spec| is_node(&spec.url)).count();
     Ok(ExportedKit {
         keys: KeyFacts::of(&opened.keyring, opened.passphrase.as_ref()),
         backend_count: config.backends.len(),
-        text: write_kit(&opened.keyring, date, &settings),
+        seed_problem,
+        unseeded_nodes: if seeds.is_empty() { nodes } else { 0 },
+        text: write_kit(&opened.keyring, date, &settings, &seeds),
         catalog_key: Arc::new(opened.keyring.catalog_key()),
     })
 }
@@ -238,6 +263,7 @@ fn bring(dir: &Path, brought: BroughtKeys, passphrase: Option<&PassphraseSource>
     if new_key_count > 0 {
         key::save(&path, &keyring, passphrase.as_ref())?;
     }
+    bring_seeds(dir, brought.seeds.as_ref())?;
     let keys = KeyFacts::of(&keyring, passphrase.as_ref());
     let made_with_backends =
         config.as_ref().map(|config| config.backends.iter().map(|spec| spec.name.clone()).collect());
@@ -251,6 +277,15 @@ fn bring(dir: &Path, brought: BroughtKeys, passphrase: Option<&PassphraseSource>
         noted => noted?,
     }
     Ok(ImportedKeys { keys, new_key_count, made_with_backends })
+}
+
+/// Seeds that are there are newer than a kit, or as good.
+fn bring_seeds(dir: &Path, seeds: Option<&SeedRing>) -> Result<()> {
+    let path = dir.join(SEEDS_NAME);
+    match seeds {
+        Some(seeds) if path.symlink_metadata().is_err() => key::save_text(&path, &seeds.to_text()),
+        _ => Ok(()),
+    }
 }
 
 fn refuse_catalog_of_another(dir: &Path, key: &Arc<CatalogKey>) -> Result<()> {

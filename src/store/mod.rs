@@ -13,7 +13,7 @@
 //! ```text
 //! config.toml   settings, for people        master.key   all keys, mode 0600, under a passphrase where wanted
 //! catalog.db    what is where               run/         one locked file for each live process
-//! vaults/       dictionaries, sealed or not
+//! vaults/       dictionaries, sealed or not       seeds, pins  how nodes are called, and their keys
 //! backends/     the five default folders of a store that was not told where to put things
 //! ```
 
@@ -139,11 +139,14 @@ impl Store {
     ///
     /// [`ErrorKind::NoStore`] when there is none, [`ErrorKind::WrongKey`] when key and catalog are not of one store or the
     /// passphrase does not open the key, [`ErrorKind::Damaged`] when one of its files is damaged or missing.
-    pub async fn open(dir: &Path, options: OpenOptions) -> Result<Self> {
+    pub async fn open(dir: &Path, mut options: OpenOptions) -> Result<Self> {
         let config = load_config(dir)?;
         // Whoever made it may have been stopped after its settings and before its end: it would never be missed again.
         init::made(dir);
         let held = open_key(dir, options.passphrase.clone()).await?;
+        if let HeldKey::Owner(opened) = &held {
+            options.environment.nodes = options.environment.nodes.of_store(&opened.keyring, Some(dir));
+        }
         let catalog_key = Arc::new(held.catalog_key());
         let (catalog, set_aside) = match options.missing_catalog {
             MissingCatalog::Refuse => (catalog_file::open(dir, catalog_key)?, None),

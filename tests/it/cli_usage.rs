@@ -4,7 +4,7 @@ use assert_cmd::Command;
 use std::fs;
 
 /// Every command and subcommand, as typed.
-const COMMANDS: [&str; 29] = [
+const COMMANDS: [&str; 43] = [
     "init",
     "backend",
     "backend add",
@@ -30,6 +30,20 @@ const COMMANDS: [&str; 29] = [
     "vault list",
     "vault set",
     "vault import",
+    "node init",
+    "node serve",
+    "node seed",
+    "node seed new",
+    "node seed show",
+    "node seed add",
+    "node seed retire",
+    "node ping",
+    "node peers",
+    "node forget",
+    "node sessions",
+    "node messages",
+    "node send",
+    "node stats",
     "bench",
     "completions",
     "man",
@@ -92,6 +106,18 @@ fn what_makes_no_sense_exits_2_and_says_why() {
         ("backend add n /mnt/n --quota 5parsec", "no unit of size"),
         ("prune", "--keep-last"),
         ("proof check p.json --root 12", "64 hexadecimal digits"),
+        ("node", "Usage:"),
+        ("node serve --listen localhost", "0.0.0.0:7440"),
+        ("node serve --quota 5parsec", "no unit of size"),
+        ("node serve --connect http://a", "node://HOST:PORT"),
+        ("node ping a:1", "node://HOST:PORT"),
+        ("node ping node://u:p@a", "a name or a password"),
+        ("node ping node://a --count 0", "1..=1000"),
+        ("node ping node://a --timeout 5", "unit of time"),
+        ("node messages --limit 0", "1..=1000"),
+        ("node send hello", "--peer"),
+        ("node send --all --peer 1234 hello", "cannot be used with"),
+        ("node seed add", "FILE"),
         ("completions tcsh", "bash"),
     ] {
         let message = refusal(line);

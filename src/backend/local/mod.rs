@@ -32,7 +32,7 @@ use crate::id::ShardId;
 use async_trait::async_trait;
 use bytes::Bytes;
 use calls::Calls;
-use place::Place;
+use place::{OpenShard, Place};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -73,6 +73,12 @@ impl LocalBackend {
         root::remove_empty_folders(root);
     }
 
+    /// Opens a finished shard, to read it in parts that belong together.
+    pub async fn open_shard(&self, shard: ShardId) -> Result<LocalShard> {
+        let opened = self.blocking(move |place| place.open(shard)).await?;
+        Ok(LocalShard { opened: Arc::new(opened), calls: Arc::clone(&self.calls) })
+    }
+
     async fn blocking<T, F>(&self, work: F) -> Result<T>
     where
         T: Send + 'static,
@@ -85,6 +91,26 @@ impl LocalBackend {
     async fn begin(&self, shard: ShardId, purpose: Purpose) -> Result<Box<dyn ShardWriter>> {
         let unfinished = self.blocking(move |place| place.begin(shard, purpose)).await?;
         Ok(Box::new(LocalWriter::new(unfinished, Arc::clone(&self.calls))))
+    }
+}
+
+/// A finished shard that is open: its bytes stay what they are, also when it is replaced or deleted meanwhile.
+#[derive(Debug)]
+pub struct LocalShard {
+    opened: Arc<OpenShard>,
+    calls: Arc<Calls>,
+}
+
+impl LocalShard {
+    /// Its length in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.opened.length()
+    }
+
+    /// Bytes `range.start..range.end`; [`ErrorKind::OutOfRange`](super::ErrorKind::OutOfRange) beyond its end.
+    pub async fn read(&self, range: Range<u64>) -> Result<Bytes> {
+        let opened = Arc::clone(&self.opened);
+        self.calls.run(move || opened.read(range)).await
     }
 }
 

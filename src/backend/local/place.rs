@@ -119,20 +119,13 @@ impl Place {
     }
 
     pub(super) fn read(&self, shard: ShardId, range: Range<u64>) -> Result<Bytes> {
+        self.open(shard)?.read(range)
+    }
+
+    pub(super) fn open(&self, shard: ShardId) -> Result<OpenShard> {
         let root = self.root()?;
         let (file, length) = root.open_shard(shard)?;
-        let doing = || format!("{}, bytes {range:?} of {length}", root.doing("reading", &shard_name(shard)));
-        if range.start > range.end || range.end > length {
-            return Err(Error::new(ErrorKind::OutOfRange, doing()));
-        }
-        match read_range(&file, range.clone()) {
-            Ok(bytes) => Ok(bytes),
-            // It was cut short after its length was looked at.
-            Err(source) if source.kind() == std::io::ErrorKind::UnexpectedEof => {
-                Err(Error::with_source(ErrorKind::OutOfRange, doing(), source))
-            }
-            Err(source) => Err(Error::io(doing(), source)),
-        }
+        Ok(OpenShard { file, length, doing: root.doing("reading", &shard_name(shard)) })
     }
 
     pub(super) fn head(&self, shard: ShardId) -> Result<u64> {
@@ -196,6 +189,35 @@ impl Place {
             }
         }
         Ok(bytes)
+    }
+}
+
+/// A finished shard that was opened for reading.
+#[derive(Debug)]
+pub(super) struct OpenShard {
+    file: File,
+    length: u64,
+    doing: String,
+}
+
+impl OpenShard {
+    pub(super) fn length(&self) -> u64 {
+        self.length
+    }
+
+    pub(super) fn read(&self, range: Range<u64>) -> Result<Bytes> {
+        let doing = || format!("{}, bytes {range:?} of {}", self.doing, self.length);
+        if range.start > range.end || range.end > self.length {
+            return Err(Error::new(ErrorKind::OutOfRange, doing()));
+        }
+        match read_range(&self.file, range.clone()) {
+            Ok(bytes) => Ok(bytes),
+            // It was cut short after its length was looked at.
+            Err(source) if source.kind() == std::io::ErrorKind::UnexpectedEof => {
+                Err(Error::with_source(ErrorKind::OutOfRange, doing(), source))
+            }
+            Err(source) => Err(Error::io(doing(), source)),
+        }
     }
 }
 

@@ -55,7 +55,7 @@ pub(super) fn export(options: &ExportKey, context: &mut Context) -> Result<ExitC
     }
     let date = moment::rfc3339(unix_ns());
     let date = date.split('T').next().unwrap_or(&date);
-    let exported = keys::export(&folder, Some(&passphrase), date)?;
+    let exported = keys::export(&folder, Some(&passphrase), date, &context.nodes)?;
     if let Some(path) = &options.output {
         write_new(path, exported.text.as_bytes())?;
     }
@@ -74,6 +74,14 @@ pub(super) fn export(options: &ExportKey, context: &mut Context) -> Result<ExitC
         let failure = Failure::from(error);
         let why = failure.causes.first().unwrap_or(&failure.message);
         context.notices.warning(&format!("the kit is made, but the catalog could not note it: {why}"));
+    }
+    if let Some(error) = &exported.seed_problem {
+        let why = error.source.as_ref().map_or_else(String::new, |source| format!(": {source}"));
+        context.notices.warning(&format!("the kit has no seed of a group of nodes: {error}{why}"));
+    } else if exported.unseeded_nodes > 0 {
+        let nodes = count(exported.unseeded_nodes as u64, "node");
+        let why = "the seed of its group was not found: name a file with it in SHARD_SEED_FILE and export again";
+        context.notices.warning(&format!("the kit does not lead to {nodes}; {why}"));
     }
     if exported.keys.has_passphrase {
         context.notices.warning("the kit holds the key in plain: no passphrase protects it");
@@ -220,7 +228,7 @@ fn exported_page(exported: &ExportedKit, path: &Path) -> String {
 }
 
 /// Writes a file that only its owner can read, durably; an existing one is kept, and half of one is taken away.
-fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+pub(super) fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let failed = |error: io::Error| {
         let kind = match error.kind() {
             io::ErrorKind::AlreadyExists => FailureKind::Refused,

@@ -16,6 +16,7 @@ mod catalog_backup;
 mod files;
 mod init;
 mod key;
+mod node;
 mod proof;
 mod put;
 mod recover;
@@ -65,6 +66,7 @@ pub(crate) async fn run(command: Command, context: &mut Context) -> Result<ExitC
         Command::Catalog(CatalogCommand::Restore(options)) => catalog::restore(options, context).await,
         Command::Catalog(CatalogCommand::Stats) => catalog::stats(context).await,
         Command::Vault(command) => vault::run(command, context),
+        Command::Node(options) => node::run(options, context).await,
         Command::Bench(options) => bench::bench(options, context).await,
         // These print what is known before anything runs, and came to their end before.
         Command::Completions(_) | Command::Man(_) => Ok(ExitCode::Done),

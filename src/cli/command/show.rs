@@ -127,7 +127,7 @@ fn whereabouts(shard: ShardId, backend: &str, store: &Store) -> String {
     match BackendUrl::parse(&registered.url, store.dir()) {
         Ok(BackendUrl::Folder(folder)) => folder.join(name).display().to_string(),
         Ok(BackendUrl::Cloud(url)) => format!("{}/{name}", url.as_str().trim_end_matches('/')),
-        Ok(BackendUrl::Memory) | Err(_) => registered.url.clone(),
+        Ok(BackendUrl::Memory | BackendUrl::Node(_)) | Err(_) => registered.url.clone(),
     }
 }
 

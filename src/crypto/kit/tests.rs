@@ -11,8 +11,12 @@ fn keyring(count: u8) -> Keyring {
     Keyring::from_keys((0..count).map(key).collect()).expect("a keyring")
 }
 
+fn seeds() -> [KitSeed; 2] {
+    [Zeroizing::new([0xa5; 32]), Zeroizing::new([0x17; 32])]
+}
+
 fn page(count: u8) -> Zeroizing<String> {
-    write_kit(&keyring(count), DATE, SETTINGS)
+    write_kit(&keyring(count), DATE, SETTINGS, &seeds())
 }
 
 fn ids(keyring: &Keyring) -> Vec<Digest> {
@@ -29,8 +33,14 @@ fn a_kit_gives_keys_and_settings_back() {
     for count in [1, 2, 9, 64] {
         let kit = RecoveryKit::parse(&page(count)).expect("a kit");
         assert_eq!(ids(&kit.keyring), ids(&keyring(count)));
+        assert_eq!(kit.seeds, seeds());
         assert_eq!(kit.settings, Some(settings()));
     }
+    let without = write_kit(&keyring(1), DATE, SETTINGS, &[]);
+    assert!(!without.contains("seed"), "{}", *without);
+    assert!(RecoveryKit::parse(&without).expect("a kit").seeds.is_empty());
+    let shown = format!("{:?}", RecoveryKit::parse(&page(1)).expect("a kit"));
+    assert!(!shown.contains("165") && !shown.contains("seeds"), "{shown}");
 }
 
 #[test]
@@ -65,8 +75,9 @@ fn no_change_goes_unseen(change: impl Fn(&[char], usize) -> Option<Vec<char>>) -
             let text: String = all.iter().map(|line| line.iter().collect::<String>() + "\n").collect();
             match RecoveryKit::parse(&text) {
                 Ok(kit) => {
-                    let same =
-                        ids(&kit.keyring) == ids(&keyring(2)) && kit.settings.unwrap_or(settings()) == settings();
+                    let same = ids(&kit.keyring) == ids(&keyring(2))
+                        && kit.seeds == seeds()
+                        && kit.settings.unwrap_or(settings()) == settings();
                     assert!(same, "line {} at {at} is read differently", index + 1);
                 }
                 Err(KitError::Line { line, .. }) => {
@@ -120,15 +131,20 @@ fn lines_that_are_missing_or_changed_places_are_found() {
     let lines: Vec<&str> = page.lines().collect();
     let is_read = |line: &str| {
         let first = line.split_whitespace().next().unwrap_or_default();
-        ["store", "keys", "settings"].contains(&first) || is_key_label(first) || ends_in_a_check(line)
+        ["store", "keys", "seeds", "settings"].contains(&first)
+            || is_key_label(first)
+            || is_seed_label(first)
+            || ends_in_a_check(line)
     };
     let read: Vec<usize> = (0..lines.len()).filter(|index| is_read(lines[*index])).collect();
-    assert_eq!(read.len(), 3 + 4 + 4);
+    assert_eq!(read.len(), 4 + 4 + 2 + 4);
     for (position, index) in read.iter().enumerate() {
         let mut without = lines.clone();
         without.remove(*index);
         assert!(RecoveryKit::parse(&without.join("\n")).is_err(), "line {} missing", index + 1);
-        let Some(next) = read.get(position + 1).filter(|_| position >= 3 && position != 6) else { continue };
+        let Some(next) = read.get(position + 1).filter(|_| position >= 4 && ![7, 9].contains(&position)) else {
+            continue;
+        };
         let mut swapped = lines.clone();
         swapped.swap(*index, *next);
         assert!(RecoveryKit::parse(&swapped.join("\n")).is_err(), "lines {} and {} swapped", index + 1, next + 1);
@@ -168,7 +184,7 @@ fn a_kit_has_everything_a_person_needs_on_it() {
     }
     let widest = page.lines().map(|line| line.chars().count()).max();
     assert!(widest.is_some_and(|widest| widest <= 120), "{widest:?} characters do not fit a printed page");
-    assert!(!write_kit(&keyring(9), DATE, SETTINGS).contains('█'), "too many keys for a code");
+    assert!(!write_kit(&keyring(9), DATE, SETTINGS, &[]).contains('█'), "too many keys for a code");
 }
 
 #[test]

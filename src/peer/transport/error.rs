@@ -1,6 +1,9 @@
 //! What can go wrong between two nodes.
 
 use super::super::{HandshakeError, PeerAddress, PinError, TlsError, WireError};
+use quinn::{ConnectionError, TransportErrorCode};
+use rustls::AlertDescription;
+use std::error::Error as StdError;
 use std::io;
 
 /// Why a session was closed.
@@ -69,7 +72,45 @@ pub enum PeerError {
     Pin(#[from] PinError),
 }
 
+/// Why a call came to nothing, as a person tells it apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CallFailure {
+    /// Nobody answers there.
+    Nobody,
+    /// A node answers that has another seed.
+    OtherSeed,
+    /// A node answers, and it is not the one that was there before.
+    OtherNode,
+    /// A node answers and has no room now.
+    Full,
+    /// Anything else: it is this node itself, or it speaks another protocol.
+    Other,
+}
+
+/// The alerts of TLS with which a certificate is refused (RFC 8446, §6).
+const CERTIFICATE_ALERTS: [AlertDescription; 8] = [
+    AlertDescription::BadCertificate,
+    AlertDescription::UnsupportedCertificate,
+    AlertDescription::CertificateRevoked,
+    AlertDescription::CertificateExpired,
+    AlertDescription::CertificateUnknown,
+    AlertDescription::UnknownCA,
+    AlertDescription::AccessDenied,
+    AlertDescription::CertificateRequired,
+];
+
 impl PeerError {
+    /// Why a call came to nothing.
+    pub fn call_failure(&self) -> CallFailure {
+        match self {
+            Self::Resolve { .. } | Self::Socket { .. } | Self::TimedOut => CallFailure::Nobody,
+            Self::Pin(PinError::Changed { .. }) => CallFailure::OtherNode,
+            Self::Handshake(HandshakeError::NoProof) => CallFailure::OtherSeed,
+            Self::Quic(error) | Self::WebSocket(error) => below(error.as_ref()),
+            _ => CallFailure::Other,
+        }
+    }
+
     pub(super) fn socket(doing: impl Into<String>, source: io::Error) -> Self {
         Self::Socket { doing: doing.into(), source }
     }
@@ -80,5 +121,48 @@ impl PeerError {
 
     pub(super) fn websocket(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::WebSocket(source.into())
+    }
+}
+
+/// What the libraries below say.
+fn below(error: &(dyn StdError + 'static)) -> CallFailure {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref::<ConnectionError>() {
+            return of_quic(error);
+        }
+        // What is inside an error of a socket is not its source.
+        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        let tls = inner.and_then(|inner| inner.downcast_ref()).or_else(|| error.downcast_ref());
+        if let Some(error) = tls {
+            return of_tls(error);
+        }
+        next = error.source();
+    }
+    CallFailure::Other
+}
+
+fn of_quic(error: &ConnectionError) -> CallFailure {
+    let of_code = |code: TransportErrorCode| match code {
+        TransportErrorCode::CONNECTION_REFUSED => CallFailure::Full,
+        code => {
+            let is_refusal = |alert: &AlertDescription| code == TransportErrorCode::crypto(u8::from(*alert));
+            let refused = CERTIFICATE_ALERTS.iter().any(is_refusal);
+            if refused { CallFailure::OtherSeed } else { CallFailure::Other }
+        }
+    };
+    match error {
+        ConnectionError::TransportError(error) => of_code(error.code),
+        ConnectionError::ConnectionClosed(close) => of_code(close.error_code),
+        ConnectionError::TimedOut | ConnectionError::Reset => CallFailure::Nobody,
+        _ => CallFailure::Other,
+    }
+}
+
+fn of_tls(error: &rustls::Error) -> CallFailure {
+    match error {
+        rustls::Error::InvalidCertificate(_) => CallFailure::OtherSeed,
+        rustls::Error::AlertReceived(alert) if CERTIFICATE_ALERTS.contains(alert) => CallFailure::OtherSeed,
+        _ => CallFailure::Other,
     }
 }

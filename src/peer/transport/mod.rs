@@ -23,7 +23,7 @@ mod session;
 mod stream;
 mod websocket;
 
-pub use error::{CloseReason, PeerError};
+pub use error::{CallFailure, CloseReason, PeerError};
 pub use gate::{Gate, GateLimits, Pass};
 pub use link::Traffic;
 pub use local::{HANDSHAKE_DEADLINE, LocalNode};

@@ -24,8 +24,6 @@ use tokio_util::task::TaskTracker;
 const HEADER_DEADLINE: Duration = Duration::from_secs(5);
 /// Streams of the peer that nobody took yet.
 const MAX_UNTAKEN: usize = 64;
-/// What stands where no round trip was measured.
-const UNKNOWN: u64 = u64::MAX;
 
 /// A session of this process: they are numbered from 1, as they come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -58,7 +56,7 @@ struct Inner {
     established: Established,
     local: Arc<LocalNode>,
     started: Instant,
-    round_trip_us: AtomicU64,
+    round_trip: watch::Sender<Option<Duration>>,
     /// Why it is over; the first reason stays.
     reason: OnceLock<CloseReason>,
     closed: CancellationToken,
@@ -88,7 +86,7 @@ impl Session {
             established,
             local,
             started: Instant::now(),
-            round_trip_us: AtomicU64::new(UNKNOWN),
+            round_trip: watch::Sender::new(None),
             reason: OnceLock::new(),
             closed: CancellationToken::new(),
             leaving: CancellationToken::new(),
@@ -144,8 +142,17 @@ impl Session {
 
     /// The time from a question to its answer at the last heartbeat; `None` before the first.
     pub fn round_trip(&self) -> Option<Duration> {
-        let micros = self.inner.round_trip_us.load(Ordering::Relaxed);
-        (micros != UNKNOWN).then(|| Duration::from_micros(micros))
+        *self.inner.round_trip.borrow()
+    }
+
+    /// Waits for the next heartbeat to come back, and gives its round trip; `None` when the session is over.
+    pub async fn next_round_trip(&self) -> Option<Duration> {
+        let mut measured = self.inner.round_trip.subscribe();
+        tokio::select! {
+            // The sender lives as long as the session does.
+            _ = measured.changed() => self.round_trip(),
+            () = self.inner.closed.cancelled() => None,
+        }
     }
 
     /// Opens a stream and says what it is for.
@@ -309,8 +316,7 @@ impl Session {
 
     fn measured(&self, heartbeat: &mut Heartbeat, number: u64, asked: Instant) {
         if heartbeat.answered(number, self.inner.local.now_ms()).is_some() {
-            let micros = u64::try_from(asked.elapsed().as_micros()).unwrap_or(UNKNOWN - 1);
-            self.inner.round_trip_us.store(micros, Ordering::Relaxed);
+            self.inner.round_trip.send_replace(Some(asked.elapsed()));
         }
     }
 }

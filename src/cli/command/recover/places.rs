@@ -5,7 +5,7 @@ use crate::cli::args::Recover;
 use crate::cli::context::Context;
 use crate::cli::failure::{Failure, FailureKind};
 use crate::cli::render::count;
-use shard::backend::Backend;
+use shard::backend::{Backend, Environment};
 use shard::crypto::{AccessKeys, Keyring};
 use shard::id::StoreId;
 use shard::ops::recover::{FoundPlace, FoundPlaces, HeapReport, RecoverReport, look_at};
@@ -28,7 +28,7 @@ pub(super) async fn find_places(
 ) -> Result<(FoundPlaces, Vec<HeapReport>), Failure> {
     let passphrase = context.passphrase();
     let brought = options.key.as_deref().map(|key| load_key(key, Some(&passphrase))).transpose()?;
-    let looked = look(&options.from, context).await?;
+    let looked = look(&options.from, &context.credentials_of(brought.as_ref()), context).await?;
     let keys = Arc::new(looked.access(brought.map(|brought| brought.keyring))?);
     let (mut backends, mut heaps): (Vec<(String, Arc<dyn Backend>)>, _) = (Vec::new(), Vec::new());
     for (url, place) in looked.places {
@@ -46,10 +46,10 @@ pub(super) async fn find_places(
 }
 
 /// Looks at each place; one that cannot be looked at is left out, and said to be.
-async fn look(urls: &[String], context: &Context) -> Result<Looked, Failure> {
+async fn look(urls: &[String], credentials: &Environment, context: &Context) -> Result<Looked, Failure> {
     let mut looked = Looked::default();
     for url in urls {
-        match look_at(url, &context.credentials(), Path::new("."), &context.controls()).await {
+        match look_at(url, credentials, Path::new("."), &context.controls()).await {
             Ok(place) => {
                 if matches!(place, FoundPlace::Backend { mark: None, .. }) {
                     context.notices.warning(&format!("{url} has no mark; what is there is used if it is signed"));

@@ -64,10 +64,11 @@ pub(crate) fn kit(bytes: &[u8]) -> bool {
     match RecoveryKit::parse(text) {
         Ok(kit) => {
             let settings = kit.settings.unwrap_or_default();
-            let page = write_kit(&kit.keyring, "today", &settings);
+            let page = write_kit(&kit.keyring, "today", &settings, &kit.seeds);
             let again = RecoveryKit::parse(&page).expect("what is written is read");
             assert_eq!(again.keyring.store_id(), kit.keyring.store_id());
             assert_eq!(again.keyring.keys().len(), kit.keyring.keys().len());
+            assert_eq!(again.seeds, kit.seeds);
             true
         }
         Err(error) => refused(&error),

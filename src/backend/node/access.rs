@@ -1,0 +1,137 @@
+//! What a store brings to its nodes: seeds, an identity, pins, and the sessions that all its backends share.
+
+use super::super::{Error, ErrorKind, Result};
+use super::line::Line;
+use super::pins::FilePins;
+use super::seeds;
+use crate::crypto::Keyring;
+use crate::peer::transport::{GateLimits, LocalNode, Session, Transport};
+use crate::peer::{HeartbeatTimes, MemoryPins, NodeIdentity, PeerAddress, Pins, SeedRing};
+use futures_util::future::join_all;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::OnceCell;
+use tokio::time::timeout;
+
+/// How long a node may take to say who it is. Longer than what a node grants to strangers: here nobody else waits.
+const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
+/// How long the last goodbyes may take.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
+
+/// How nodes are called. Clones share their sessions.
+#[derive(Clone, Default)]
+pub struct NodeAccess {
+    seed_file: Option<PathBuf>,
+    brought: Option<SeedRing>,
+    caller: Option<Arc<Caller>>,
+    /// All that were made from one, to be closed together.
+    callers: Arc<Mutex<Vec<Arc<Caller>>>>,
+}
+
+/// One store, as nodes see it.
+struct Caller {
+    identity: NodeIdentity,
+    seed_file: Option<PathBuf>,
+    brought: Option<SeedRing>,
+    folder: Option<PathBuf>,
+    transport: OnceCell<Arc<Transport>>,
+    lines: Mutex<BTreeMap<PeerAddress, Arc<Line>>>,
+}
+
+impl NodeAccess {
+    /// With the seeds of the group in this file, wherever the store is; without one they are in the store's folder.
+    pub fn with_seed_file(seed_file: Option<PathBuf>) -> Self {
+        Self { seed_file, ..Self::default() }
+    }
+
+    /// With seeds that came with the keys of a store, for where no file was named.
+    #[must_use]
+    pub fn with_seeds(self, seeds: SeedRing) -> Self {
+        Self { brought: Some(seeds), ..self }
+    }
+
+    /// The seeds that a store in this folder calls its nodes with; `None` where there are none. Blocks on the file system.
+    pub fn seeds_of(&self, folder: &Path) -> Result<Option<SeedRing>> {
+        seeds::find(self.seed_file.as_deref(), Some(folder))
+    }
+
+    /// As the store with these keys, whose folder keeps seeds and pins; without a folder pins last as long as the process.
+    #[must_use]
+    pub fn of_store(&self, keyring: &Keyring, folder: Option<&Path>) -> Self {
+        let caller = Arc::new(Caller {
+            identity: NodeIdentity::from_seed(&keyring.node_seed()),
+            seed_file: self.seed_file.clone(),
+            brought: self.brought.clone(),
+            folder: folder.map(Path::to_owned),
+            transport: OnceCell::new(),
+            lines: Mutex::default(),
+        });
+        self.callers.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&caller));
+        Self { caller: Some(caller), ..self.clone() }
+    }
+
+    /// The session with a node, which is called where there is none.
+    pub(super) async fn session(&self, address: &PeerAddress, doing: &str) -> Result<Session> {
+        let Some(caller) = &self.caller else {
+            let why = "nodes know a store by its own key, which is not at hand here";
+            return Err(Error::with_source(ErrorKind::Denied, doing, why));
+        };
+        let transport = caller.transport.get_or_try_init(|| caller.start(doing)).await?;
+        caller.line(address).session(transport, doing).await
+    }
+
+    /// Ends the sessions of all stores that were given access from this one, and says goodbye to their nodes.
+    pub async fn close(&self) {
+        let callers = std::mem::take(&mut *self.callers.lock().unwrap_or_else(PoisonError::into_inner));
+        join_all(callers.iter().map(|caller| caller.close())).await;
+    }
+}
+
+impl Caller {
+    async fn start(&self, doing: &str) -> Result<Arc<Transport>> {
+        let seeds = self.seeds(doing).await?;
+        let local = LocalNode::new(&self.identity, seeds, HeartbeatTimes::default(), HANDSHAKE_DEADLINE);
+        let local = local.map_err(|error| Error::with_source(ErrorKind::Failed, doing, error))?;
+        let pins: Arc<dyn Pins> = match &self.folder {
+            Some(folder) => Arc::new(FilePins::in_folder(folder)),
+            None => Arc::new(MemoryPins::default()),
+        };
+        Ok(Transport::new(Arc::new(local), pins, GateLimits::default()))
+    }
+
+    async fn seeds(&self, doing: &str) -> Result<SeedRing> {
+        if let (None, Some(brought)) = (&self.seed_file, &self.brought) {
+            return Ok(brought.clone());
+        }
+        let (seed_file, folder) = (self.seed_file.clone(), self.folder.clone());
+        let read = tokio::task::spawn_blocking(move || seeds::read(seed_file.as_deref(), folder.as_deref())).await;
+        read.map_err(|error| Error::with_source(ErrorKind::Failed, doing, error))?
+    }
+
+    fn line(&self, address: &PeerAddress) -> Arc<Line> {
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(lines.entry(address.clone()).or_insert_with(|| Arc::new(Line::to(address.clone()))))
+    }
+
+    async fn close(&self) {
+        let lines = std::mem::take(&mut *self.lines.lock().unwrap_or_else(PoisonError::into_inner));
+        let closing = async {
+            join_all(lines.values().map(|line| line.close())).await;
+            if let Some(transport) = self.transport.get() {
+                transport.close().await;
+            }
+        };
+        // A node that does not hear it notices that nobody is there any more.
+        let _ = timeout(CLOSE_DEADLINE, closing).await;
+    }
+}
+
+impl fmt::Debug for NodeAccess {
+    /// Nothing of it is shown: what it leads to is secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NodeAccess").field("has_store", &self.caller.is_some()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,122 @@
+//! A node's folder: what is made once, what is changed whole, and what damage is called.
+
+use super::*;
+use crate::crypto::ChamberKey;
+use crate::crypto::PublicKey;
+use crate::engine::PageRequest;
+use crate::id::PeerId;
+use crate::peer::{PinError, Pins, node_id};
+use crate::vault::Durability;
+use std::fs;
+
+fn home() -> (tempfile::TempDir, NodeHome) {
+    let dir = tempfile::tempdir().expect("a folder");
+    let home = NodeHome::at(dir.path().join("store/node"));
+    (dir, home)
+}
+
+#[test]
+fn a_node_is_made_once_and_is_the_same_whenever_it_is_opened() {
+    let (_dir, home) = home();
+    let error = home.identity().expect_err("there is none");
+    assert!(error.kind == ErrorKind::NoStore && error.hint.is_some_and(|hint| hint.contains("node init")));
+    let id = home.init(&NodeSettings::default()).expect("made");
+    assert_eq!(home.init(&NodeSettings::default()).expect_err("it is there").kind, ErrorKind::Refused);
+    assert_eq!(home.open().expect("opened").identity.id(), id);
+    assert_eq!(home.settings().expect("settings"), NodeSettings::default());
+    let mut text = fs::read(home.key_file()).expect("the key");
+    text[20] ^= 1;
+    fs::write(home.key_file(), text).expect("damaged");
+    assert_eq!(home.open().expect_err("damaged").kind, ErrorKind::Damaged);
+}
+
+#[test]
+fn a_change_of_seed_goes_through_two_seeds_and_ends_with_the_newer() {
+    let (_dir, home) = home();
+    assert_eq!(home.seeds(None).expect_err("none").kind, ErrorKind::NotFound);
+    let (first, count) = home.new_seed().expect("made");
+    assert_eq!((count, home.seeds(None).expect("one").seeds().len()), (1, 1));
+    assert_eq!(home.retire_seed().expect_err("the only one").kind, ErrorKind::Refused);
+    let other = NodeHome::at(home.folder().join("other"));
+    let (second, _) = other.new_seed().expect("made");
+    assert_eq!(home.add_seed(second.to_text().as_bytes(), "a file").expect("taken in"), 2);
+    assert_eq!(home.seeds(None).expect("two").first(), &first);
+    assert_eq!(home.new_seed().expect_err("a third").kind, ErrorKind::Refused);
+    home.retire_seed().expect("retired");
+    assert_eq!(home.seeds(None).expect("one").seeds(), [second]);
+    assert_eq!(home.add_seed(b"", "nothing").expect_err("no seed").kind, ErrorKind::Invalid);
+    assert_eq!(home.add_seed(b"SHARD-SEED-1 0000", "x").expect_err("mistyped").kind, ErrorKind::WrongKey);
+    let named = home.folder().join("named");
+    fs::write(&named, first.to_text().as_bytes()).expect("written");
+    assert_eq!(home.seeds(Some(&named)).expect_err("others can read it").kind, ErrorKind::Refused);
+}
+
+#[test]
+fn pins_outlive_the_process_and_go_only_when_they_are_forgotten() {
+    let (_dir, home) = home();
+    home.init(&NodeSettings::default()).expect("made");
+    let (one, other) = (PublicKey([1; 32]), PublicKey([2; 32]));
+    let address = "node://friend:7440".parse().expect("an address");
+    home.open().expect("opened").records.check(&address, &one).expect("first met");
+    let records = home.open().expect("opened again").records;
+    assert!(matches!(records.check(&address, &other), Err(PinError::Changed { .. })));
+    records.check(&address, &one).expect("the first stays");
+    let peers = records.peers().expect("peers");
+    assert_eq!((peers.len(), peers[0].addresses.clone()), (1, vec![address.clone()]));
+    assert_eq!(records.forget(&Forgotten::Address("node://other:1".parse().expect("an address"))).expect("none"), 0);
+    assert_eq!(records.forget(&Forgotten::Peer(PeerId::from(node_id(&other)))).expect("none"), 0);
+    assert_eq!(records.forget(&Forgotten::Peer(PeerId::from(node_id(&one)))).expect("forgotten"), 1);
+    records.check(&address, &other).expect("met anew");
+    assert_eq!(records.forget(&Forgotten::Address(address)).expect("forgotten"), 1);
+    assert!(records.peers().expect("peers").is_empty());
+}
+
+#[test]
+fn messages_are_kept_by_peer_newest_first_and_no_peer_crowds_out_another() {
+    let dir = tempfile::tempdir().expect("a folder");
+    // Nothing here is about what outlives a loss of power, and there is much to write.
+    let options = EngineOptions { durability: Durability::Relaxed, ..EngineOptions::default() };
+    let key = ChamberKey::from_secret(NodeId([3; 32]), &[4; 32]);
+    let engine = StorageEngine::open(dir.path(), RECORDS_NAME, key, options).expect("records");
+    let records = Records::new(Arc::new(engine));
+    let (quiet, loud) = (PeerId([1; 32]), PeerId([2; 32]));
+    let notice = |number: usize| Notice::new(NoticeKind::Text, format!("{number}")).expect("a notice");
+    records.keep(quiet, Direction::Sent, &notice(0)).expect("kept");
+    for number in 0..1100 {
+        records.keep(loud, Direction::Received, &notice(number)).expect("kept");
+    }
+    let of_quiet = records.messages(Some(quiet), PageRequest::newest(10)).expect("messages");
+    assert_eq!((of_quiet.messages.len(), of_quiet.messages[0].direction), (1, Direction::Sent));
+    let of_loud = records.messages(Some(loud), PageRequest::newest(1000)).expect("messages");
+    let texts: Vec<&str> = of_loud.messages.iter().map(|message| message.text.as_str()).collect();
+    assert_eq!((texts[0], texts[999]), ("1099", "100"));
+    assert!(records.engine().count_messages_of(loud).expect("counted") <= 1064);
+    assert_eq!(records.messages(None, PageRequest::newest(1)).expect("messages").messages[0].peer, loud);
+    assert_eq!(records.messages(None, PageRequest::newest(0)).expect_err("no page").kind, ErrorKind::Invalid);
+}
+
+#[tokio::test]
+async fn records_that_are_damaged_or_gone_begin_anew_from_the_last_backup() {
+    let (_dir, home) = home();
+    home.init(&NodeSettings::default()).expect("made");
+    let records = home.open().expect("opened").records;
+    let (peer, notice) = (PeerId([1; 32]), Notice::new(NoticeKind::Text, "remember").expect("a notice"));
+    records.keep(peer, Direction::Received, &notice).expect("kept");
+    serve::backups(&home, &records).back_up().await.expect("backed up");
+    let path = records.engine().path().to_owned();
+    drop(records);
+    fs::write(&path, b"this is no database, and so long that it is looked at as one").expect("damaged");
+    let error = home.open().expect_err("damaged");
+    assert!(error.kind == ErrorKind::Damaged && error.hint.is_some_and(|hint| hint.contains("last backup")));
+    let (opened, set_aside) = serve::open(&home).await.expect("begun anew");
+    assert!(set_aside.is_some_and(|path| path.exists()));
+    let remembers = |records: &Records| {
+        let page = records.messages(Some(peer), PageRequest::newest(10)).expect("messages");
+        page.messages.iter().map(|message| message.text.clone()).collect::<Vec<_>>() == ["remember"]
+    };
+    assert!(remembers(&opened.records));
+    drop(opened);
+    fs::remove_dir_all(home.folder().join("records")).expect("removed");
+    let (opened, set_aside) = serve::open(&home).await.expect("begun anew");
+    assert!(set_aside.is_none() && remembers(&opened.records));
+}

@@ -1,0 +1,91 @@
+//! A place for the shards of peers.
+//!
+//! *What it is.* [`StorageService`] keeps shards in a folder, one folder below it for each owner, and answers the streams that
+//! peers open for it; [`run`] takes these streams from a node.
+//!
+//! *What it knows.* Owners, which are peers by their ids; how many bytes and shards each may have; how much of the disk
+//! stays free.
+//!
+//! *What it does not know.* What is in a shard; how bytes become durable, which is the business of
+//! [`LocalBackend`](crate::backend::LocalBackend).
+//!
+//! *Invariants.* An owner sees, reads, lists and deletes what it stored, and nothing else. What would exceed a quota or the
+//! floor of the disk is refused before it is written. A peer that only asks leaves no trace on the disk. A stream holds
+//! at most two pieces in memory, and there are at most [`MAX_STREAMS`] at once.
+//!
+//! ```text
+//! folder/<id of the owner, in hex>/   as a local backend has it: objects/, tmp/, shard.mark
+//! ```
+
+mod owner;
+mod owners;
+mod refusal;
+mod run;
+mod serve;
+
+pub use owners::OwnerUsage;
+pub use run::{MAX_STREAMS, MAX_STREAMS_PER_OWNER, run};
+
+/// The number by which streams for this service are known.
+pub const PURPOSE: u64 = crate::peer::storage::STORAGE_SERVICE;
+
+use super::{NodeError, ServiceStream};
+use crate::id::NodeId;
+use owners::Owners;
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+/// What peers may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StorageOptions {
+    /// The most bytes of shards that one peer may have; no limit but the disk's when `None`.
+    pub quota_bytes: Option<u64>,
+    /// The most shards that one peer may have.
+    pub quota_shards: Option<u64>,
+    /// So many bytes of the disk stay free, whoever asks.
+    pub reserve_bytes: u64,
+}
+
+/// Keeps shards for peers. Clones are the same service.
+#[derive(Clone)]
+pub struct StorageService {
+    owners: Arc<Owners>,
+    when_full: Option<WhenFull>,
+}
+
+/// Told whom something was refused for want of room.
+type WhenFull = Arc<dyn Fn(NodeId) + Send + Sync>;
+
+impl StorageService {
+    /// Over a folder, which is made if it is not there. Blocks on the file system.
+    pub fn open(folder: &Path, options: StorageOptions) -> Result<Self, NodeError> {
+        Ok(Self { owners: Arc::new(Owners::open(folder, options)?), when_full: None })
+    }
+
+    /// Tells this, which does not wait, whenever something is refused to a peer since its quota is reached or the disk is full.
+    #[must_use]
+    pub fn when_full(self, told: impl Fn(NodeId) + Send + Sync + 'static) -> Self {
+        Self { when_full: Some(Arc::new(told)), ..self }
+    }
+
+    /// Answers one stream to its end. Whatever goes wrong ends that stream and nothing else.
+    pub async fn serve(&self, stream: ServiceStream) {
+        let peer = stream.session.peer();
+        let lacked_room = serve::serve(&self.owners, stream).await;
+        if let Some(told) = self.when_full.as_ref().filter(|_| lacked_room) {
+            told(peer);
+        }
+    }
+
+    /// What every owner has, in the order of their ids. Owners that were not heard of since the start are counted first.
+    pub async fn usage(&self) -> Result<Vec<OwnerUsage>, NodeError> {
+        Ok(self.owners.usage().await?)
+    }
+}
+
+impl fmt::Debug for StorageService {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StorageService").field("owners", &self.owners).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,219 @@
+//! One owner's shards: a folder, what is in it, and what may still come.
+
+use super::StorageOptions;
+use super::refusal::Refusal;
+use crate::backend::{Backend, Error, ErrorKind, LocalBackend, LocalOptions, ShardWriter};
+use crate::id::ShardId;
+use crate::peer::storage::{RefusalKind, StorageStats};
+use bytes::Bytes;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Changes of so many shards go on at once without one waiting for another's disk.
+const LOCKS: usize = 32;
+
+/// What is there and what is promised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Tally {
+    pub(super) shards: u64,
+    pub(super) bytes: u64,
+    /// Shards that are being written and were not there before.
+    promised: u64,
+}
+
+/// One owner.
+#[derive(Debug)]
+pub(super) struct Owner {
+    place: LocalBackend,
+    folder: PathBuf,
+    options: StorageOptions,
+    tally: Mutex<Tally>,
+    /// Whether a shard was there and that it is changed are one step, for each shard.
+    changing: [tokio::sync::Mutex<()>; LOCKS],
+}
+
+/// Whether a write may replace what is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    Create,
+    Replace,
+}
+
+/// A shard that is being written.
+pub(super) struct OwnedWrite {
+    owner: Arc<Owner>,
+    shard: ShardId,
+    writer: Box<dyn ShardWriter>,
+    promise: Option<Promise>,
+}
+
+/// One shard more than there are; given back when dropped.
+struct Promise {
+    owner: Arc<Owner>,
+    is_open: bool,
+}
+
+impl Promise {
+    /// The shard is there: it is counted as such from now on.
+    fn keep(mut self, tally: &mut Tally) {
+        tally.promised = tally.promised.saturating_sub(1);
+        tally.shards += 1;
+        self.is_open = false;
+    }
+}
+
+impl Drop for Promise {
+    fn drop(&mut self) {
+        if !self.is_open {
+            return;
+        }
+        let mut tally = self.owner.tally();
+        tally.promised = tally.promised.saturating_sub(1);
+    }
+}
+
+impl Owner {
+    /// Over a folder that is there; what is in it is counted.
+    pub(super) async fn open(folder: PathBuf, options: StorageOptions) -> Result<Self, Error> {
+        let place = LocalBackend::open(folder.clone(), LocalOptions { quota_bytes: options.quota_bytes });
+        let stats = place.stats().await?;
+        let tally = Tally { shards: stats.shard_count, bytes: stats.used_bytes, promised: 0 };
+        let changing = std::array::from_fn(|_| tokio::sync::Mutex::default());
+        Ok(Self { place, folder, options, tally: Mutex::new(tally), changing })
+    }
+
+    /// The folder as a backend, for what changes no shard.
+    pub(super) fn place(&self) -> &LocalBackend {
+        &self.place
+    }
+
+    pub(super) fn tally(&self) -> MutexGuard<'_, Tally> {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins a shard.
+    pub(super) async fn begin(self: &Arc<Self>, shard: ShardId, purpose: Purpose) -> Result<OwnedWrite, Refusal> {
+        let writer = match purpose {
+            Purpose::Create => self.place.create(shard).await?,
+            Purpose::Replace => self.place.replace(shard).await?,
+        };
+        let is_there = purpose == Purpose::Replace && self.length(shard).await?.is_some();
+        let promise = if is_there { None } else { Some(self.promise()?) };
+        Ok(OwnedWrite { owner: Arc::clone(self), shard, writer, promise })
+    }
+
+    /// Removes a shard.
+    pub(super) async fn delete(&self, shard: ShardId) -> Result<(), Refusal> {
+        let _changing = self.lock(shard).await;
+        let old_bytes = self.length(shard).await?;
+        self.place.delete(shard).await?;
+        if let Some(old_bytes) = old_bytes {
+            let mut tally = self.tally();
+            tally.shards = tally.shards.saturating_sub(1);
+            tally.bytes = tally.bytes.saturating_sub(old_bytes);
+        }
+        Ok(())
+    }
+
+    /// How much is there, counted on the disk, and how much more fits.
+    pub(super) async fn stats(&self) -> Result<StorageStats, Refusal> {
+        let stats = self.place.stats().await?;
+        Ok(StorageStats {
+            shard_count: stats.shard_count,
+            used_bytes: stats.used_bytes,
+            free_bytes: stats.free_bytes.map(|free| free.saturating_sub(self.options.reserve_bytes)),
+            quota_bytes: stats.quota_bytes,
+        })
+    }
+
+    async fn lock(&self, shard: ShardId) -> tokio::sync::MutexGuard<'_, ()> {
+        let spread =
+            shard.object.as_bytes().iter().fold(shard.index, |sum, byte| sum.wrapping_mul(31).wrapping_add(*byte));
+        self.changing[usize::from(spread) % LOCKS].lock().await
+    }
+
+    /// `None` where the shard is absent.
+    async fn length(&self, shard: ShardId) -> Result<Option<u64>, Error> {
+        match self.place.head(shard).await {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn promise(self: &Arc<Self>) -> Result<Promise, Refusal> {
+        let mut tally = self.tally();
+        if let Some(quota) = self.options.quota_shards
+            && tally.shards.saturating_add(tally.promised) >= quota
+        {
+            let reason = format!("the quota is {quota} shards, and all of them are taken");
+            return Err(Refusal::new(RefusalKind::NoSpace, reason));
+        }
+        tally.promised += 1;
+        drop(tally);
+        Ok(Promise { owner: Arc::clone(self), is_open: true })
+    }
+
+    /// Refuses what would leave less of the disk free than is to stay free.
+    async fn keep_floor(&self, more_bytes: u64) -> Result<(), Refusal> {
+        let reserve_bytes = self.options.reserve_bytes;
+        if reserve_bytes == 0 {
+            return Ok(());
+        }
+        let folder = self.folder.clone();
+        let free = tokio::task::spawn_blocking(move || free_bytes(&folder)).await;
+        let failed = |error| Refusal::new(RefusalKind::Failed, format!("the node cannot ask its disk: {error}"));
+        let free_bytes = free.map_err(failed)??;
+        if free_bytes.saturating_sub(more_bytes) >= reserve_bytes {
+            return Ok(());
+        }
+        let reason = format!("the node keeps {reserve_bytes} bytes of its disk free, and no more than that are left");
+        Err(Refusal::new(RefusalKind::NoSpace, reason))
+    }
+}
+
+/// Free bytes of the disk that a folder is on.
+fn free_bytes(folder: &Path) -> Result<u64, Error> {
+    let asking = |errno: rustix::io::Errno| {
+        Error::io(format!("asking for the free space at {}", folder.display()), errno.into())
+    };
+    let disk = rustix::fs::statvfs(folder).map_err(asking)?;
+    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
+impl OwnedWrite {
+    /// Takes the next piece.
+    pub(super) async fn write(&mut self, piece: Bytes) -> Result<(), Refusal> {
+        self.owner.keep_floor(piece.len() as u64).await?;
+        Ok(self.writer.write(piece).await?)
+    }
+
+    /// Makes the shard durable and visible, and gives its length.
+    pub(super) async fn finish(self) -> Result<u64, Refusal> {
+        let Self { owner, shard, writer, promise } = self;
+        let _changing = owner.lock(shard).await;
+        let old_bytes = owner.length(shard).await?;
+        // What was to be replaced may have been deleted meanwhile: then it is one shard more.
+        let promise = match promise {
+            None if old_bytes.is_none() => Some(owner.promise()?),
+            promise => promise,
+        };
+        let bytes = writer.finish().await?;
+        let mut tally = owner.tally();
+        tally.bytes = tally.bytes.saturating_sub(old_bytes.unwrap_or(0)).saturating_add(bytes);
+        match promise {
+            Some(promise) if old_bytes.is_none() => promise.keep(&mut tally),
+            // Another writer of the same shard was quicker: this one is none more.
+            promise => {
+                drop(tally);
+                drop(promise);
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// Gives up: nothing of it stays.
+    pub(super) async fn abort(self) {
+        self.writer.abort().await;
+    }
+}

@@ -1,0 +1,134 @@
+//! Who has shards here, and where.
+
+use super::StorageOptions;
+use super::owner::Owner;
+use super::refusal::Refusal;
+use crate::backend::{Error, ErrorKind, LocalBackend};
+use crate::id::NodeId;
+use crate::peer::storage::RefusalKind;
+use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::OnceCell;
+
+/// What one owner has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OwnerUsage {
+    /// Who.
+    pub owner: NodeId,
+    /// The bytes of its shards.
+    pub bytes: u64,
+    /// How many they are.
+    pub shards: u64,
+}
+
+/// The folder, and the owners that were heard of.
+#[derive(Debug)]
+pub(super) struct Owners {
+    folder: PathBuf,
+    /// Device and inode: a disk that is not mounted any more is not an empty one.
+    identity: (u64, u64),
+    options: StorageOptions,
+    known: Mutex<HashMap<NodeId, Arc<OnceCell<Arc<Owner>>>>>,
+}
+
+impl Owners {
+    pub(super) fn open(folder: &Path, options: StorageOptions) -> Result<Self, Error> {
+        let opening = |error| Error::io(format!("opening the folder {}", folder.display()), error);
+        let folder = std::path::absolute(folder).map_err(opening)?;
+        LocalBackend::create_root(&folder)?;
+        let identity = identity(&folder)?;
+        Ok(Self { folder, identity, options, known: Mutex::default() })
+    }
+
+    pub(super) fn options(&self) -> &StorageOptions {
+        &self.options
+    }
+
+    /// The owner, where it has something here.
+    pub(super) async fn find(&self, id: NodeId) -> Result<Option<Arc<Owner>>, Error> {
+        let known = self.known().get(&id).and_then(|cell| cell.get().cloned());
+        if known.is_some() {
+            return Ok(known);
+        }
+        let (folder, above, identity_then) = (self.folder_of(id), self.folder.clone(), self.identity);
+        let is_there = blocking(move || {
+            if folder.is_dir() {
+                return Ok(true);
+            }
+            if identity(&above)? == identity_then {
+                return Ok(false);
+            }
+            let doing = format!("looking at the folder {}", above.display());
+            Err(Error::with_source(ErrorKind::Unreachable, doing, "another one is in its place: is the disk mounted?"))
+        });
+        if is_there.await? { self.open_owner(id).await.map(Some) } else { Ok(None) }
+    }
+
+    /// The owner, with a folder that is made if there is none.
+    pub(super) async fn find_or_make(&self, id: NodeId) -> Result<Arc<Owner>, Error> {
+        if let Some(owner) = self.find(id).await? {
+            return Ok(owner);
+        }
+        let folder = self.folder_of(id);
+        blocking(move || LocalBackend::create_root(&folder)).await?;
+        self.open_owner(id).await
+    }
+
+    /// What every owner has.
+    pub(super) async fn usage(&self) -> Result<Vec<OwnerUsage>, Error> {
+        let folder = self.folder.clone();
+        let listing = move || {
+            let failed = |error| Error::io(format!("listing {}", folder.display()), error);
+            let entries = std::fs::read_dir(&folder).map_err(failed)?;
+            let names = entries.map(|entry| Ok(entry.map_err(failed)?.file_name()));
+            let names = names.collect::<Result<Vec<_>, Error>>()?;
+            // What is called otherwise is nothing of the service's.
+            Ok(names.iter().filter_map(|name| name.to_str()?.parse::<NodeId>().ok()).collect::<Vec<_>>())
+        };
+        let mut ids = blocking(listing).await?;
+        ids.sort_unstable();
+        let mut usage = Vec::with_capacity(ids.len());
+        for id in ids {
+            let Some(owner) = self.find(id).await? else { continue };
+            let tally = *owner.tally();
+            usage.push(OwnerUsage { owner: id, bytes: tally.bytes, shards: tally.shards });
+        }
+        Ok(usage)
+    }
+
+    async fn open_owner(&self, id: NodeId) -> Result<Arc<Owner>, Error> {
+        let cell = Arc::clone(self.known().entry(id).or_default());
+        let folder = self.folder_of(id);
+        let open = async || Owner::open(folder, self.options).await.map(Arc::new);
+        cell.get_or_try_init(open).await.cloned()
+    }
+
+    fn folder_of(&self, id: NodeId) -> PathBuf {
+        self.folder.join(id.to_string())
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, HashMap<NodeId, Arc<OnceCell<Arc<Owner>>>>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn identity(folder: &Path) -> Result<(u64, u64), Error> {
+    match std::fs::metadata(folder) {
+        Ok(metadata) => Ok((metadata.dev(), metadata.ino())),
+        Err(error) => {
+            Err(Error::with_source(ErrorKind::Unreachable, format!("opening the folder {}", folder.display()), error))
+        }
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+    let stopped = |error| Error::with_source(ErrorKind::Failed, "looking at the folder of a peer's shards", error);
+    tokio::task::spawn_blocking(work).await.map_err(stopped)?
+}
+
+/// What an owner without anything here is told of its shards.
+pub(super) fn nothing_there() -> Refusal {
+    Refusal::new(RefusalKind::NotFound, "the node has no such shard")
+}

@@ -1,0 +1,229 @@
+//! One stream, from its request to its end.
+
+use super::super::ServiceStream;
+use super::owner::{Owner, Purpose};
+use super::owners::{Owners, nothing_there};
+use super::refusal::Refusal;
+use crate::backend::{Backend, ListPage, Mark};
+use crate::id::{NodeId, ShardId};
+use crate::peer::storage::{
+    MAX_PIECE_BYTES, MAX_REQUEST_BYTES, RefusalKind, StorageAnswer, StorageMark, StoragePage, StorageRequest,
+    StorageStats,
+};
+use crate::peer::transport::{PeerStream, ReceiveHalf, SendHalf};
+use crate::peer::{FrameReader, WireError};
+use bytes::Bytes;
+use std::ops::Range;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// How long a stream may be open without a request.
+const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
+/// How long the next piece of a shard may take: a store writes to all places of an object in step, so that the slowest of
+/// them sets the pace. A peer that is gone is noticed by the session, much earlier.
+const PIECE_DEADLINE: Duration = Duration::from_secs(3600);
+/// How long a peer may take to make room for a frame.
+const SEND_DEADLINE: Duration = Duration::from_secs(120);
+
+/// Why a stream ended early; nobody is told, since nobody is there.
+struct Gone;
+
+/// Both directions of the stream.
+struct Talk {
+    send: SendHalf,
+    receive: ReceiveHalf,
+    /// Whether something was refused for want of room.
+    lacks_room: bool,
+}
+
+/// Answers one stream, and says whether something was refused for want of room.
+pub(super) async fn serve(owners: &Owners, incoming: ServiceStream) -> bool {
+    let asking = incoming.session.peer();
+    let PeerStream { send, receive } = incoming.stream;
+    let mut talk = Talk { send, receive, lacks_room: false };
+    let Ok(request) = talk.request().await else {
+        talk.send.give_up();
+        return false;
+    };
+    let served = match request {
+        Ok(request) => answer(owners, asking, request, &mut talk).await,
+        Err(error) => talk.say(&StorageAnswer::refused(RefusalKind::Failed, &error.to_string())).await,
+    };
+    match served {
+        // The peer has read it, or never will.
+        Ok(()) => drop(timeout(SEND_DEADLINE, talk.send.finish()).await),
+        Err(Gone) => talk.send.give_up(),
+    }
+    talk.lacks_room
+}
+
+async fn answer(owners: &Owners, asking: NodeId, request: StorageRequest, talk: &mut Talk) -> Result<(), Gone> {
+    match request {
+        StorageRequest::Create(shard) => write(owners, asking, (shard, Purpose::Create), talk).await,
+        StorageRequest::Replace(shard) => write(owners, asking, (shard, Purpose::Replace), talk).await,
+        StorageRequest::Read { shard, range } => read(owners, asking, (shard, range), talk).await,
+        other => {
+            let outcome = simple(owners, asking, other).await;
+            talk.say(&outcome.unwrap_or_else(|refusal| refusal.to_answer())).await
+        }
+    }
+}
+
+/// What takes one answer.
+async fn simple(owners: &Owners, asking: NodeId, request: StorageRequest) -> Result<StorageAnswer, Refusal> {
+    if let StorageRequest::WriteMark(StorageMark { store, backend }) = request {
+        let owner = owners.find_or_make(asking).await?;
+        owner.place().write_mark(&Mark { store, backend }).await?;
+        return Ok(StorageAnswer::Ready);
+    }
+    match owners.find(asking).await? {
+        Some(owner) => ask(&owner, request).await,
+        None => Ok(match request {
+            StorageRequest::Head(_) => return Err(nothing_there()),
+            StorageRequest::List { .. } => StorageAnswer::Page(StoragePage::default()),
+            StorageRequest::Stats => {
+                let quota_bytes = owners.options().quota_bytes;
+                StorageAnswer::Stats(StorageStats { quota_bytes, ..StorageStats::default() })
+            }
+            StorageRequest::ReadMark => StorageAnswer::Mark(None),
+            StorageRequest::ClearUnfinished(_) => StorageAnswer::Number(0),
+            _ => StorageAnswer::Ready,
+        }),
+    }
+}
+
+async fn ask(owner: &Owner, request: StorageRequest) -> Result<StorageAnswer, Refusal> {
+    let place = owner.place();
+    Ok(match request {
+        StorageRequest::Head(shard) => StorageAnswer::Number(place.head(shard).await?),
+        StorageRequest::Delete(shard) => {
+            owner.delete(shard).await?;
+            StorageAnswer::Ready
+        }
+        StorageRequest::List { after } => StorageAnswer::Page(page(&place.list(after).await?)),
+        StorageRequest::Stats => StorageAnswer::Stats(owner.stats().await?),
+        StorageRequest::ReadMark => {
+            let mark = place.read_mark().await?;
+            StorageAnswer::Mark(mark.map(|Mark { store, backend }| StorageMark { store, backend }))
+        }
+        StorageRequest::ClearUnfinished(shard) => StorageAnswer::Number(place.clear_unfinished(shard).await?),
+        // These have their own ways.
+        StorageRequest::Create(_)
+        | StorageRequest::Replace(_)
+        | StorageRequest::Read { .. }
+        | StorageRequest::WriteMark(_) => {
+            return Err(Refusal::new(RefusalKind::Failed, "the node does not answer this"));
+        }
+    })
+}
+
+fn page(page: &ListPage) -> StoragePage {
+    StoragePage { shards: page.shards.iter().map(|listed| (listed.id, listed.bytes)).collect(), next: page.next }
+}
+
+async fn read(
+    owners: &Owners,
+    asking: NodeId,
+    (shard, range): (ShardId, Range<u64>),
+    talk: &mut Talk,
+) -> Result<(), Gone> {
+    let opening = async {
+        let owner = owners.find(asking).await?.ok_or_else(nothing_there)?;
+        let opened = owner.place().open_shard(shard).await?;
+        if range.start > range.end || range.end > opened.bytes() {
+            let reason = format!("the shard has {} bytes", opened.bytes());
+            return Err(Refusal::new(RefusalKind::OutOfRange, reason));
+        }
+        // The first piece is read before anything is promised.
+        let first = opened.read(piece_at(range.start, range.end)).await?;
+        Ok((opened, first))
+    };
+    let (opened, mut piece) = match opening.await {
+        Ok(opened) => opened,
+        Err(refusal) => return talk.say(&refusal.to_answer()).await,
+    };
+    talk.say(&StorageAnswer::Number(range.end - range.start)).await?;
+    let mut at = range.start;
+    while at < range.end {
+        talk.send(&piece).await?;
+        at += piece.len() as u64;
+        piece = match opened.read(piece_at(at, range.end)).await {
+            Ok(piece) => piece,
+            // In the place of a piece stands an empty one, and why.
+            Err(error) => {
+                talk.send(&[]).await?;
+                return talk.say(&Refusal::from(error).to_answer()).await;
+            }
+        };
+    }
+    Ok(())
+}
+
+fn piece_at(at: u64, end: u64) -> Range<u64> {
+    at..end.min(at.saturating_add(MAX_PIECE_BYTES as u64))
+}
+
+async fn write(
+    owners: &Owners,
+    asking: NodeId,
+    (shard, purpose): (ShardId, Purpose),
+    talk: &mut Talk,
+) -> Result<(), Gone> {
+    let begun = async { owners.find_or_make(asking).await?.begin(shard, purpose).await };
+    let mut write = match begun.await {
+        Ok(write) => write,
+        Err(refusal) => return talk.say(&refusal.to_answer()).await,
+    };
+    let mut reader = FrameReader::new(MAX_PIECE_BYTES);
+    let outcome = loop {
+        let heard = match talk.say(&StorageAnswer::Ready).await {
+            Ok(()) => talk.piece(&mut reader).await,
+            Err(Gone) => Err(Gone),
+        };
+        match heard {
+            Ok(piece) if piece.is_empty() => break write.finish().await,
+            Ok(piece) => {
+                if let Err(refusal) = write.write(piece).await {
+                    // What was taken is given back before the peer is told, who may try something smaller at once.
+                    write.abort().await;
+                    break Err(refusal);
+                }
+            }
+            Err(Gone) => {
+                write.abort().await;
+                return Err(Gone);
+            }
+        }
+    };
+    let answer = outcome.map_or_else(|refusal| refusal.to_answer(), StorageAnswer::Number);
+    talk.say(&answer).await
+}
+
+impl Talk {
+    async fn request(&mut self) -> Result<Result<StorageRequest, WireError>, Gone> {
+        let mut reader = FrameReader::new(MAX_REQUEST_BYTES);
+        match timeout(REQUEST_DEADLINE, self.receive.next_frame(&mut reader)).await {
+            Ok(Ok(Some(bytes))) => Ok(StorageRequest::parse(&bytes)),
+            _ => Err(Gone),
+        }
+    }
+
+    async fn piece(&mut self, reader: &mut FrameReader) -> Result<Bytes, Gone> {
+        match timeout(PIECE_DEADLINE, self.receive.next_frame(reader)).await {
+            Ok(Ok(Some(bytes))) => Ok(bytes),
+            _ => Err(Gone),
+        }
+    }
+
+    async fn say(&mut self, answer: &StorageAnswer) -> Result<(), Gone> {
+        self.lacks_room |= matches!(answer, StorageAnswer::Refused { kind: RefusalKind::NoSpace, .. });
+        self.send(&answer.to_bytes()).await
+    }
+
+    async fn send(&mut self, bytes: &[u8]) -> Result<(), Gone> {
+        match timeout(SEND_DEADLINE, self.send.send_frame(bytes)).await {
+            Ok(Ok(())) => Ok(()),
+            _ => Err(Gone),
+        }
+    }
+}

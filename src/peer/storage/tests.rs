@@ -1,0 +1,108 @@
+//! Every request and answer reads back; everything else is refused.
+
+use super::*;
+use proptest::prelude::*;
+
+fn shards() -> impl Strategy<Value = ShardId> {
+    any::<([u8; 16], u8)>().prop_map(|(object, index)| ShardId { object: ObjectId(object), index })
+}
+
+fn marks() -> impl Strategy<Value = StorageMark> {
+    any::<([u8; 32], [u8; 16])>()
+        .prop_map(|(store, backend)| StorageMark { store: StoreId(store), backend: BackendId(backend) })
+}
+
+fn requests() -> impl Strategy<Value = StorageRequest> {
+    prop_oneof![
+        shards().prop_map(StorageRequest::Create),
+        shards().prop_map(StorageRequest::Replace),
+        (shards(), any::<(u64, u64)>())
+            .prop_map(|(shard, (start, end))| StorageRequest::Read { shard, range: start..end }),
+        shards().prop_map(StorageRequest::Head),
+        shards().prop_map(StorageRequest::Delete),
+        prop::option::of(shards()).prop_map(|after| StorageRequest::List { after }),
+        Just(StorageRequest::Stats),
+        Just(StorageRequest::ReadMark),
+        marks().prop_map(StorageRequest::WriteMark),
+        shards().prop_map(StorageRequest::ClearUnfinished),
+    ]
+}
+
+fn answers() -> impl Strategy<Value = StorageAnswer> {
+    let stats = any::<(u64, u64, Option<u64>, Option<u64>)>().prop_map(|(shard_count, used_bytes, free, quota)| {
+        StorageStats { shard_count, used_bytes, free_bytes: free, quota_bytes: quota }
+    });
+    let pages = (prop::collection::vec((shards(), any::<u64>()), 0..20), prop::option::of(shards()))
+        .prop_map(|(shards, next)| StoragePage { shards, next });
+    prop_oneof![
+        (prop::sample::select(RefusalKind::ALL.to_vec()), ".{0,600}")
+            .prop_map(|(kind, reason)| StorageAnswer::refused(kind, &reason)),
+        Just(StorageAnswer::Ready),
+        any::<u64>().prop_map(StorageAnswer::Number),
+        stats.prop_map(StorageAnswer::Stats),
+        pages.prop_map(StorageAnswer::Page),
+        prop::option::of(marks()).prop_map(StorageAnswer::Mark),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn every_request_reads_back_and_no_part_of_it_does(request in requests()) {
+        let bytes = request.to_bytes();
+        prop_assert!(bytes.len() <= MAX_REQUEST_BYTES);
+        prop_assert_eq!(StorageRequest::parse(&bytes), Ok(request));
+        for length in 0..bytes.len() {
+            prop_assert!(StorageRequest::parse(&bytes[..length]).is_err(), "{} bytes", length);
+        }
+        prop_assert!(StorageRequest::parse(&[bytes.as_slice(), &[0]].concat()).is_err());
+    }
+
+    #[test]
+    fn every_answer_reads_back_and_no_part_of_it_does(answer in answers()) {
+        let bytes = answer.to_bytes();
+        prop_assert!(bytes.len() <= MAX_ANSWER_BYTES);
+        prop_assert_eq!(StorageAnswer::parse(&bytes), Ok(answer));
+        for length in 0..bytes.len() {
+            prop_assert!(StorageAnswer::parse(&bytes[..length]).is_err(), "{} bytes", length);
+        }
+        prop_assert!(StorageAnswer::parse(&[bytes.as_slice(), &[0]].concat()).is_err());
+    }
+
+    #[test]
+    fn any_bytes_are_refused_or_are_written_the_same_again(bytes in prop::collection::vec(any::<u8>(), 0..80), kind in 0..12_u8) {
+        let with_kind = [[STORAGE_VERSION, kind].as_slice(), &bytes].concat();
+        for bytes in [&bytes, &with_kind] {
+            if let Ok(request) = StorageRequest::parse(bytes) {
+                prop_assert_eq!(&request.to_bytes(), bytes);
+            }
+        }
+        for bytes in [&bytes, &with_kind[1..].to_vec()] {
+            if let Ok(answer) = StorageAnswer::parse(bytes) {
+                prop_assert_eq!(&answer.to_bytes(), bytes);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_full_page_fits_an_answer_and_a_fuller_one_is_refused() {
+    let entry = (ShardId { object: ObjectId([7; 16]), index: 3 }, u64::MAX);
+    let page = |count| StorageAnswer::Page(StoragePage { shards: vec![entry; count], next: Some(entry.0) });
+    let full = page(MAX_PAGE_SHARDS);
+    assert!(full.to_bytes().len() <= MAX_ANSWER_BYTES);
+    assert_eq!(StorageAnswer::parse(&full.to_bytes()), Ok(full));
+    let refused = StorageAnswer::parse(&page(MAX_PAGE_SHARDS + 1).to_bytes());
+    assert_eq!(refused, Err(WireError::Long { what: "a page", length: 1001, limit: MAX_PAGE_SHARDS }));
+}
+
+#[test]
+fn a_request_of_another_version_and_a_reason_that_moves_the_cursor_are_refused() {
+    let mut request = StorageRequest::Stats.to_bytes();
+    request[0] = STORAGE_VERSION + 1;
+    assert!(matches!(StorageRequest::parse(&request), Err(WireError::Unknown { value: 2, .. })));
+    let answer = StorageAnswer::Refused { kind: RefusalKind::Failed, reason: "\u{1b}[2J".to_owned() };
+    assert!(StorageAnswer::parse(&answer.to_bytes()).is_err());
+    let cut = StorageAnswer::refused(RefusalKind::Failed, &"ö\n".repeat(1000));
+    assert!(matches!(&cut, StorageAnswer::Refused { reason, .. } if reason.len() == MAX_REASON_BYTES), "{cut:?}");
+    assert_eq!(StorageAnswer::parse(&cut.to_bytes()), Ok(cut));
+}
