@@ -100,7 +100,7 @@ async fn ask(owner: &Owner, request: StorageRequest) -> Result<StorageAnswer, Re
             owner.delete(shard).await?;
             StorageAnswer::Ready
         }
-        StorageRequest::List { after } => StorageAnswer::Page(page(place.list(after).await?)),
+        StorageRequest::List { after } => StorageAnswer::Page(page(&place.list(after).await?)),
         StorageRequest::Stats => StorageAnswer::Stats(owner.stats().await?),
         StorageRequest::ReadMark => {
             let mark = place.read_mark().await?;
@@ -117,7 +117,7 @@ async fn ask(owner: &Owner, request: StorageRequest) -> Result<StorageAnswer, Re
     })
 }
 
-fn page(page: ListPage) -> StoragePage {
+fn page(page: &ListPage) -> StoragePage {
     StoragePage { shards: page.shards.iter().map(|listed| (listed.id, listed.bytes)).collect(), next: page.next }
 }
 

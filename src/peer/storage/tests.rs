@@ -103,7 +103,6 @@ fn a_request_of_another_version_and_a_reason_that_moves_the_cursor_are_refused()
     let answer = StorageAnswer::Refused { kind: RefusalKind::Failed, reason: "\u{1b}[2J".to_owned() };
     assert!(StorageAnswer::parse(&answer.to_bytes()).is_err());
     let cut = StorageAnswer::refused(RefusalKind::Failed, &"ö\n".repeat(1000));
-    let StorageAnswer::Refused { reason, .. } = &cut else { panic!("a refusal") };
-    assert_eq!(reason.len(), MAX_REASON_BYTES);
+    assert!(matches!(&cut, StorageAnswer::Refused { reason, .. } if reason.len() == MAX_REASON_BYTES), "{cut:?}");
     assert_eq!(StorageAnswer::parse(&cut.to_bytes()), Ok(cut));
 }
