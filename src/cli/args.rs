@@ -112,6 +112,13 @@ pub(crate) enum Command {
     Man(Man),
 }
 
+impl Command {
+    /// Whether it goes on until it is stopped.
+    pub(crate) fn is_service(&self) -> bool {
+        matches!(self, Self::Node(Node { command: NodeCommand::Serve(_), .. }))
+    }
+}
+
 impl Cli {
     /// Refuses what the rules of single flags let through: one name or version for several files.
     pub(crate) fn checked(self) -> Result<Self, clap::Error> {

@@ -21,7 +21,7 @@ pub(crate) fn run_process() -> std::process::ExitCode {
         Ok(cli) => cli,
         Err(error) => return refuse(&error, reader(wants_json(words.iter().map(OsString::as_os_str)))).into(),
     };
-    log_to_stderr(cli.global.verbose);
+    log_to_stderr(cli.global.verbose, cli.command.is_service());
     let reader = reader(cli.global.json);
     let talk = if cli.global.quiet { Talk::Quiet } else { Talk::Normal };
     let notices = Notices::new(reader, talk);
@@ -95,9 +95,11 @@ fn usage_failure(error: &clap::Error) -> Failure {
     failure
 }
 
-/// What the library logs goes to standard error, when it was asked for.
-fn log_to_stderr(verbose: u8) {
+/// What the library logs goes to standard error, when it was asked for; of a service, what is wrong goes there always, since
+/// no report at its end tells it.
+fn log_to_stderr(verbose: u8, is_service: bool) {
     let level = match verbose {
+        0 if is_service => LevelFilter::WARN,
         0 => LevelFilter::OFF,
         1 => LevelFilter::INFO,
         2 => LevelFilter::DEBUG,

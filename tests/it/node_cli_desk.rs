@@ -3,7 +3,7 @@
 use super::desk::Desk;
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Whatever waits longer than this is stuck.
@@ -23,6 +23,7 @@ pub(crate) fn group(names: &[&str]) -> Desk {
 /// A node that is served by a process of its own, which is killed when this is dropped.
 pub(crate) struct ServedNode {
     child: Child,
+    stderr: BufReader<ChildStderr>,
     /// What it said when it was ready.
     pub(crate) ready: Value,
 }
@@ -43,13 +44,13 @@ impl ServedNode {
         let mut line = String::new();
         let read = BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line);
         read.expect("the program writes lines");
-        let mut said = String::new();
+        let (mut stderr, mut said) = (BufReader::new(child.stderr.take().expect("a pipe")), String::new());
         if line.is_empty() {
-            child.stderr.take().expect("a pipe").read_to_string(&mut said).expect("UTF-8");
+            stderr.read_to_string(&mut said).expect("UTF-8");
         }
         let ready: Value = serde_json::from_str(&line).unwrap_or_default();
         assert_eq!(ready["schema"], "shard.node-serve/1", "it is not ready: {line}{said}");
-        Self { child, ready }
+        Self { child, stderr, ready }
     }
 
     pub(crate) fn id(&self) -> String {
@@ -76,10 +77,19 @@ impl ServedNode {
         assert!(sent.expect("kill runs").success());
     }
 
+    /// Waits until it says this on standard error.
+    pub(crate) fn says(&mut self, text: &str) {
+        let mut said = String::new();
+        while !said.contains(text) {
+            let length = self.stderr.read_line(&mut said).expect("UTF-8");
+            assert!(length > 0, "it ended, and said only {said}");
+        }
+    }
+
     /// Waits for its end, and gives its exit code, if it has one, and what it said on standard error.
     pub(crate) fn end(mut self) -> (Option<i32>, String) {
         let mut said = String::new();
-        self.child.stderr.take().expect("a pipe").read_to_string(&mut said).expect("UTF-8");
+        self.stderr.read_to_string(&mut said).expect("UTF-8");
         (self.child.wait().expect("its end").code(), said)
     }
 

@@ -147,6 +147,40 @@ fn a_node_that_was_killed_knows_its_peers_and_messages() {
 }
 
 #[test]
+fn a_second_signal_ends_a_node_that_waits_for_a_peer_and_its_folder_can_be_served_again() {
+    let desk = group(&["a", "b"]);
+    let mut a = ServedNode::start(&desk, "a", &[]);
+    let b = ServedNode::start(&desk, "b", &["--connect", &a.address()]);
+    connected(&desk, "a", 1);
+    // It keeps its session, and reads nothing.
+    b.signal("-STOP");
+    a.signal("-TERM");
+    a.says("interrupt again");
+    a.signal("-TERM");
+    assert_eq!(a.end().0, Some(1));
+    ServedNode::start(&desk, "a", &[]).stop();
+    b.kill();
+}
+
+#[test]
+fn a_node_that_is_served_says_loudly_that_another_answers_where_one_was() {
+    let desk = group(&["a", "a2", "b"]);
+    let a = ServedNode::start(&desk, "a", &[]);
+    let b = ServedNode::start(&desk, "b", &["--connect", &a.address()]);
+    connected(&desk, "b", 1);
+    b.stop();
+    let listen = a.text("listen");
+    a.stop();
+    let other = ServedNode::start(&desk, "a2", &["--listen", &listen]);
+    let mut b = ServedNode::start(&desk, "b", &[]);
+    b.says("HAS CHANGED");
+    let sessions = list(&desk, &["node", "sessions", "--data", "b"], "sessions");
+    assert!(sessions.is_empty(), "{sessions:?}");
+    b.stop();
+    other.stop();
+}
+
+#[test]
 fn a_folder_is_served_by_one_process() {
     let desk = group(&["a"]);
     let node = ServedNode::start(&desk, "a", &[]);
