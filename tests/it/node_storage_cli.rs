@@ -9,6 +9,7 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 use tokio::runtime::Runtime;
 
 /// What the nodes of a store keep, as files.
@@ -89,6 +90,12 @@ fn a_friends_node_is_a_backend_like_any_other() {
     let kept = shards_below(&folder);
     desk.expect(0, &["remove", "a"]);
     assert!(!kept[0].exists(), "{kept:?}");
+    // No command leaves its session behind until it is idle for too long: a node has only so many for one address.
+    for session in keeper.node.sessions() {
+        let closed = async { tokio::time::timeout(Duration::from_secs(20), session.closed()).await };
+        assert!(runtime.block_on(closed).is_ok(), "{session:?}");
+    }
+    assert!(keeper.node.stats().sessions_total > 10);
     runtime.block_on(keeper.stop());
 }
 
