@@ -56,3 +56,7 @@ fixtures:
 # The harnesses that CI runs as samples, whole, or those whose names contain a word: hours; says commit, seed and counts
 soak *words:
     .ci/soak {{words}}
+
+# Fuzz every parser of what strangers send, or those named (nightly and cargo-fuzz): SHARD_FUZZ_SECONDS for each
+fuzz *targets:
+    .ci/fuzz {{targets}}
