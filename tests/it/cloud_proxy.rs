@@ -99,6 +99,17 @@ async fn one_spoilt_request_fails_nothing_and_leaves_nothing_that_is_not_healed(
     figures.conclude();
 }
 
+/// Each shard's upload begins with one of these requests.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_whose_beginning_had_no_answer_is_not_left_behind() {
+    let (scene, mut figures) = (Scene::new(Operation::PutInParts).await, Figures::new());
+    for at in 7..10 {
+        let run = scene.run(Plan::Once(at, Fault::LostAnswer), Clients::Hurried).await;
+        figures.add((Operation::PutInParts, &format!("request {at}")), Fault::LostAnswer, run);
+    }
+    figures.conclude();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wire_spoilt_from_any_request_on_gives_no_wrong_byte_and_no_false_success() {
     let (budget, mut figures) = (Budget::new(SAMPLE), Figures::new());

@@ -145,7 +145,15 @@ impl ObjectWriter {
             Err(error) => return Err(self.fault(&error)),
         }
         self.upload = None;
+        self.clear_begun_twice().await;
         Ok(())
+    }
+
+    /// A beginning whose answer is lost is sent again: then the server has two uploads, of which this one knows the second.
+    async fn clear_begun_twice(&mut self) {
+        if let (Mode::Create, Some(unfinished)) = (&self.mode, &self.remote.unfinished) {
+            let _best_effort = unfinished.clear(&self.path).await;
+        }
     }
 
     async fn finish_whole(&mut self) -> Result<()> {
