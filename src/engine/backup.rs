@@ -160,7 +160,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
 struct Spool {
     file: PathBuf,
     /// Held as long as the file is in use: who has it finds none but what a killed process left.
-    _lock: File,
+    lock: File,
 }
 
 impl Spool {
@@ -172,7 +172,7 @@ impl Spool {
             TryLockError::WouldBlock => Error::Busy { path: records.to_owned() },
             TryLockError::Error(error) => Error::io(error, &path),
         })?;
-        let spool = Self { file, _lock: lock };
+        let spool = Self { file, lock };
         spool.clear().map_err(|error| Error::io(error, &spool.file))?;
         Ok(spool)
     }
@@ -189,5 +189,24 @@ impl Drop for Spool {
     fn drop(&mut self) {
         // What stays is cleared by the next one.
         let _ = self.clear();
+        // To close it is not enough: a process that this one is just starting has it open too, until it runs its program.
+        let _ = self.lock.unlock();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_backup_may_begin_though_a_child_that_is_being_started_has_the_lock_open_still() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let records = folder.path().join("e.db");
+        let spool = Spool::begin(&records).expect("the only one");
+        assert!(matches!(Spool::begin(&records), Err(Error::Busy { .. })));
+        let of_child = spool.lock.try_clone().expect("another descriptor");
+        drop(spool);
+        drop(Spool::begin(&records).expect("the next one"));
+        drop(of_child);
     }
 }
