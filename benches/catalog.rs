@@ -1,7 +1,8 @@
 //! What one object costs in a catalog of a thousand and in one of a million: `cargo bench --bench catalog -- [OBJECTS…]`.
 //!
 //! Each catalog is made by a generator, with a file in every object, five shards each. A line is one operation on every
-//! catalog: the median of many, and its ratio to the first catalog's. Catalogs take turns.
+//! catalog: the median of many, and its ratio to the first catalog's. Catalogs take turns. To make a million takes minutes:
+//! `SHARD_BENCH_CATALOGS=DIR` keeps them there for the next time.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // A report is what it is for.
 
 use shard::catalog::{Catalog, Commit, ObjectKind, ObjectRecord, ShardRecord, ShardState};
@@ -10,7 +11,7 @@ use shard::format::FileName;
 use shard::format::index::{Index, Piece, Whole};
 use shard::id::{BackendId, Digest, Geometry, ObjectId, StoreId, VersionId};
 use std::hint::black_box;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// The catalogs, where none are asked for.
@@ -21,10 +22,15 @@ const SAMPLES: u64 = 201;
 const BATCH: usize = 10_000;
 /// Files in one folder.
 const FOLDER_FILES: u64 = 100;
-/// The number of the first object that is put while it is timed.
-const TIMED: u64 = 1 << 40;
 
 type Operation = fn(&mut Catalog, u64, u64);
+
+/// The number of the first object that is put while it is timed: another in every run, for catalogs that are kept.
+fn first_timed() -> u64 {
+    static FIRST: OnceLock<u64> = OnceLock::new();
+    let since = || std::time::UNIX_EPOCH.elapsed().expect("a clock").as_micros() as u64;
+    *FIRST.get_or_init(since)
+}
 
 fn bytes<const N: usize>(what: &str, number: u64) -> [u8; N] {
     let mut bytes = [0; N];
@@ -78,7 +84,9 @@ fn object(number: u64) -> Commit {
 
 /// What is timed: the catalog, how many objects it was made with, and the number of the sample.
 const OPERATIONS: [(&str, Operation); 7] = [
-    ("put one", |catalog, _, sample| catalog.commit(&object(TIMED + sample)).expect("committed")),
+    ("put one", |catalog, _, sample| {
+        catalog.commit(&object(first_timed() + sample)).expect("committed");
+    }),
     ("look one up by name", |catalog, size, sample| {
         let heads = catalog.heads(&name(sample * 7919 % size)).expect("heads");
         black_box(catalog.pieces(heads[0].id).expect("pieces"));
@@ -108,7 +116,11 @@ const OPERATIONS: [(&str, Operation); 7] = [
 
 fn make(folder: &std::path::Path, size: u64) -> Catalog {
     let key = CatalogKey::from_secret(StoreId([7; 32]), &[1; 32]);
-    let mut catalog = Catalog::create(&folder.join(format!("{size}.db")), Arc::new(key)).expect("a catalog");
+    let (path, key) = (folder.join(format!("{size}.db")), Arc::new(key));
+    if path.exists() {
+        return Catalog::open(&path, key).expect("the catalog that was kept");
+    }
+    let mut catalog = Catalog::create(&path, key).expect("a catalog");
     let begun = Instant::now();
     for start in (0..size).step_by(BATCH) {
         let batch: Vec<Commit> = (start..size.min(start + BATCH as u64)).map(object).collect();
@@ -121,8 +133,10 @@ fn make(folder: &std::path::Path, size: u64) -> Catalog {
 fn main() {
     let asked: Vec<u64> = std::env::args().skip(1).filter_map(|word| word.parse().ok()).collect();
     let sizes = if asked.is_empty() { SIZES.to_vec() } else { asked };
-    let folder = tempfile::tempdir().expect("a folder");
-    let mut catalogs: Vec<Catalog> = sizes.iter().map(|size| make(folder.path(), *size)).collect();
+    let scratch = tempfile::tempdir().expect("a folder");
+    let kept = std::env::var_os("SHARD_BENCH_CATALOGS").map(std::path::PathBuf::from);
+    let folder = kept.as_deref().unwrap_or(scratch.path());
+    let mut catalogs: Vec<Catalog> = sizes.iter().map(|size| make(folder, *size)).collect();
     println!("{:30} {:>10}", "microseconds", format!("{sizes:?}"));
     for (what, operation) in OPERATIONS {
         let mut times = vec![Vec::new(); sizes.len()];

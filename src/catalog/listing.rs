@@ -92,6 +92,11 @@ impl Catalog {
     }
 }
 
+/// The heads in a folder and all folders in it. Crossed, because else every version might be gone through to find these.
+pub(super) const BELOW_FOLDER: &str = "WITH RECURSIVE inside (tag) AS (
+        VALUES (?1) UNION SELECT f.tag FROM inside i CROSS JOIN folder f ON f.parent = i.tag)
+    SELECT v.id, v.name_tag, v.sealed_name FROM inside i CROSS JOIN version v ON v.folder = i.tag WHERE v.head = 1";
+
 /// The names that a prefix stands for, in order.
 fn names_below(connection: &Connection, key: &CatalogKey, prefix: &str) -> Result<Vec<(FileName, Tag)>, Fault> {
     let folder = prefix.trim_end_matches('/');
@@ -103,10 +108,7 @@ fn names_below(connection: &Connection, key: &CatalogKey, prefix: &str) -> Resul
     if folder.is_empty() {
         names = all(connection, "SELECT id, name_tag, sealed_name FROM version WHERE head = 1", [], read)?;
     } else {
-        let sql = "WITH RECURSIVE inside (tag) AS (
-                VALUES (?1) UNION SELECT f.tag FROM inside i JOIN folder f ON f.parent = i.tag)
-            SELECT v.id, v.name_tag, v.sealed_name FROM inside i JOIN version v ON v.folder = i.tag WHERE v.head = 1";
-        names.extend(all(connection, sql, [Tag::of_folder(key, folder)], read)?);
+        names.extend(all(connection, BELOW_FOLDER, [Tag::of_folder(key, folder)], read)?);
     }
     if folder.len() == prefix.len()
         && let Ok(name) = FileName::new(folder)

@@ -367,3 +367,14 @@ fn questions_about_one_thing_use_an_index() {
         assert!(!walks, "{question}: {plan:?}");
     }
 }
+
+#[test]
+fn what_is_in_a_folder_is_found_without_going_through_what_is_not() {
+    let world = World::new();
+    let sql = format!("EXPLAIN QUERY PLAN {}", super::super::listing::BELOW_FOLDER.replace("?1", "x'00'"));
+    let mut statement = world.catalog.connection.prepare(&sql).expect("sql");
+    let plan: Vec<String> =
+        statement.query_map([], |row| row.get(3)).expect("a plan").collect::<Result<_, _>>().expect("a plan");
+    assert!(plan.iter().any(|step| step.starts_with("SEARCH v ")), "{plan:?}");
+    assert!(plan.iter().any(|step| step.starts_with("SEARCH f ")), "{plan:?}");
+}
