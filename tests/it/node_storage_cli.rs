@@ -4,7 +4,9 @@ use super::desk::{Desk, PROGRAM, noise};
 use super::node_storage_desk::{Keeper, SEED, seed_file};
 use serde_json::Value;
 use shard::node::storage::StorageOptions;
+use shard::node::{Incoming, SessionEvent};
 use shard::peer::TransportKind;
+use shard::peer::transport::CloseReason;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -35,12 +37,24 @@ fn check(desk: &Desk, name: &str) -> Value {
     document["backends"][0].clone()
 }
 
+/// How the sessions of a node ended, once it is stopped.
+async fn ends_of_sessions(mut events: Incoming<SessionEvent>) -> Vec<CloseReason> {
+    let mut ends = Vec::new();
+    while let Some(event) = events.next().await {
+        if let SessionEvent::Ended(_, reason) = event {
+            ends.push(reason);
+        }
+    }
+    ends
+}
+
 #[test]
 fn a_friends_node_is_a_backend_like_any_other() {
     let runtime = Runtime::new().expect("threads");
     let mut desk = Desk::new();
     let folder = desk.path("at-the-friends");
     let keeper = runtime.block_on(Keeper::start(1, &folder, StorageOptions::default()));
+    let ends = runtime.spawn(ends_of_sessions(keeper.node.session_events().expect("taken once")));
     let [quic, websocket] =
         [TransportKind::Quic, TransportKind::WebSocket].map(|kind| keeper.address(kind).to_string());
     desk.expect(0, &["init", "--bare"]);
@@ -97,6 +111,8 @@ fn a_friends_node_is_a_backend_like_any_other() {
     }
     assert!(keeper.node.stats().sessions_total > 10);
     runtime.block_on(keeper.stop());
+    let ends = runtime.block_on(ends).expect("it ends");
+    assert!(ends.iter().all(|reason| *reason == CloseReason::Goodbye), "{ends:?}");
 }
 
 /// A node in a process of its own.

@@ -5,7 +5,7 @@ use super::line::Line;
 use super::pins::FilePins;
 use super::seeds;
 use crate::crypto::Keyring;
-use crate::peer::transport::{GateLimits, LocalNode, Session, Transport};
+use crate::peer::transport::{GateLimits, HANDSHAKE_DEADLINE, LocalNode, Session, Transport};
 use crate::peer::{HeartbeatTimes, MemoryPins, NodeIdentity, PeerAddress, Pins, SeedRing};
 use futures_util::future::join_all;
 use std::collections::BTreeMap;
@@ -16,8 +16,6 @@ use std::time::Duration;
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
-/// How long a node may take to say who it is. Longer than what a node grants to strangers: here nobody else waits.
-const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 /// How long the last goodbyes may take.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 

@@ -10,6 +10,9 @@ use tokio::time::{Instant, timeout};
 /// How long calling a node may take, with finding its host.
 const CALL_DEADLINE: Duration = Duration::from_secs(14);
 
+/// How long a node may take to hear a goodbye.
+const GOODBYE_DEADLINE: Duration = Duration::from_millis(500);
+
 /// The way to one node.
 pub(super) struct Line {
     address: PeerAddress,
@@ -73,8 +76,11 @@ impl Line {
         Ok(session)
     }
 
+    /// Says goodbye, so that the node knows an end from a crash, and waits a little for it to have heard.
     pub(super) async fn close(&self) {
         if let Some(session) = self.state.lock().await.session.take() {
+            session.leave();
+            let _ = timeout(GOODBYE_DEADLINE, session.closed()).await;
             session.close();
         }
     }
