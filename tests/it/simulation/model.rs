@@ -97,9 +97,12 @@ impl Model {
         self.versions.iter_mut().filter(is_it).for_each(|version| version.removals.extend(removals));
     }
 
-    /// Whether an object holds something that was acknowledged and never removed.
+    /// Whether an object holds something that was acknowledged and never removed, or says that something was removed.
     pub(super) fn is_needed(&self, object: ObjectId) -> bool {
-        self.versions.iter().any(|version| version.must_be_there() && version.objects.contains(&object))
+        let needs = |version: &Version| {
+            version.must_be_there() && version.objects.contains(&object) || version.removals.contains(&object)
+        };
+        self.versions.iter().any(needs)
     }
 
     /// What is wrong with these bytes having come back under this name on this machine.

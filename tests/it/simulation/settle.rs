@@ -116,8 +116,12 @@ impl Schedule {
         let state = self.world.state();
         // What a put had begun when its process died, and its catalog went with the journal, was never anything.
         // Where a place is gone, nobody can know that nothing more of it is there.
-        let is_out_of_reach =
-            |object: &ObjectVerdict| matches!(object.state, ObjectState::Lost | ObjectState::Unavailable);
+        let is_one_gone = state.places.iter().any(|place| place.presence == Presence::Gone);
+        let is_out_of_reach = |object: &ObjectVerdict| match object.state {
+            ObjectState::Lost => true,
+            ObjectState::Unavailable => is_one_gone,
+            ObjectState::Healthy | ObjectState::Degraded => false,
+        };
         let counts = |object: &&ObjectVerdict| !is_out_of_reach(object) || state.whole_once.contains(&object.id);
         let mut objects = report.objects.iter().filter(counts);
         if let Some(bad) = objects.clone().find(|object| object.state != ObjectState::Healthy) {
