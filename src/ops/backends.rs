@@ -284,7 +284,7 @@ async fn restore_mark(store: &Store, health: &Health) -> Result<Option<Restored>
         return Ok(None);
     }
     let id = health.id;
-    let known = store.catalog(move |catalog| catalog.shards_on(id, None, KNOWN_SHARDS_FOR_MARK)).await?;
+    let known = store.look(move |catalog| catalog.shards_on(id, None, KNOWN_SHARDS_FOR_MARK)).await?;
     let (mut restored, mut contradicted) = (Restored::default(), false);
     for (object, shard) in &known {
         restored.looked_for += 1;
@@ -323,7 +323,7 @@ pub struct ListedBackend {
 
 /// The backends as the settings and the catalog have them; none is contacted.
 pub async fn list_backends(store: &Store) -> Result<Vec<ListedBackend>> {
-    let used = store.catalog(|catalog| catalog.used_by_backend()).await?;
+    let used = store.look(|catalog| catalog.used_by_backend()).await?;
     let listed = store.config().backends.iter().zip(store.registry().iter()).map(|(spec, registered)| {
         let (shards, bytes) = used.get(&spec.id).copied().unwrap_or_default();
         ListedBackend {
@@ -368,7 +368,7 @@ pub enum Removing {
 pub async fn remove_backend(store: &Store, name: &str, removing: Removing) -> Result<()> {
     let unknown = || Error::new(ErrorKind::NotFound, format!("there is no backend {name}"));
     let id = store.registry().by_name(name).ok_or_else(unknown)?.id;
-    let used = store.catalog(|catalog| catalog.used_by_backend()).await?;
+    let used = store.look(|catalog| catalog.used_by_backend()).await?;
     let shards = used.get(&id).map_or(0, |(shards, _)| *shards);
     let waiting = waiting_deletes(store, id).await?;
     if removing == Removing::Empty && (shards > 0 || !waiting.is_empty()) {
@@ -394,7 +394,7 @@ pub async fn remove_backend(store: &Store, name: &str, removing: Removing) -> Re
 
 /// What waits for deletion on a backend.
 async fn waiting_deletes(store: &Store, id: BackendId) -> Result<Vec<PendingDelete>> {
-    let collect = move |catalog: &mut Catalog| {
+    let collect = move |catalog: &Catalog| {
         let (mut waiting, mut after) = (Vec::new(), None);
         loop {
             let page = catalog.pending_deletes(after.as_ref(), backend::LIST_PAGE_SHARDS)?;
@@ -403,12 +403,12 @@ async fn waiting_deletes(store: &Store, id: BackendId) -> Result<Vec<PendingDele
             waiting.extend(page.into_iter().filter(|delete| delete.backend == id));
         }
     };
-    store.catalog(collect).await
+    store.look(collect).await
 }
 
 async fn forget_shards(store: &Store, id: BackendId) -> Result<()> {
     loop {
-        let page = store.catalog(move |catalog| catalog.shards_on(id, None, backend::LIST_PAGE_SHARDS)).await?;
+        let page = store.look(move |catalog| catalog.shards_on(id, None, backend::LIST_PAGE_SHARDS)).await?;
         if page.is_empty() {
             return Ok(());
         }

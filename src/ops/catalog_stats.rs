@@ -61,7 +61,7 @@ pub struct BackendUse {
 pub async fn catalog_stats(store: &Store, options: CatalogStatsOptions) -> Result<CatalogStatsReport> {
     options.controls.check_cancelled()?;
     let (stats, file_bytes) = store
-        .catalog(|catalog| {
+        .look(|catalog| {
             let file_bytes = catalog.path().metadata().map_or(0, |metadata| metadata.len());
             Ok((catalog.stats()?, file_bytes))
         })

@@ -200,7 +200,7 @@ async fn delete_waiting(store: &Store, backend: BackendId) -> Result<u64> {
     let place = store.registry().get(backend).filter(|place| place.is_ready() && !place.read_only);
     let (mut waiting, mut after): (u64, Option<PendingDelete>) = (0, None);
     loop {
-        let page = store.catalog(move |catalog| catalog.pending_deletes(after.as_ref(), PAGE)).await?;
+        let page = store.look(move |catalog| catalog.pending_deletes(after.as_ref(), PAGE)).await?;
         let Some(last) = page.last() else { return Ok(waiting) };
         after = Some(*last);
         for delete in page.into_iter().filter(|delete| delete.backend == backend) {

@@ -83,8 +83,7 @@ pub async fn list(store: &Store, options: ListOptions) -> Result<ListReport> {
         options.controls.check_cancelled()?;
         let (prefix, versions, after) = (options.prefix.clone(), options.versions, cursor.clone());
         let wanted = PAGE_FILES.min(limit - files.len());
-        let page =
-            store.catalog(move |catalog| read_page(catalog, (&prefix, versions), after.as_ref(), wanted)).await?;
+        let page = store.look(move |catalog| read_page(catalog, (&prefix, versions), after.as_ref(), wanted)).await?;
         files.extend(page.files);
         cursor = page.next;
         if cursor.is_none() {

@@ -101,7 +101,7 @@ pub async fn create_proof(store: &Store, options: CreateProofOptions) -> Result<
     };
     // Refused before anything is read.
     MerkleProof::of_shard(binding, options.shard, &roots).map_err(refused)?;
-    let records = store.catalog(move |catalog| catalog.shards(id)).await?;
+    let records = store.look(move |catalog| catalog.shards(id)).await?;
     let places = records.iter().map(|shard| (shard.index, shard.backend));
     let reader = ObjectReader::new(manifest, Sources::of(store).places(places));
     let leaves = reader.trusted_leaves(options.shard).await?.ok_or_else(|| {
@@ -120,7 +120,7 @@ pub async fn create_proof(store: &Store, options: CreateProofOptions) -> Result<
 async fn first_object(store: &Store, options: &CreateProofOptions) -> Result<ObjectRecord> {
     let (name, wanted) = (options.name.clone(), options.version);
     let found = store
-        .catalog(move |catalog| {
+        .look(move |catalog| {
             let version = match wanted {
                 Some(wanted) => catalog.version(wanted)?.filter(|version| version.name == name && !version.removed),
                 None => catalog.heads(&name)?.into_iter().next(),

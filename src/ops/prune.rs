@@ -82,7 +82,7 @@ pub async fn prune(store: &Store, options: PruneOptions) -> Result<RemoveReport>
         options.controls.check_cancelled()?;
         let (prefix, keep, from) = (options.prefix.clone(), options.keep, after.take());
         let (found, next) = store
-            .catalog(move |catalog| {
+            .look(move |catalog| {
                 let names = catalog.list(&prefix, from.as_ref(), PAGE_FILES)?;
                 let mut found = Vec::new();
                 for listed in names.iter().filter(|listed| listed.version_count > listed.head_count) {

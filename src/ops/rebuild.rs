@@ -335,15 +335,15 @@ impl Scan {
         sources: &Sources,
         (object, file): (ObjectId, &NewCatalog),
     ) -> Result<()> {
-        let look = move |catalog: &mut Catalog| Ok((catalog.object_is_live(object)?, catalog.shards(object)?));
-        let (is_live, shards) = store.catalog(look).await?;
+        let look = move |catalog: &Catalog| Ok((catalog.object_is_live(object)?, catalog.shards(object)?));
+        let (is_live, shards) = store.look(look).await?;
         let there = shards.iter().filter(|shard| !matches!(shard.state, ShardState::Missing | ShardState::Unreachable));
         let found = there.map(|shard| FoundShard { index: shard.index, backend: shard.backend, bytes: shard.bytes });
         let found = FoundObject { object, shards: found.collect() };
         let mut taken = match read_object(sources, store.access(), &found).await {
             Ok(read) => Taken::new(read, &found, store.now_ns()),
             // It was removed in the meantime, and its removal is among what comes next.
-            Err(_) if !is_live || !store.catalog(move |catalog| catalog.object_is_live(object)).await? => return Ok(()),
+            Err(_) if !is_live || !store.look(move |catalog| catalog.object_is_live(object)).await? => return Ok(()),
             Err(error) => return Err(error.into()),
         };
         self.bytes_read += taken.bytes_read;
@@ -408,7 +408,7 @@ async fn read(sources: &Sources, keys: &Arc<AccessKeys>, found: FoundObject, now
 }
 
 async fn is_being_put(store: &Store, object: ObjectId) -> Result<bool> {
-    let journals = store.catalog(|catalog| catalog.journals()).await?;
+    let journals = store.look(|catalog| catalog.journals()).await?;
     Ok(being_put(store, &journals).contains(&object))
 }
 
@@ -416,8 +416,8 @@ async fn is_being_put(store: &Store, object: ObjectId) -> Result<bool> {
 /// never there, and the deletes go on waiting.
 async fn is_given_up(store: &Store, found: &FoundObject) -> Result<bool> {
     let object = found.object;
-    let look = move |catalog: &mut Catalog| Ok((catalog.object_is_live(object)?, catalog.waiting_places(object)?));
-    let (is_live, waiting) = store.catalog(look).await?;
+    let look = move |catalog: &Catalog| Ok((catalog.object_is_live(object)?, catalog.waiting_places(object)?));
+    let (is_live, waiting) = store.look(look).await?;
     Ok(!is_live && found.shards.iter().all(|shard| waiting.contains(&(shard.index, shard.backend))))
 }
 
@@ -430,7 +430,7 @@ fn unreachable(store: &Store, sources: &Sources) -> Vec<(BackendId, String)> {
 async fn count(store: &Store, scan: &Scan) -> Result<(CatalogStats, BTreeSet<ObjectId>)> {
     let unread = scan.unread.clone();
     store
-        .catalog(move |catalog| {
+        .look(move |catalog| {
             let mut dead = BTreeSet::new();
             for object in unread {
                 if !catalog.object_is_live(object)? {

@@ -102,11 +102,11 @@ pub(in crate::ops) async fn refresh_known(
     controls: &Controls,
 ) -> Result<RefreshReport> {
     let begun = Instant::now();
-    let before = store.catalog(|catalog| catalog.stats()).await?;
+    let before = store.look(|catalog| catalog.stats()).await?;
     controls.begin("listing the backends", None, None);
     let mut inventory = Inventory::new(sources);
     let (listed, report) = (BTreeSet::new(), RefreshReport::default());
-    let in_part = store.catalog(|catalog| catalog.is_rebuilt_in_part()).await?;
+    let in_part = store.look(|catalog| catalog.is_rebuilt_in_part()).await?;
     let mut refresh = Refresh { store, sources, listed, in_part, absent: Vec::new(), seen_to: None, report };
     let mut batch = Vec::new();
     while let Some(found) = inventory.next_object().await {
@@ -132,7 +132,7 @@ pub(in crate::ops) async fn refresh_known(
         store.catalog(filled).await?;
     }
     let mut report = refresh.report;
-    let after = store.catalog(|catalog| catalog.stats()).await?;
+    let after = store.look(|catalog| catalog.stats()).await?;
     report.files = after.files;
     report.versions_gained =
         i64::try_from(after.versions).unwrap_or(i64::MAX) - i64::try_from(before.versions).unwrap_or(i64::MAX);
@@ -185,11 +185,11 @@ impl Refresh<'_> {
             self.note_absent(&shown, Some(last)).await?;
         }
         let objects = batch.iter().map(|found| found.object).collect::<Vec<_>>();
-        let journals = self.store.catalog(|catalog| catalog.journals()).await?;
+        let journals = self.store.look(|catalog| catalog.journals()).await?;
         let (busy, keys) = (being_put(self.store, &journals), Arc::clone(self.store.access()));
         let known = self
             .store
-            .catalog(move |catalog| {
+            .look(move |catalog| {
                 objects.iter().map(|object| look_up(catalog, *object, &busy, &keys)).collect::<Result<Vec<_>, _>>()
             })
             .await?;
@@ -217,7 +217,7 @@ impl Refresh<'_> {
     async fn note_absent(&mut self, shown: &BTreeSet<ObjectId>, last: Option<ObjectId>) -> Result<()> {
         loop {
             let after = self.seen_to;
-            let mut page = self.store.catalog(move |catalog| catalog.objects_after(after, BATCH_OBJECTS)).await?;
+            let mut page = self.store.look(move |catalog| catalog.objects_after(after, BATCH_OBJECTS)).await?;
             page.retain(|object| last.is_none_or(|last| *object <= last));
             match page.last() {
                 Some(end) => self.seen_to = Some(*end),
@@ -235,8 +235,8 @@ impl Refresh<'_> {
         let mut vanished = Vec::new();
         for object in absent {
             controls.check_cancelled()?;
-            let look = move |catalog: &mut Catalog| Ok((catalog.object_is_live(object)?, catalog.shards(object)?));
-            let (is_live, recorded) = self.store.catalog(look).await?;
+            let look = move |catalog: &Catalog| Ok((catalog.object_is_live(object)?, catalog.shards(object)?));
+            let (is_live, recorded) = self.store.look(look).await?;
             let mut is_gone = is_live;
             for shard in recorded {
                 let id = ShardId { object, index: shard.index };

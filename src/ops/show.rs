@@ -148,7 +148,7 @@ pub async fn show(store: &Store, options: ShowOptions) -> Result<ShowReport> {
     options.controls.check_cancelled()?;
     let (name, wanted, zones) = (options.name.clone(), options.version, Zones::of(store.registry()));
     let (versions, shown) = store
-        .catalog(move |catalog| {
+        .look(move |catalog| {
             let versions = read_versions(catalog, &name)?;
             let shown = match wanted {
                 Some(wanted) => versions.iter().find(|(version, _)| version.id == wanted),

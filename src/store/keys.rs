@@ -334,7 +334,7 @@ impl Store {
     pub async fn key_is_exported(&self) -> Result<bool> {
         let Some(keyring) = self.access().keyring() else { return Ok(true) };
         let key_id = keyring.current().key_id().to_string();
-        self.catalog(move |catalog| Ok(catalog.note(EXPORTED)?.as_deref() == Some(&key_id))).await
+        self.look(move |catalog| Ok(catalog.note(EXPORTED)?.as_deref() == Some(&key_id))).await
     }
 
     /// Whether a person is to be told now that the key should be exported: once for each key that was not.

@@ -326,7 +326,8 @@ impl Store {
         process != self.process() && catalog::died_here(&self.dir.join(RUN_NAME), process)
     }
 
-    /// Does something with the catalog, off the reactor.
+    /// Changes the catalog, off the reactor. Each of its methods is a transaction of its own: between two of them other
+    /// processes may change what the first one saw ([`Store::look`] is for who only asks).
     pub async fn catalog<T, F>(&self, work: F) -> Result<T>
     where
         T: Send + 'static,
@@ -338,6 +339,16 @@ impl Store {
             Ok(outcome) => outcome.map_err(Error::from),
             Err(error) => Err(Error::new(ErrorKind::Damaged, "the catalog stopped in the middle").with_source(error)),
         }
+    }
+
+    /// Asks the catalog, off the reactor: all that is asked in one go is of one state of it, whatever other processes
+    /// change meanwhile.
+    pub async fn look<T, F>(&self, questions: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Catalog) -> catalog::Result<T> + Send + 'static,
+    {
+        self.catalog(move |catalog| catalog.consistently(questions)).await
     }
 
     /// Takes a lease on something that must not be done twice at once; waits for it a while, then says busy.

@@ -3,14 +3,15 @@
 use crate::recover_desk::{
     Collected, MadeUp, everything, files_below, new_folder, streamed, wanting, write_object, write_whole,
 };
-use crate::world::{Kept, TestWorld, geometry, put_bytes, putting, random_bytes};
+use crate::world::{Kept, TestWorld, geometry, name, put_bytes, putting, random_bytes};
 use shard::ErrorKind;
 use shard::backend::{Effect, ErrorKind as BackendErrorKind, Fault, Operation, When, shard_name};
-use shard::catalog::ShardState;
+use shard::catalog::{Catalog, ShardState};
 use shard::format::Index;
 use shard::id::{Geometry, ShardId, VersionId};
 use shard::ops::put::{PutSource, put};
 use shard::ops::recover::{Existing, RecoverOptions, RecoverOutput, RecoverReport, recover};
+use shard::ops::remove::{RemoveOptions, remove};
 use shard::ops::{Controls, ProgressEvent};
 use shard::store::Store;
 use std::fs;
@@ -199,7 +200,7 @@ fn damage(world: &TestWorld, shards: &[(usize, ShardId)], byte: usize) {
 
 /// Where each shard of the only object is.
 async fn shards_of_only_object(store: &Store) -> Vec<(usize, ShardId)> {
-    let ask = |catalog: &mut shard::catalog::Catalog| {
+    let ask = |catalog: &mut Catalog| {
         let object = catalog.objects_after(None, 2)?[0];
         Ok((object, catalog.shards(object)?))
     };
@@ -425,4 +426,21 @@ fn a_recovering_that_is_cancelled_leaves_nothing() {
 fn recovering_can_be_left_to_a_task() {
     fn is_send<T: Send>(_: impl FnOnce(&'static Store) -> T) {}
     is_send(|store| recover(store, wanting(&["a"], RecoverOutput::Path(PathBuf::new()))));
+}
+
+#[tokio::test]
+async fn what_is_asked_in_one_look_is_of_one_state_though_another_process_removes_the_file_between_two_questions() {
+    let (world, store) = world_with("a", b"text").await;
+    let (other, here) = (world.open().await, tokio::runtime::Handle::current());
+    let asked = name("a");
+    let look = move |catalog: &Catalog| {
+        let head = catalog.heads(&asked)?.remove(0);
+        let removal = remove(&other, RemoveOptions { names: vec![asked], ..RemoveOptions::default() });
+        here.block_on(removal).expect("removed");
+        Ok((head.id, catalog.piece_copies(head.id)?.len()))
+    };
+    let (version, pieces) = store.look(look).await.expect("answers");
+    assert_eq!(pieces, 1);
+    let after = store.look(move |catalog| Ok(catalog.piece_copies(version)?.len())).await.expect("an answer");
+    assert_eq!(after, 0, "it is removed");
 }

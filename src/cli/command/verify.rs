@@ -41,7 +41,7 @@ pub(super) async fn run(options: Verify, context: &mut Context) -> Result<ExitCo
     let wanted = VerifyOptions { names: options.names, mode, max_age, budget, controls: context.controls() };
     let report = context.settle(verify::verify(&store, wanted).await)?;
     if let Some(file) = metrics {
-        let stats = store.catalog(|catalog| catalog.stats()).await?;
+        let stats = store.look(|catalog| catalog.stats()).await?;
         file.replace(prometheus(&report, &stats, store.now_ns()).as_bytes())?;
     }
     match context.output.reader() {

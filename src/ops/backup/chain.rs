@@ -42,7 +42,7 @@ pub(super) struct Chain {
 impl Chain {
     /// The one that was noted; none where the note says nothing.
     pub(super) async fn load(store: &Store) -> Result<Option<Self>> {
-        let note = store.catalog(|catalog| catalog.note(CHAIN_NOTE)).await?;
+        let note = store.look(|catalog| catalog.note(CHAIN_NOTE)).await?;
         Ok(note.and_then(|note| serde_json::from_str(&note).ok()))
     }
 
@@ -56,7 +56,7 @@ impl Chain {
             return Ok(None);
         }
         let (parts, arrival) = (chain.parts.clone(), chain.arrival);
-        let stands = move |catalog: &mut Catalog| {
+        let stands = move |catalog: &Catalog| {
             for part in parts {
                 if catalog.health(part)?.is_none_or(|health| health.state == ObjectState::Lost) {
                     return Ok(false);
@@ -64,7 +64,7 @@ impl Chain {
             }
             Ok(catalog.last_arrival()? >= arrival)
         };
-        Ok(store.catalog(stands).await?.then_some(chain))
+        Ok(store.look(stands).await?.then_some(chain))
     }
 
     /// What the next backup says.
@@ -75,12 +75,12 @@ impl Chain {
     /// Whether it says all that there is to say.
     pub(super) async fn says_all(&self, store: &Store) -> Result<bool> {
         let (arrival, verified_ns) = (self.arrival, self.verified_ns);
-        let look = move |catalog: &mut Catalog| {
+        let look = move |catalog: &Catalog| {
             let snapshot = catalog.snapshot()?;
             let is_seen = snapshot.last_verified_ns()?.is_none_or(|last_ns| last_ns <= verified_ns);
             Ok(is_seen && catalog.count_arrivals_after(arrival, 1)? == 0)
         };
-        store.catalog(look).await
+        store.look(look).await
     }
 
     pub(super) async fn save(self, store: &Store) -> Result<()> {
@@ -96,7 +96,7 @@ pub(in crate::ops) fn forget_chain(catalog: &mut Catalog) -> crate::catalog::Res
 
 /// The report where the last backup still says all.
 pub(super) async fn nothing_new(store: &Store, chain: Chain) -> Result<BackupReport> {
-    let backups = store.catalog(|catalog| catalog.backup_objects()).await?;
+    let backups = store.look(|catalog| catalog.backup_objects()).await?;
     let kept = backups.iter().filter(|backup| backup.part.whole.is_some()).count() as u64;
     Ok(BackupReport { generation: Some(chain.generation), records: chain.records, kept, ..BackupReport::default() })
 }
@@ -105,13 +105,13 @@ pub(super) async fn nothing_new(store: &Store, chain: Chain) -> Result<BackupRep
 ///
 /// Parts of a backup that is newer than the newest whole one stay: someone may be writing it.
 pub(super) async fn prune(store: &Store, controls: &Controls) -> Result<(u64, u64)> {
-    let backups = store.catalog(|catalog| catalog.backup_objects()).await?;
+    let backups = store.look(|catalog| catalog.backup_objects()).await?;
     let (kept, doomed) = divide(&backups);
     if doomed.is_empty() {
         return Ok((kept, 0));
     }
     let named: Vec<ObjectId> = doomed.iter().copied().collect();
-    let weigh = move |catalog: &mut Catalog| {
+    let weigh = move |catalog: &Catalog| {
         let (mut objects, mut geometry) = (Vec::new(), None);
         for object in named {
             geometry = most_parity(geometry, catalog.object(object)?.map(|record| record.geometry));
@@ -119,7 +119,7 @@ pub(super) async fn prune(store: &Store, controls: &Controls) -> Result<(u64, u6
         }
         Ok((Removal { versions: Vec::new(), objects }, geometry))
     };
-    let (removal, geometry) = store.catalog(weigh).await?;
+    let (removal, geometry) = store.look(weigh).await?;
     let geometry = geometry.unwrap_or_else(|| store.config().default_level.geometry());
     write_removal(store, removal, geometry, controls).await?;
     let count = doomed.len() as u64;

@@ -57,8 +57,8 @@ pub(super) async fn write(
     existing: Existing,
     controls: &Controls,
 ) -> Result<BackupReport> {
-    let begin = |catalog: &mut Catalog| Ok((catalog.snapshot()?, catalog.key().of_backup_files()));
-    let (snapshot, key) = store.catalog(begin).await?;
+    let begin = |catalog: &Catalog| Ok((catalog.snapshot()?, catalog.key().of_backup_files()));
+    let (snapshot, key) = store.look(begin).await?;
     let header = BackupHeader::new(store.id(), store.random_bytes()?);
     let (keys, controls) = (Arc::clone(store.access()), controls.clone());
     let work = move || {

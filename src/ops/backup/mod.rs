@@ -158,7 +158,7 @@ pub async fn is_due(store: &Store) -> Result<bool> {
         return Ok(false);
     }
     let arrival = chain.map_or(0, |chain| chain.arrival);
-    let news = store.catalog(move |catalog| catalog.count_arrivals_after(arrival, BACKUP_WORTH_OBJECTS)).await?;
+    let news = store.look(move |catalog| catalog.count_arrivals_after(arrival, BACKUP_WORTH_OBJECTS)).await?;
     Ok(news >= BACKUP_WORTH_OBJECTS as u64)
 }
 

@@ -46,7 +46,7 @@ pub(super) async fn write(
     controls: &Controls,
 ) -> Result<Written> {
     let shape = new_object_shape(store.config().default_level.geometry(), BACKUP_SEAL)?;
-    let generation = store.catalog(|catalog| catalog.backup_generation()).await? + 1;
+    let generation = store.look(|catalog| catalog.backup_generation()).await? + 1;
     let kind = if before.is_some() { BackupKind::Incremental } else { BackupKind::Full };
     let mut parts = Parts {
         store,

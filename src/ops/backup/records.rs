@@ -53,12 +53,12 @@ pub(super) struct Records {
 impl Records {
     /// Takes the state of the catalog as it is now.
     pub(super) async fn begin(store: &Store, from: Extent) -> Result<Self> {
-        let begin = |catalog: &mut Catalog| {
+        let begin = |catalog: &Catalog| {
             let snapshot = catalog.snapshot()?;
             let (arrival, verified_ns) = (snapshot.last_arrival()?, snapshot.last_verified_ns()?);
             Ok((snapshot, Extent { arrival, verified_ns: verified_ns.unwrap_or(i64::MIN) }))
         };
-        let (snapshot, until) = store.catalog(begin).await?;
+        let (snapshot, until) = store.look(begin).await?;
         let (sender, batches) = mpsc::channel(BATCHES_WAITING);
         let keys = Arc::clone(store.access());
         tokio::task::spawn_blocking(move || {

@@ -275,7 +275,7 @@ pub async fn examine(
 impl Subject {
     /// What the catalog knows of an object; `None` when it is unknown or dead.
     pub async fn load(store: &Store, object: ObjectId) -> Result<Option<Self>> {
-        let loaded = store.catalog(move |catalog| {
+        let loaded = store.look(move |catalog| {
             if !catalog.object_is_live(object)? {
                 return Ok(None);
             }

@@ -174,12 +174,12 @@ fn writable(store: &Store) -> impl Iterator<Item = &dyn Backend> {
 
 async fn plan(store: &Store, controls: &Controls) -> Result<GcReport> {
     let mut report = GcReport { dry_run: true, ..GcReport::default() };
-    let stats = store.catalog(|catalog| catalog.stats()).await?;
+    let stats = store.look(|catalog| catalog.stats()).await?;
     report.shards_deleted = stats.pending_deletes;
     unfinished::plan(store, &mut report).await?;
     if store.access().keyring().is_some() {
         repack::plan(store, &Sources::of(store), &mut report, controls).await?;
-        report.removals_finished = store.catalog(|catalog| catalog.finished_for(REMOVAL_ROUNDS)).await?.len() as u64;
+        report.removals_finished = store.look(|catalog| catalog.finished_for(REMOVAL_ROUNDS)).await?.len() as u64;
     }
     surplus::plan(store, &mut report, controls).await?;
     report.leftovers = leftovers::count(store).await?;
@@ -190,7 +190,7 @@ async fn plan(store: &Store, controls: &Controls) -> Result<GcReport> {
     let (mut doomed, surplus): (Vec<ObjectId>, _) = (doomed.copied().collect(), report.surplus.clone());
     let versions: Vec<VersionId> = report.unfinished.iter().map(|file| file.version).collect();
     let (shards, bytes) = store
-        .catalog(move |catalog| {
+        .look(move |catalog| {
             doomed.extend(catalog.objects_emptied_by(&versions)?);
             let (mut shards, mut bytes) = (surplus.len() as u64, 0);
             for object in doomed.into_iter().collect::<BTreeSet<_>>() {

@@ -122,7 +122,7 @@ pub(super) async fn plan(store: &Store, sources: &Sources, report: &mut GcReport
 }
 
 async fn sparse_objects(store: &Store) -> Result<Vec<SparseObject>> {
-    store.catalog(|catalog| catalog.sparse_objects(SPARSE_BELOW)).await
+    store.look(|catalog| catalog.sparse_objects(SPARSE_BELOW)).await
 }
 
 fn describe(thin: &[&Thin], to: Option<&StoredObject>) -> RepackedObject {
@@ -147,7 +147,7 @@ impl Packing<'_> {
         };
         self.report.bytes_read += reader.bytes_read();
         let id = sparse.object;
-        let Some(claims) = self.store.catalog(move |catalog| claims(catalog, id, pieces)).await? else {
+        let Some(claims) = self.store.look(move |catalog| claims(catalog, id, pieces)).await? else {
             self.report.left_alone.push(id);
             return Ok(None);
         };
@@ -167,7 +167,7 @@ impl Packing<'_> {
         let trusted = self.store.id();
         let found = self
             .store
-            .catalog(move |catalog| {
+            .look(move |catalog| {
                 if is_unread(catalog, id)? {
                     return Ok(None);
                 }
@@ -345,7 +345,7 @@ async fn give_up(store: &Store, objects: Vec<ObjectId>, controls: &Controls) -> 
         return Ok(());
     }
     let (removal, geometry) = store
-        .catalog(move |catalog| {
+        .look(move |catalog| {
             let (mut removal, mut geometry) = (Removal::default(), None);
             for object in objects {
                 geometry = most_parity(geometry, catalog.object(object)?.map(|record| record.geometry));

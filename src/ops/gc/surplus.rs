@@ -81,7 +81,7 @@ async fn each(store: &Store, controls: &Controls, mut work: impl AsyncFnMut(&Exa
     loop {
         controls.check_cancelled()?;
         let from = after;
-        let (doubled, last) = store.catalog(move |catalog| doubled_page(catalog, from)).await?;
+        let (doubled, last) = store.look(move |catalog| doubled_page(catalog, from)).await?;
         for object in doubled {
             if let Some(examination) = examine(store, object, Depth::Full, controls).await? {
                 work(&examination).await?;

@@ -44,7 +44,7 @@ pub(super) async fn clear(store: &Store, report: &mut GcReport, controls: &Contr
             lease => lease?,
         };
         let name = version.name.clone();
-        let is_still = store.catalog(move |catalog| catalog.unfinished_of(&name)).await?;
+        let is_still = store.look(move |catalog| catalog.unfinished_of(&name)).await?;
         if !is_still.iter().any(|other| other.id == version.id) {
             continue;
         }
@@ -65,7 +65,7 @@ pub(super) async fn clear(store: &Store, report: &mut GcReport, controls: &Contr
 /// Deletes the objects of a version that is not whole, without a removal; says how many bytes that should free.
 async fn take_back_version(store: &Store, version: VersionId) -> Result<u64> {
     let (objects, bytes) = store
-        .catalog(move |catalog| {
+        .look(move |catalog| {
             let objects = catalog.objects_of_version(version)?;
             let mut bytes = 0;
             for object in &objects {
@@ -87,7 +87,7 @@ pub(super) async fn plan(store: &Store, report: &mut GcReport) -> Result<()> {
 }
 
 async fn sort(store: &Store) -> Result<(Vec<VersionRecord>, Vec<KeptUnfinished>)> {
-    let begun = store.catalog(|catalog| read(catalog)).await?;
+    let begun = store.look(|catalog| read(catalog)).await?;
     let (mut going, mut kept) = (Vec::new(), Vec::new());
     for Begun { version, is_own, holder } in begun {
         if holder.is_some_and(|holder| store.process_is_alive(holder)) {

@@ -25,11 +25,11 @@ struct Known {
 /// it may be all that there is.
 pub(super) async fn end_copy(store: &Store, entry: JournalEntry, belief: Belief) -> Result<End> {
     let object = entry.object;
-    let ask = move |catalog: &mut Catalog| {
+    let ask = move |catalog: &Catalog| {
         let (record, is_live) = (catalog.object(object)?, catalog.object_is_live(object)?);
         Ok(Known { record, is_live, shards: catalog.shards(object)? })
     };
-    let known = store.catalog(ask).await?;
+    let known = store.look(ask).await?;
     let seen = look_at(store, &entry).await;
     let manifest = match &known.record {
         None if seen.iter().all(|(_, _, look)| *look == Look::Absent) => None,

@@ -113,7 +113,7 @@ enum End {
 }
 
 async fn stale_entries(store: &Store) -> Result<Vec<JournalEntry>> {
-    let entries = store.catalog(|catalog| catalog.journals()).await?;
+    let entries = store.look(|catalog| catalog.journals()).await?;
     Ok(entries.into_iter().filter(|entry| !store.process_is_alive(entry.process)).collect())
 }
 
@@ -121,7 +121,7 @@ async fn stale_entries(store: &Store) -> Result<Vec<JournalEntry>> {
 async fn end_put(store: &Store, entry: JournalEntry, belief: Belief) -> Result<End> {
     let object = entry.object;
     let seen = look_at(store, &entry).await;
-    if store.catalog(move |catalog| catalog.object_is_live(object)).await? {
+    if store.look(move |catalog| catalog.object_is_live(object)).await? {
         return end_known(store, object, &seen, belief).await;
     }
     let silent = distinct(&seen, |look| look == Look::Silent);

@@ -135,7 +135,7 @@ impl Session<'_> {
             }
             Ok((changed, skipped))
         };
-        let (changed, skipped) = self.store.catalog(move |catalog| catalog.consistently(look)).await?;
+        let (changed, skipped) = self.store.look(look).await?;
         for file in skipped {
             self.add_file(file);
         }

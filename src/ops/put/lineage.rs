@@ -25,7 +25,7 @@ pub(super) struct Lineage {
 pub(super) async fn lineages(store: &Store, names: Vec<FileName>) -> Result<Vec<Lineage>> {
     let Some(writer) = store.writer() else {
         let ask = move |catalog: &Catalog| names.iter().map(|name| lineage(catalog, name)).collect();
-        return store.catalog(move |catalog| catalog.consistently(ask)).await;
+        return store.look(ask).await;
     };
     let ask = move |catalog: &mut Catalog| {
         let generation = catalog.writer_generation()?.saturating_add(1);

@@ -26,7 +26,7 @@ pub(super) struct NewCatalog {
 impl NewCatalog {
     pub(super) async fn create(store: &Store) -> Result<Self> {
         let path = store.dir().join(NEW_CATALOG_NAME);
-        let key = store.catalog(|catalog| Ok(Arc::clone(catalog.key()))).await?;
+        let key = store.look(|catalog| Ok(Arc::clone(catalog.key()))).await?;
         remove_database(&path);
         let at = path.clone();
         let make = move || {

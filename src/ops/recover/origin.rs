@@ -22,15 +22,15 @@ pub(super) enum Origin<'a> {
 }
 
 impl Origin<'_> {
-    /// Asks the catalog, off the reactor.
-    pub(super) async fn catalog<T, F>(&self, work: F) -> Result<T>
+    /// Asks the catalog, off the reactor, all of one state of it.
+    pub(super) async fn look<T, F>(&self, work: F) -> Result<T>
     where
         T: Send + 'static,
-        F: FnOnce(&mut Catalog) -> catalog::Result<T> + Send + 'static,
+        F: FnOnce(&Catalog) -> catalog::Result<T> + Send + 'static,
     {
         match self {
-            Self::Store(store) => store.catalog(work).await,
-            Self::Found(found) => found.catalog(work).await,
+            Self::Store(store) => store.look(work).await,
+            Self::Found(found) => found.catalog(|catalog| work(catalog)).await,
         }
     }
 
@@ -87,8 +87,8 @@ impl Origin<'_> {
 
     /// A reader of an object's shards in the places where they are recorded.
     pub(super) async fn open(&self, object: ObjectId) -> Result<ObjectReader> {
-        let look = move |catalog: &mut Catalog| Ok((catalog.object(object)?, catalog.shards(object)?));
-        let (record, shards) = self.catalog(look).await?;
+        let look = move |catalog: &Catalog| Ok((catalog.object(object)?, catalog.shards(object)?));
+        let (record, shards) = self.look(look).await?;
         let places = self.recorded(&shards, record.as_ref());
         // Where the catalog's is damaged, the shards' are asked.
         let known = record.and_then(|record| record.manifest(&self.keys().store_id()).ok());

@@ -105,12 +105,12 @@ fn is_absence(kind: ErrorKind) -> bool {
 
 async fn newest_of(origin: &Origin<'_>, name: &FileName) -> Result<Asked> {
     let wanted = name.clone();
-    let look = move |catalog: &mut Catalog| {
+    let look = move |catalog: &Catalog| {
         let heads = catalog.heads(&wanted)?;
         let count = heads.len() as u64;
         best_of(catalog, heads)?.map_or(Ok(None), |best| plan(catalog, best, (count, 0)))
     };
-    if let Some(file) = origin.catalog(look).await? {
+    if let Some(file) = origin.look(look).await? {
         return Ok(Asked::File(Box::new(file)));
     }
     let prefix = format!("{name}/");
@@ -119,7 +119,7 @@ async fn newest_of(origin: &Origin<'_>, name: &FileName) -> Result<Asked> {
         return Ok(Asked::Folder { prefix, files, bytes });
     }
     let wanted = name.clone();
-    let is_unfinished = origin.catalog(move |catalog| Ok(!catalog.unfinished_of(&wanted)?.is_empty())).await?;
+    let is_unfinished = origin.look(move |catalog| Ok(!catalog.unfinished_of(&wanted)?.is_empty())).await?;
     let error = origin.not_found(name.as_str());
     let hint = "it was never stored to its end: put it again, and what is there already is used";
     Err(if is_unfinished { error.with_hint(hint) } else { error })
@@ -148,7 +148,7 @@ fn is_lost(catalog: &Catalog, version: VersionId) -> catalog::Result<bool> {
 
 async fn version_of(origin: &Origin<'_>, name: &FileName, version: VersionId) -> Result<Asked> {
     let wanted = name.clone();
-    let look = move |catalog: &mut Catalog| {
+    let look = move |catalog: &Catalog| {
         let heads = catalog.heads(&wanted)?.len() as u64;
         let found = catalog.version(version)?.filter(|found| found.name == wanted && !found.removed && found.complete);
         found.map_or(Ok(None), |found| plan(catalog, found, (heads, 0)))
@@ -157,7 +157,7 @@ async fn version_of(origin: &Origin<'_>, name: &FileName, version: VersionId) ->
         Error::new(ErrorKind::NotFound, format!("there is no version {version} of {:?}", name.as_str()))
             .with_hint(format!("`shard list --versions {name}` shows those there are"))
     };
-    Ok(Asked::File(Box::new(origin.catalog(look).await?.ok_or_else(none)?)))
+    Ok(Asked::File(Box::new(origin.look(look).await?.ok_or_else(none)?)))
 }
 
 /// How many files there are in a folder, and their bytes.
@@ -165,7 +165,7 @@ async fn count(origin: &Origin<'_>, prefix: String) -> Result<(u64, u64)> {
     let (mut files, mut bytes, mut after) = (0, 0u64, None::<FileName>);
     loop {
         let (from, wanted) = (after.clone(), prefix.clone());
-        let page = origin.catalog(move |catalog| catalog.list(&wanted, from.as_ref(), PAGE_FILES)).await?;
+        let page = origin.look(move |catalog| catalog.list(&wanted, from.as_ref(), PAGE_FILES)).await?;
         files += page.len() as u64;
         let sizes = page.iter().filter_map(|listed| Some(listed.newest.whole.as_ref()?.total_bytes));
         bytes = sizes.fold(bytes, u64::saturating_add);
@@ -188,7 +188,7 @@ pub(super) async fn page(origin: &Origin<'_>, prefix: &str, after: Option<FileNa
         }
         Ok(planned)
     };
-    origin.catalog(move |catalog| catalog.consistently(look)).await
+    origin.look(look).await
 }
 
 fn plan(

@@ -102,7 +102,7 @@ async fn delete_from(
     loop {
         controls.check_cancelled()?;
         let from = after.take();
-        let mut page = store.catalog(move |catalog| catalog.pending_deletes(from.as_ref(), PAGE_DELETES)).await?;
+        let mut page = store.look(move |catalog| catalog.pending_deletes(from.as_ref(), PAGE_DELETES)).await?;
         page.retain(|delete| only.is_none_or(|only| delete.object == only));
         after = page.last().copied();
         if after.is_none() {

@@ -39,13 +39,13 @@ pub async fn remove_lost(store: &Store, object: ObjectId, controls: &Controls) -
             return Err(Error::new(ErrorKind::Refused, doing).with_hint("remove files by their names"));
         }
     }
-    for piece in store.catalog(move |catalog| lost_pieces(catalog, object)).await? {
+    for piece in store.look(move |catalog| lost_pieces(catalog, object)).await? {
         if !is_held(store, &piece.others, controls).await? {
             let doing = format!("{} is in object {object} and nowhere else", piece.name);
             return Err(Error::new(ErrorKind::Refused, doing).with_hint(format!("shard remove {}", piece.name)));
         }
     }
-    let gone = store.catalog(move |catalog| removed_object(catalog, object)).await?;
+    let gone = store.look(move |catalog| removed_object(catalog, object)).await?;
     let removal = Removal { versions: Vec::new(), objects: vec![gone] };
     let removals = write_removal(store, removal, seen.geometry(), controls).await?;
     let deletes: Deletes = delete_pending(store, Which::Of(BTreeSet::from([object])), controls).await?;

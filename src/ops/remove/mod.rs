@@ -116,7 +116,7 @@ pub async fn remove(store: &Store, options: RemoveOptions) -> Result<RemoveRepor
     let mut doomed = Vec::new();
     for name in &options.names {
         let (wanted, versions) = (name.clone(), options.versions);
-        let mut found = store.catalog(move |catalog| find(catalog, &wanted, versions)).await?;
+        let mut found = store.look(move |catalog| find(catalog, &wanted, versions)).await?;
         if found.is_empty() {
             found = find_below(store, name, versions, &options.controls).await?;
         }
@@ -162,7 +162,7 @@ async fn find_below(
     loop {
         controls.check_cancelled()?;
         let (prefix, last) = (prefix.clone(), after.take());
-        let page = store.catalog(move |catalog| page_below(catalog, &prefix, versions, last.as_ref())).await?;
+        let page = store.look(move |catalog| page_below(catalog, &prefix, versions, last.as_ref())).await?;
         after = page.last().cloned();
         found.extend(page);
         if after.is_none() {
@@ -217,7 +217,7 @@ pub(in crate::ops) async fn remove_versions(
         return Ok(report);
     }
     let versions: Vec<VersionId> = seen.into_iter().collect();
-    let toll = store.catalog(move |catalog| weigh(catalog, &versions)).await?;
+    let toll = store.look(move |catalog| weigh(catalog, &versions)).await?;
     let geometry = toll.geometry.unwrap_or_else(|| store.config().default_level.geometry());
     let emptied: BTreeSet<ObjectId> = toll.objects.iter().map(|removed| removed.object).collect();
     let removal = Removal { versions: doomed.into_iter().map(|doomed| doomed.0).collect(), objects: toll.objects };

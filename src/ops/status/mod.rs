@@ -176,7 +176,7 @@ pub async fn status(store: &Store, options: StatusOptions) -> Result<StatusRepor
         let controls = options.controls.clone();
         verify(store, VerifyOptions { mode: VerifyMode::Quick, controls, ..VerifyOptions::default() }).await?;
     }
-    let Counts { stats, classes, unfinished, pending } = store.catalog(|catalog| Counts::read(catalog)).await?;
+    let Counts { stats, classes, unfinished, pending } = store.look(|catalog| Counts::read(catalog)).await?;
     let zones = Zones::of(store.registry());
     let (mut outlook, mut worst) = (Outlook::default(), ObjectState::Healthy);
     for class in &classes {
@@ -197,7 +197,7 @@ pub async fn status(store: &Store, options: StatusOptions) -> Result<StatusRepor
         key: key(store).await?,
         state: worst,
         overdue: verification.iter().any(|age| age.overdue),
-        backends: backends(store, &stats, &pending, store.catalog(|catalog| history::read(catalog)).await?),
+        backends: backends(store, &stats, &pending, store.look(|catalog| history::read(catalog)).await?),
         objects: counts(&stats),
         margin: outlook.margin(),
         backend_margin: outlook.backend_margin(),
@@ -288,6 +288,6 @@ fn backends(
 }
 
 async fn leftovers(store: &Store) -> Result<u64> {
-    let journals = store.catalog(|catalog| catalog.journals()).await?;
+    let journals = store.look(|catalog| catalog.journals()).await?;
     Ok(journals.iter().filter(|entry| !store.process_is_alive(entry.process)).count() as u64)
 }

@@ -226,7 +226,7 @@ impl Run<'_> {
         if !alive {
             return Ok(Look::Gone);
         }
-        let made = self.store.catalog(move |catalog| catalog.object(object)).await?;
+        let made = self.store.look(move |catalog| catalog.object(object)).await?;
         if let Some(created_ns) = made.and_then(|record| record.created_ns) {
             self.pattern().note(created_ns, &examination);
         }

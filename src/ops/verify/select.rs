@@ -27,7 +27,7 @@ pub(in crate::ops) async fn select(store: &Store, options: &VerifyOptions) -> Re
     let wanted = objects_of(store, &options.names).await?;
     let (now_ns, max_age) = (store.now_ns(), options.max_age);
     store
-        .catalog(move |catalog| {
+        .look(move |catalog| {
             let mut selected = Selected::default();
             let mut after: Option<ObjectAge> = None;
             loop {
@@ -68,7 +68,7 @@ async fn objects_of(store: &Store, names: &[FileName]) -> Result<Option<BTreeSet
     let mut objects = BTreeSet::new();
     for name in names {
         let prefix = name.clone();
-        let found = store.catalog(move |catalog| objects_below(catalog, &prefix)).await?;
+        let found = store.look(move |catalog| objects_below(catalog, &prefix)).await?;
         objects.extend(found.ok_or_else(|| {
             Error::new(ErrorKind::NotFound, format!("there is no file or folder {:?}", name.to_string()))
                 .with_hint("`shard list` shows what there is")
@@ -96,7 +96,7 @@ fn objects_below(catalog: &Catalog, prefix: &FileName) -> crate::catalog::Result
 
 /// Names of an object's files for a report, and whether there are more.
 pub(super) async fn names_shown(store: &Store, object: ObjectId) -> Result<(Vec<FileName>, bool)> {
-    let mut names = store.catalog(move |catalog| catalog.names_of_object(object, NAMES_SHOWN + 1)).await?;
+    let mut names = store.look(move |catalog| catalog.names_of_object(object, NAMES_SHOWN + 1)).await?;
     let more = names.len() > NAMES_SHOWN;
     names.truncate(NAMES_SHOWN);
     Ok((names, more))

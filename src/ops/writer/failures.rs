@@ -69,7 +69,7 @@ impl WriteFailures {
 /// The backends whose last write failed, as far as this machine knows.
 pub async fn failed_writers(store: &Store) -> Result<Vec<BackendId>> {
     let all: Vec<BackendId> = store.registry().iter().map(|backend| backend.id).collect();
-    let noted = move |catalog: &mut Catalog| {
+    let noted = move |catalog: &Catalog| {
         let mut failed = Vec::new();
         for backend in all {
             if catalog.note(&note_key(backend))?.is_some() {
@@ -78,7 +78,7 @@ pub async fn failed_writers(store: &Store) -> Result<Vec<BackendId>> {
         }
         Ok(failed)
     };
-    store.catalog(noted).await
+    store.look(noted).await
 }
 
 fn note_key(backend: BackendId) -> String {
