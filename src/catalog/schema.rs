@@ -11,6 +11,10 @@ use std::time::{Duration, Instant};
 
 /// Says in the file's header what it is: `SHRD`.
 pub(super) const APPLICATION_ID: i32 = 0x5348_5244;
+/// What a connection keeps of the file at most, in KiB: the inner pages of all indexes of a million objects, with room for
+/// those of a batch. SQLite's own 2 MiB do not hold them.
+const CACHE_KIB: i64 = 16 * 1024;
+
 /// Step i brings schema i to i + 1; each runs in the transaction that records it.
 const MIGRATIONS: [&str; 4] = [
     include_str!("schema.sql"),
@@ -188,6 +192,7 @@ fn configure(connection: &Connection) -> Result<(), Fault> {
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", "ON")?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
+    connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
     // A file that was tampered with must not make the schema run anything.
     connection.pragma_update(None, "trusted_schema", "OFF")?;
     Ok(())
