@@ -44,6 +44,10 @@ demo:
     "$shard" recover film.mkv -o back.mkv
     cmp film.mkv back.mkv
 
+# The unsafe code of the codec under AddressSanitizer (nightly)
+sanitize:
+    RUSTFLAGS=-Zsanitizer=address cargo +nightly test --locked --target {{arch()}}-unknown-linux-gnu --target-dir target/sanitize --lib codec
+
 # Which lines the tests reach (needs cargo-llvm-cov)
 cover:
     cargo llvm-cov --locked --html
