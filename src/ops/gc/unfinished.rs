@@ -87,7 +87,7 @@ pub(super) async fn plan(store: &Store, report: &mut GcReport) -> Result<()> {
 }
 
 async fn sort(store: &Store) -> Result<(Vec<VersionRecord>, Vec<KeptUnfinished>)> {
-    let begun = store.look(|catalog| read(catalog)).await?;
+    let begun = store.look(read).await?;
     let (mut going, mut kept) = (Vec::new(), Vec::new());
     for Begun { version, is_own, holder } in begun {
         if holder.is_some_and(|holder| store.process_is_alive(holder)) {

@@ -176,7 +176,7 @@ pub async fn status(store: &Store, options: StatusOptions) -> Result<StatusRepor
         let controls = options.controls.clone();
         verify(store, VerifyOptions { mode: VerifyMode::Quick, controls, ..VerifyOptions::default() }).await?;
     }
-    let Counts { stats, classes, unfinished, pending } = store.look(|catalog| Counts::read(catalog)).await?;
+    let Counts { stats, classes, unfinished, pending } = store.look(Counts::read).await?;
     let zones = Zones::of(store.registry());
     let (mut outlook, mut worst) = (Outlook::default(), ObjectState::Healthy);
     for class in &classes {
@@ -197,7 +197,7 @@ pub async fn status(store: &Store, options: StatusOptions) -> Result<StatusRepor
         key: key(store).await?,
         state: worst,
         overdue: verification.iter().any(|age| age.overdue),
-        backends: backends(store, &stats, &pending, store.look(|catalog| history::read(catalog)).await?),
+        backends: backends(store, &stats, &pending, store.look(history::read).await?),
         objects: counts(&stats),
         margin: outlook.margin(),
         backend_margin: outlook.backend_margin(),
