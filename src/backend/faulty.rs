@@ -16,7 +16,10 @@
 //! ```
 
 use super::dice::Dice;
-use super::{Backend, BackendStats, Error, ErrorKind, ListPage, Mark, Result, ShardWriter, shard_name};
+use super::{
+    Backend, BackendStats, Error, ErrorKind, ListPage, Mark, Result, ScrubPage, ShardChallenge, ShardWriter,
+    ShownBlock, shard_name,
+};
 use crate::id::ShardId;
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
@@ -325,6 +328,23 @@ impl Backend for FaultyBackend {
     async fn clear_unfinished(&self, shard: ShardId) -> Result<u64> {
         self.script.strike(Operation::ClearUnfinished, Some(shard)).await?;
         self.inner.clear_unfinished(shard).await
+    }
+
+    /// What shows blocks reads them: the faults of reading strike.
+    async fn challenge(&self, shard: ShardId, challenge: &ShardChallenge) -> Result<Option<Vec<ShownBlock>>> {
+        let Some(mut shown) = self.inner.challenge(shard, challenge).await? else { return Ok(None) };
+        if self.script.strike(Operation::Read, Some(shard)).await?.contains(&Effect::FlipBit) {
+            shown.iter_mut().for_each(|shown| shown.block = self.script.flip_bit(shard, 0, &shown.block));
+        }
+        Ok(Some(shown))
+    }
+
+    async fn scrub(&self, after: Option<ShardId>) -> Result<Option<ScrubPage>> {
+        self.inner.scrub(after).await
+    }
+
+    async fn tell_damage(&self, shards: &[ShardId]) -> Result<()> {
+        self.inner.tell_damage(shards).await
     }
 }
 

@@ -39,7 +39,10 @@
 //! 13. **Everything may run at once**, from many tasks, on one backend and on one shard.
 //! 14. **`clear_unfinished`** removes what an interrupted write of that shard left out of sight, and never a finished
 //!     shard, nor what is being written of another. (Whoever calls it knows that no one is writing this one.)
+//! 15. **`challenge` shows the blocks asked for, in their order**, each with the path that the leaves stored behind them give,
+//!     and fails as `read` does; a place that has no shorter way than `read` shows nothing: `None`. Nothing of it is trusted.
 
+mod challenge;
 pub mod cloud;
 pub mod contract;
 mod dice;
@@ -58,6 +61,7 @@ pub mod retry;
 mod spec;
 mod zone;
 
+pub use challenge::{ShardChallenge, ShownBlock};
 pub use distribute::{Distribution, Placement};
 pub use error::{Error, ErrorKind};
 pub use faulty::{Effect, Fault, FaultyBackend, Operation, When};
@@ -69,6 +73,8 @@ pub use registry::{BackendRegistry, Health, Reach, RegisteredBackend};
 pub use retry::{RetryBackend, RetryOptions};
 pub use spec::{BackendSpec, BackendUrl, Environment, open, zone_of};
 pub use zone::{MAX_ZONE_BYTES, Zone, ZoneError};
+
+pub use crate::peer::storage::ScrubPage;
 
 use crate::id::{BackendId, ShardId, StoreId};
 use async_trait::async_trait;
@@ -119,6 +125,22 @@ pub trait Backend: fmt::Debug + Send + Sync {
     /// Removes what an interrupted `create` or `replace` of this shard left behind, and says how many bytes that were, as
     /// far as the place can tell.
     async fn clear_unfinished(&self, shard: ShardId) -> Result<u64>;
+
+    /// Shows blocks with their paths, where the place can do so by sending less than all leaves; `None` where it is better to
+    /// read leaves and blocks.
+    async fn challenge(&self, _: ShardId, _: &ShardChallenge) -> Result<Option<Vec<ShownBlock>>> {
+        Ok(None)
+    }
+
+    /// Lets the place read the next of its shards and say which are damaged, where it can check itself. It is the place's word.
+    async fn scrub(&self, _: Option<ShardId>) -> Result<Option<ScrubPage>> {
+        Ok(None)
+    }
+
+    /// Tells whoever looks after the place that these shards were found damaged or missing, where there is somebody.
+    async fn tell_damage(&self, _: &[ShardId]) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// A shard on its way to a backend.

@@ -1,7 +1,10 @@
 //! Patience with a place that fails for a while, and its limits.
 
 use super::dice::Dice;
-use super::{Backend, BackendStats, Error, ErrorKind, ListPage, Mark, Result, ShardWriter, shard_name};
+use super::{
+    Backend, BackendStats, Error, ErrorKind, ListPage, Mark, Result, ScrubPage, ShardChallenge, ShardWriter,
+    ShownBlock, shard_name,
+};
 use crate::id::ShardId;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -186,6 +189,19 @@ impl Backend for RetryBackend {
 
     async fn clear_unfinished(&self, shard: ShardId) -> Result<u64> {
         self.on_shard("clearing", shard, || self.inner.clear_unfinished(shard)).await
+    }
+
+    async fn challenge(&self, shard: ShardId, challenge: &ShardChallenge) -> Result<Option<Vec<ShownBlock>>> {
+        self.on_shard("challenging", shard, || self.inner.challenge(shard, challenge)).await
+    }
+
+    async fn scrub(&self, after: Option<ShardId>) -> Result<Option<ScrubPage>> {
+        self.patiently("scrubbing", self.options.stats_timeout, || self.inner.scrub(after)).await
+    }
+
+    /// Once: nothing depends on it.
+    async fn tell_damage(&self, shards: &[ShardId]) -> Result<()> {
+        self.inner.tell_damage(shards).await
     }
 }
 

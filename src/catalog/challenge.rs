@@ -95,6 +95,11 @@ impl Catalog {
         self.read(|tx| all(tx, &sql, params![whose, before, row_limit(limit)], read_challenge))
     }
 
+    /// Keeps challenges that no look at an object goes with.
+    pub fn record_challenges(&mut self, challenges: &[ChallengeRecord]) -> Result<()> {
+        self.write(|tx| add(tx, challenges))
+    }
+
     /// What the challenges of each backend come to; nothing for one that never had any.
     pub fn histories(&self) -> Result<BTreeMap<BackendId, BackendHistory>> {
         let sql = "SELECT backend, answered, wrong, missing, silent, first_ns, last_ns, last_failed_ns

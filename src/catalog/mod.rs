@@ -151,7 +151,11 @@ impl Catalog {
     }
 
     /// Asks many questions of one state of the file: all see the same, and only the first pays for finding out which.
+    /// Within another such question they are part of that.
     pub fn consistently<T>(&self, work: impl FnOnce(&Self) -> Result<T>) -> Result<T> {
+        if !self.connection.is_autocommit() {
+            return work(self);
+        }
         let begun = self.connection.unchecked_transaction().map_err(|error| Fault::from(error).at(&self.path))?;
         let answer = work(self)?;
         begun.commit().map_err(|error| Fault::from(error).at(&self.path))?;

@@ -9,13 +9,13 @@ mod upkeep;
 mod values;
 mod vault;
 
-pub(crate) use backend::{AddBackend, BackendCommand, CheckBackends, DrainBackend, Init, RemoveBackend};
+pub(crate) use backend::{AddBackend, BackendCommand, CheckBackends, DrainBackend, Init, RemoveBackend, ScrubBackends};
 pub(crate) use files::{List, Prune, Put, PutCheck, Recover, RecoverTo, Remove, Show};
 pub(crate) use health::{CheckProof, CreateProof, Depth, ProofCommand, Repair, Status, Verify};
 pub(crate) use key::{ExportKey, ImportKey, KeyCommand, KeyPassphrase, NewRecipient, RecipientCommand};
 pub(crate) use node::{
-    AddSeed, ForgetNode, InitNode, ListMessages, ListSessions, NewSeed, Node, NodeCommand, NodeLimits, PingNode,
-    SeedCommand, SendNotice, ServeNode,
+    AddSeed, ForgetNode, InitNode, ListAnswers, ListMessages, ListSessions, NewSeed, Node, NodeCommand, NodeLimits,
+    PingNode, SeedCommand, SendNotice, ServeNode,
 };
 pub(crate) use upkeep::{BackupCatalog, Bench, CatalogCommand, Completions, Gc, Man, RebuildCatalog, RestoreCatalog};
 pub(crate) use values::{Budget, SealName};

@@ -45,7 +45,7 @@ pub use recipient::{MAX_RECIPIENT_FILE_BYTES, RECIPIENT_RANDOM_BYTES, RECIPIENT_
 pub use shares::{KeyShare, SHARE_BYTES, ShareError, SharedSecret, combine_shares, share_of, split_secret};
 pub use signer::{PublicKey, Signature, Signer};
 pub use snapshot_cipher::SnapshotCipher;
-pub use verify_key::{VERIFY_KEY_SCHEMA, VerifyKey};
+pub use verify_key::{NodePass, VERIFY_KEY_SCHEMA, VerifyKey};
 pub use write_key::{WRITE_KEY_SCHEMA, WRITER_SECRET_BYTES, WriteKey};
 
 use crate::id::{Digest, ObjectId, StoreId, WriterId};

@@ -70,7 +70,8 @@ impl PublicKey {
         self.verifies(MANIFEST_PREFIX, public_part, signature)
     }
 
-    pub(super) fn verifies(&self, prefix: &[u8], message: &[u8], signature: &Signature) -> bool {
+    /// Whether the signature is this key's over a message of the purpose that the prefix says.
+    pub(crate) fn verifies(&self, prefix: &[u8], message: &[u8], signature: &Signature) -> bool {
         UnparsedPublicKey::new(&ED25519, &self.0).verify(&[prefix, message].concat(), &signature.0).is_ok()
     }
 }

@@ -20,6 +20,32 @@ pub struct VerifyKey {
     #[zeroize(skip)]
     settings: Option<String>,
     catalog: [u8; 32],
+    nodes: Option<NodePass>,
+}
+
+/// What the machine brings to the nodes that keep the store's shards.
+#[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
+pub struct NodePass {
+    /// From which its own identity towards nodes follows.
+    pub node_seed: [u8; 32],
+    /// The owner's word for that identity, as nodes read it.
+    #[zeroize(skip)]
+    pub grant: Vec<u8>,
+    /// The seeds of the group, as far as the owner's machine had them.
+    pub seeds: Vec<[u8; 32]>,
+}
+
+/// The longest grant that a key brings.
+const MAX_GRANT_BYTES: usize = 1024;
+/// The most seeds that it brings.
+const MAX_PASS_SEEDS: usize = 8;
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NodePassFile {
+    node_seed: Zeroizing<String>,
+    grant: String,
+    seeds: Vec<Zeroizing<String>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -31,6 +57,8 @@ struct VerifyKeyFile {
     catalog: Zeroizing<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     settings: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    nodes: Option<NodePassFile>,
     check: Digest,
 }
 
@@ -39,9 +67,21 @@ impl VerifyKey {
     /// settings, for a start.
     pub fn of(keyring: &Keyring, mut catalog: [u8; 32], settings: Option<String>) -> Self {
         let signers = keyring.keys().iter().map(|key| key.signer().public_key()).collect();
-        let key = Self { store: keyring.store_id(), signers, settings, catalog };
+        let key = Self { store: keyring.store_id(), signers, settings, catalog, nodes: None };
         catalog.zeroize();
         key
+    }
+
+    /// With what leads to the store's shards at nodes.
+    #[must_use]
+    pub fn with_nodes(mut self, nodes: NodePass) -> Self {
+        self.nodes = Some(nodes);
+        self
+    }
+
+    /// What leads to the store's shards at nodes, where the owner's machine had some.
+    pub fn nodes(&self) -> Option<&NodePass> {
+        self.nodes.as_ref()
     }
 
     /// The store whose signatures are trusted.
@@ -73,6 +113,7 @@ impl VerifyKey {
             signers: self.signers.clone(),
             catalog: Zeroizing::new(hex::encode(self.catalog.as_slice())),
             settings: self.settings.clone(),
+            nodes: self.nodes.as_ref().map(NodePassFile::of),
             check: self.check_value(),
         };
         // Grown once, so that no copy is left behind by growing.
@@ -92,7 +133,8 @@ impl VerifyKey {
         }
         let mut catalog = Zeroizing::new([0; 32]);
         read_hex(&file.catalog, catalog.as_mut_slice()).map_err(|_| malformed)?;
-        let key = Self { store: file.store, signers: file.signers, settings: file.settings, catalog: *catalog };
+        let nodes = file.nodes.map(|nodes| nodes.read().ok_or(malformed)).transpose()?;
+        let key = Self { store: file.store, signers: file.signers, settings: file.settings, catalog: *catalog, nodes };
         verify_slices_are_equal(&key.check_value().0, &file.check.0).map_err(|_| LimitedKeyError::Check)?;
         Ok(key)
     }
@@ -103,7 +145,50 @@ impl VerifyKey {
         self.signers.iter().for_each(|signer| material.extend_from_slice(&signer.0));
         material.extend_from_slice(&self.catalog);
         material.extend_from_slice(self.settings.as_deref().unwrap_or_default().as_bytes());
+        if let Some(nodes) = &self.nodes {
+            // What comes before has no length of its own at its end.
+            material.extend_from_slice(&(self.settings.as_ref().map_or(0, String::len) as u64).to_le_bytes());
+            material.extend_from_slice(&nodes.node_seed);
+            material.extend_from_slice(&(nodes.grant.len() as u64).to_le_bytes());
+            material.extend_from_slice(&nodes.grant);
+            nodes.seeds.iter().for_each(|seed| material.extend_from_slice(seed));
+        }
         Digest(blake3::derive_key(context::VERIFY_CHECK, &material))
+    }
+}
+
+impl NodePassFile {
+    fn of(nodes: &NodePass) -> Self {
+        let hex_of = |bytes: &[u8; 32]| Zeroizing::new(hex::encode(bytes));
+        Self {
+            node_seed: hex_of(&nodes.node_seed),
+            grant: hex::encode(&nodes.grant),
+            seeds: nodes.seeds.iter().map(hex_of).collect(),
+        }
+    }
+
+    fn read(&self) -> Option<NodePass> {
+        if self.grant.len() > 2 * MAX_GRANT_BYTES || self.seeds.len() > MAX_PASS_SEEDS {
+            return None;
+        }
+        let mut nodes = NodePass { node_seed: [0; 32], grant: vec![0; self.grant.len() / 2], seeds: Vec::new() };
+        read_hex(&self.node_seed, &mut nodes.node_seed).ok()?;
+        read_hex(&self.grant, &mut nodes.grant).ok()?;
+        nodes.seeds.reserve_exact(self.seeds.len());
+        for text in &self.seeds {
+            let mut seed = [0; 32];
+            let read = read_hex(text, &mut seed);
+            nodes.seeds.push(seed);
+            seed.zeroize();
+            read.ok()?;
+        }
+        Some(nodes)
+    }
+}
+
+impl fmt::Debug for NodePass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NodePass").field("seeds", &self.seeds.len()).finish_non_exhaustive()
     }
 }
 
@@ -122,12 +207,17 @@ mod tests {
     fn a_verify_only_key_comes_back_from_its_file_and_no_flipped_bit_goes_unseen() {
         let keyring = Keyring::from_keys(vec![MasterKey::from_bytes([1; 32]), MasterKey::from_bytes([2; 32])]);
         let keyring = keyring.expect("two keys");
-        let key = VerifyKey::of(&keyring, [7; 32], Some("seal = \"key\"\n".to_owned()));
+        let plain = VerifyKey::of(&keyring, [7; 32], Some("seal = \"key\"\n".to_owned()));
+        let text = plain.to_file();
+        let without = VerifyKey::from_file(text.as_bytes()).expect("the key");
+        assert!(without.nodes.is_none() && !text.contains("nodes"));
+        let nodes = NodePass { node_seed: [8; 32], grant: vec![9; 138], seeds: vec![[10; 32], [11; 32]] };
+        let key = plain.with_nodes(nodes);
         let text = key.to_file();
         assert!(matches!(LimitedKey::from_file(text.as_bytes()), Some(Ok(LimitedKey::Verify(_)))));
         let same = |other: &VerifyKey| {
-            (other.store, &other.signers, &other.settings, other.catalog)
-                == (key.store, &key.signers, &key.settings, key.catalog)
+            (other.store, &other.signers, &other.settings, other.catalog, &other.nodes)
+                == (key.store, &key.signers, &key.settings, key.catalog, &key.nodes)
         };
         assert!(same(&VerifyKey::from_file(text.as_bytes()).expect("the key")));
         for bit in 0..text.len() * 8 {
@@ -136,5 +226,7 @@ mod tests {
             assert!(VerifyKey::from_file(&flipped).is_err(), "bit {bit}");
         }
         assert!(keyring.keys().iter().all(|key| !text.contains(&hex::encode(key.bytes))));
+        let owners = hex::encode(keyring.node_seed().as_slice());
+        assert!(!text.contains(&owners), "the owner's own identity stays with the owner");
     }
 }

@@ -1,6 +1,9 @@
 //! A block's place in its object, its leaf, and bytes that were checked against it.
 
 use super::error::Error;
+use super::hash::ShardNodes;
+use super::root::bind_shard;
+use super::tree::walk;
 use super::{Result, hash};
 use crate::id::{Digest, ObjectId};
 use bytes::Bytes;
@@ -49,6 +52,24 @@ impl VerifiedBlock {
     pub fn check(position: BlockPosition, block: Bytes, expected: &Digest) -> Result<Self> {
         check_leaf(position, &block, expected)?;
         Ok(Self { position, block })
+    }
+
+    /// Hashes the block at its position, and its path up to the root of its shard; an error unless that is the root. The number
+    /// of stripes has to be that of the signed manifest, as the root has.
+    pub fn check_path(
+        position: BlockPosition,
+        block: Bytes,
+        path: &[Digest],
+        (stripe_count, shard_root): (u64, &Digest),
+    ) -> Result<Self> {
+        let BlockPosition { object, shard_index, stripe_index } = position;
+        let tree_root = walk::<ShardNodes>(leaf(position, &block), stripe_index, stripe_count, path);
+        let tree_root = tree_root.map_err(|source| Error::Path { position, source })?;
+        let found = bind_shard(tree_root, stripe_count, shard_index, object);
+        match found == *shard_root {
+            true => Ok(Self { position, block }),
+            false => Err(Error::OtherTree { shard_index, expected: *shard_root, found }),
+        }
     }
 
     /// Where it is from.

@@ -62,6 +62,14 @@ pub enum Error {
         /// The root of the tree that was given.
         found: Digest,
     },
+    /// A path that cannot be one from the block.
+    #[error("{position} came with a path that leads nowhere")]
+    Path {
+        /// Where the block should be from.
+        position: BlockPosition,
+        /// What is wrong with the path.
+        source: PathError,
+    },
     /// A challenge of no blocks, of more than there are, or over the limit.
     #[error("a challenge picks 1 to {available} blocks here, and at most {MAX_CHALLENGE_BLOCKS}, not {count}")]
     ChallengeSize {

@@ -2,7 +2,8 @@
 //!
 //! *What it is.* The leaf of a block, the root of a shard, the root of an object; [`VerifiedBlock`], bytes that were
 //! checked against a leaf; [`MerkleProof`], self-contained as JSON; [`Challenge`], by which a holder shows that it
-//! still has what it should. `rs_merkle` builds the trees, and is named nowhere else.
+//! still has what it should; [`BlockSpans`] and [`leaf_paths`], which let a holder do so that knows no format. `rs_merkle`
+//! builds the trees, and is named nowhere else.
 //!
 //! *What it knows.* Hashes, positions of blocks, and what of an object its root binds.
 //!
@@ -39,6 +40,7 @@ mod forgeries;
 mod hash;
 mod proof;
 mod root;
+mod spans;
 mod tree;
 
 pub use block::{BlockPosition, VerifiedBlock, leaf};
@@ -50,6 +52,7 @@ pub use hash::{LEAF_CONTEXT, OBJECT_NODE_CONTEXT, OBJECT_ROOT_CONTEXT, SHARD_NOD
 pub use proof::{MAX_PATH_NODES, MAX_PROOF_BYTES, MerkleProof};
 pub(crate) use root::shard_root_at;
 pub use root::{ObjectBinding, ShardTree, object_root, shard_root};
+pub use spans::{BlockSpans, leaf_paths};
 
 /// What hashing and proving give.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -4,8 +4,8 @@ use crate::backend::{self, Backend, BackendSpec, BackendUrl, Health, LocalBacken
 use crate::catalog::{Catalog, PendingDelete};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{BackendId, ObjectId, ShardId};
-use crate::store::Store;
 use crate::store::config::{self, Config};
+use crate::store::{Held, Store};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -240,7 +240,10 @@ async fn describe(store: &Store, health: Health, restored: Option<Restored>) -> 
         Reach::Unknown => ("unreachable", None),
     };
     let mut writable = None;
-    if state == "ready" && !registered.read_only {
+    // A verify-only key may not delete at a node what a probe leaves there.
+    let is_node = matches!(BackendUrl::parse(&registered.url, store.dir()), Ok(BackendUrl::Node(_)));
+    let may_clear = !is_node || store.held() == Held::Owner;
+    if state == "ready" && !registered.read_only && may_clear {
         let probed = probe(store, &registered.name, &registered.backend).await;
         writable = Some(probed.is_ok());
         problem = probed.err().map(|error| causes(&error));

@@ -33,6 +33,7 @@ pub mod recover;
 pub mod refresh;
 pub mod remove;
 pub mod repair;
+pub mod scrub;
 pub mod show;
 pub mod status;
 mod timestamp;

@@ -1,6 +1,6 @@
 //! Who a node is: an Ed25519 key of its own, which is not the group's.
 
-use crate::crypto::PublicKey;
+use crate::crypto::{PublicKey, Signature};
 use crate::id::NodeId;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use rustls::pki_types::PrivatePkcs8KeyDer;
@@ -55,6 +55,14 @@ impl NodeIdentity {
     /// The node's id.
     pub fn id(&self) -> NodeId {
         node_id(&self.public_key)
+    }
+
+    /// Signs a message; the prefix says what it is, so that a signature is good for one purpose alone. TLS signs with a prefix
+    /// of its own.
+    pub(super) fn sign(&self, prefix: &[u8], message: &[u8]) -> Signature {
+        let pair = Ed25519KeyPair::from_seed_unchecked(&self.seed).expect("every 32 bytes are an Ed25519 seed");
+        let signature = pair.sign(&[prefix, message].concat());
+        Signature(signature.as_ref().try_into().expect("an Ed25519 signature has 64 bytes"))
     }
 
     /// The private key as TLS takes it.

@@ -3,7 +3,7 @@
 //! *What it is.* Who may talk ([`GroupSeed`], [`SeedRing`]) and who one is ([`NodeIdentity`]); the certificates and the
 //! [`Tls`] that follow from them; the [`Handshake`] above TLS, in which both sides prove that they have the seed; frames
 //! and the messages in them; when a peer is gone ([`Heartbeat`]), when it is tried again ([`Backoff`]), where it is
-//! ([`PeerAddress`]) and whether it is the same as ever ([`Pins`]).
+//! ([`PeerAddress`]) and whether it is the same as ever ([`Pins`]); and by whose word it acts for another ([`NodeGrant`]).
 //!
 //! `src/peer/PROTOCOL.md` has it byte by byte.
 //!
@@ -27,6 +27,7 @@ mod address;
 mod backoff;
 mod certificate;
 mod frame;
+mod grant;
 mod handshake;
 mod heartbeat;
 mod identity;
@@ -45,6 +46,7 @@ pub use frame::{
     FRAME_HEADER_BYTES, FrameReader, MAX_HANDSHAKE_FRAME_BYTES, MAX_MESSAGE_BYTES, frame, frame_header,
     read_frame_header,
 };
+pub use grant::{GRANT_BYTES, GRANT_TOLERANCE_S, GrantError, GrantRights, NodeGrant, Right};
 pub use handshake::{Admitted, Channel, Handshake, HandshakeError, MAX_VERSION, MIN_VERSION, Step};
 pub use heartbeat::{Beat, Heartbeat, HeartbeatTimes};
 pub use identity::{NodeIdentity, node_id};

@@ -1,13 +1,14 @@
 //! The key file: readable by its owner alone, replaced whole, in plain or under a passphrase.
 
 use super::held::Held;
-use super::{config, fill_random, random_bytes};
+use super::{KEY_NAME, config, fill_random, random_bytes};
+use crate::backend::NodeAccess;
 use crate::crypto::{
     CatalogKey, KeyFile, KeyFileError, Keyring, LimitedKey, MAX_KEY_FILE_BYTES, MAX_KIT_BYTES, MAX_LIMITED_KEY_BYTES,
-    MasterKey, Passphrase, PassphraseCost, RecoveryKit, SALT_BYTES,
+    MasterKey, NodePass, Passphrase, PassphraseCost, RecoveryKit, SALT_BYTES,
 };
 use crate::error::{Error, ErrorKind, Result};
-use crate::peer::{GroupSeed, SeedRing};
+use crate::peer::{GroupSeed, NodeGrant, SeedRing};
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -42,6 +43,30 @@ impl HeldKey {
             Self::Limited(key) => key.catalog_key(),
         }
     }
+
+    /// How this machine calls the nodes that keep the store's shards: as the store, or by its grant where it has one.
+    pub(super) fn nodes(&self, access: &NodeAccess, dir: &Path) -> Result<NodeAccess> {
+        match self {
+            Self::Owner(opened) => Ok(access.of_store(&opened.keyring, Some(dir))),
+            Self::Limited(key) => match granted(key, &dir.join(KEY_NAME))? {
+                Some((pass, grant)) => Ok(access.of_grantee(&pass.node_seed, grant, Some(dir))),
+                None => Ok(access.clone()),
+            },
+        }
+    }
+}
+
+/// What a key brings to nodes, where it brings something.
+pub(super) fn granted<'a>(key: &'a LimitedKey, path: &Path) -> Result<Option<(&'a NodePass, NodeGrant)>> {
+    let LimitedKey::Verify(key) = key else { return Ok(None) };
+    let Some(pass) = key.nodes() else { return Ok(None) };
+    NodeGrant::parse(&pass.grant).map(|grant| Some((pass, grant))).map_err(|error| unusable(path, error))
+}
+
+/// The seeds in what a key brings; `None` where there are none.
+pub(super) fn seeds_of(pass: &NodePass, path: &Path) -> Result<Option<SeedRing>> {
+    let seeds: Vec<GroupSeed> = pass.seeds.iter().map(|seed| GroupSeed::from_bytes(*seed)).collect();
+    (!seeds.is_empty()).then(|| SeedRing::from_seeds(seeds)).transpose().map_err(|error| unusable(path, error))
 }
 
 /// Keys brought from elsewhere, with the settings that came with them.

@@ -10,11 +10,11 @@ use crate::backend::node::SEEDS_NAME;
 use crate::backend::{self, BackendUrl, NodeAccess};
 use crate::catalog::{self, Catalog};
 use crate::crypto::{
-    CatalogKey, Keyring, KitSeed, LimitedKey, Passphrase, RecipientKey, VerifyKey, WriteKey, write_kit,
+    CatalogKey, Keyring, KitSeed, LimitedKey, NodePass, Passphrase, RecipientKey, VerifyKey, WriteKey, write_kit,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{Digest, StoreId};
-use crate::peer::SeedRing;
+use crate::peer::{GrantRights, NodeGrant, NodeIdentity, SeedRing};
 use crate::stripe::Seal;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -95,8 +95,7 @@ pub fn export(
     };
     let seeds = ring.iter().flat_map(|ring| ring.seeds()).map(|seed| Zeroizing::new(*seed.bytes()));
     let seeds: Vec<KitSeed> = seeds.collect();
-    let is_node = |url: &str| matches!(BackendUrl::parse(url, dir), Ok(BackendUrl::Node(_)));
-    let nodes = config.backends.iter().filter(|spec| is_node(&spec.url)).count();
+    let nodes = node_count(&config, dir);
     Ok(ExportedKit {
         keys: KeyFacts::of(&opened.keyring, opened.passphrase.as_ref()),
         backend_count: config.backends.len(),
@@ -117,12 +116,59 @@ fn note_exported(dir: &Path, key_id: Digest, catalog_key: Arc<CatalogKey>) -> Re
     Ok(catalog.set_note(EXPORTED, &key_id.to_string())?)
 }
 
-/// Makes a key for a machine that is to check and repair without being able to read.
-pub fn export_verifier(dir: &Path, passphrase: Option<&PassphraseSource>) -> Result<LimitedKey> {
-    let config = super::load_config(dir)?;
+/// What a verify-only key lets its machine do at nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VerifierOptions {
+    /// Delete, and replace what is whole, beside reading and writing what is missing or damaged.
+    pub may_delete: bool,
+    /// Until when, in seconds since 1970.
+    pub expires_s: u64,
+}
+
+/// A verify-only key.
+#[derive(Debug)]
+pub struct ExportedVerifier {
+    /// The key.
+    pub key: LimitedKey,
+    /// How many nodes of the store cannot be called with it: the seed of their group was not found.
+    pub unseeded_nodes: usize,
+    /// Why it does not have the seed, where there is one that cannot be used.
+    pub seed_problem: Option<backend::Error>,
+}
+
+/// Makes a key for a machine that is to check and repair without being able to read. Where the store has nodes, or a seed of
+/// a group, the key brings a grant for them, and the seeds that `nodes` finds.
+pub fn export_verifier(
+    dir: &Path,
+    passphrase: Option<&PassphraseSource>,
+    options: VerifierOptions,
+    nodes: &NodeAccess,
+) -> Result<ExportedVerifier> {
+    let config = elsewhere(super::load_config(dir)?, dir);
     let opened = key::open(&dir.join(KEY_NAME), passphrase)?;
-    let settings = elsewhere(config, dir).to_text()?;
-    Ok(LimitedKey::Verify(VerifyKey::of(&opened.keyring, *new_secret()?, Some(settings))))
+    let (ring, seed_problem) = match nodes.seeds_of(dir) {
+        Ok(ring) => (ring, None),
+        Err(error) => (None, Some(error)),
+    };
+    let node_count = node_count(&config, dir);
+    let mut key = VerifyKey::of(&opened.keyring, *new_secret()?, Some(config.to_text()?));
+    if node_count > 0 || ring.is_some() {
+        let node_seed = new_secret()?;
+        let owner = NodeIdentity::from_seed(&opened.keyring.node_seed());
+        let rights = GrantRights { repair: true, delete: options.may_delete };
+        let grantee = NodeIdentity::from_seed(&node_seed).id();
+        let grant = NodeGrant::issue(&owner, grantee, rights, options.expires_s).to_bytes().to_vec();
+        let seeds = ring.iter().flat_map(|ring| ring.seeds()).map(|seed| *seed.bytes()).collect();
+        key = key.with_nodes(NodePass { node_seed: *node_seed, grant, seeds });
+    }
+    let unseeded_nodes = if ring.is_some() { 0 } else { node_count };
+    Ok(ExportedVerifier { key: LimitedKey::Verify(key), unseeded_nodes, seed_problem })
+}
+
+/// How many of the backends are nodes.
+fn node_count(config: &Config, dir: &Path) -> usize {
+    let is_node = |url: &str| matches!(BackendUrl::parse(url, dir), Ok(BackendUrl::Node(_)));
+    config.backends.iter().filter(|spec| is_node(&spec.url)).count()
 }
 
 /// Makes a key for a machine that is to add files, besides, without being able to read any.
@@ -194,7 +240,12 @@ fn import_locked(dir: &Path, key: &LimitedKey) -> Result<Vec<String>> {
         Some(settings) => Config::from_text(settings, &config_path)?,
         None => Config::default(),
     };
+    let seeds = match key::granted(key, &path)? {
+        Some((pass, _)) => key::seeds_of(pass, &path)?,
+        None => None,
+    };
     key::save_text(&path, &key.to_file())?;
+    bring_seeds(dir, seeds.as_ref())?;
     init::make_catalog(dir, Arc::new(key.catalog_key()))?;
     Config::create(&config_path, &config)?;
     Ok(config.backends.iter().map(|spec| spec.name.clone()).collect())

@@ -144,9 +144,7 @@ impl Store {
         // Whoever made it may have been stopped after its settings and before its end: it would never be missed again.
         init::made(dir);
         let held = open_key(dir, options.passphrase.clone()).await?;
-        if let HeldKey::Owner(opened) = &held {
-            options.environment.nodes = options.environment.nodes.of_store(&opened.keyring, Some(dir));
-        }
+        options.environment.nodes = held.nodes(&options.environment.nodes, dir)?;
         let catalog_key = Arc::new(held.catalog_key());
         let (catalog, set_aside) = match options.missing_catalog {
             MissingCatalog::Refuse => (catalog_file::open(dir, catalog_key)?, None),

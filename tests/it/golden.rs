@@ -1,13 +1,15 @@
 //! Golden shards, made by `fixtures/generate.py` from `FORMAT.md` alone, held against what this crate writes and reads.
 
 mod backup;
+mod keys;
 
 use backup::RecordInput;
 use bytes::Bytes;
+use keys::VerifyKeyInput;
 use serde::Deserialize;
 use shard::crypto::{
-    AccessKeys, DataKey, KeyFile, KeyShare, Keyring, LimitedKey, MasterKey, RECIPIENT_RANDOM_BYTES, RecipientKey,
-    SharedSecret, StripeCipher, VerifyKey, combine_shares, split_secret,
+    AccessKeys, DataKey, KeyFile, KeyShare, Keyring, MasterKey, RECIPIENT_RANDOM_BYTES, RecipientKey, SharedSecret,
+    StripeCipher, combine_shares, split_secret,
 };
 use shard::format::{
     BackupPart, FileName, HEADER_BYTES, Header, Index, Manifest, ManifestDraft, ObjectKind, PartOpener, PartSealer,
@@ -27,12 +29,6 @@ struct Inputs {
     verify_key: VerifyKeyInput,
     versions: Vec<VersionInput>,
     objects: Vec<ObjectInput>,
-}
-
-#[derive(Deserialize)]
-struct VerifyKeyInput {
-    catalog: String,
-    settings: String,
 }
 
 #[derive(Deserialize)]
@@ -420,21 +416,6 @@ fn the_golden_key_file_is_what_this_crate_writes_and_reads() {
     assert_eq!(keyring.to_key_file().as_bytes(), golden);
     let Ok(KeyFile::Plain(read)) = KeyFile::parse(&golden) else { unreachable!("it is under no passphrase") };
     assert_eq!(read.store_id(), keyring.store_id());
-}
-
-#[test]
-fn the_golden_recipient_and_verify_only_key_are_what_this_crate_writes_and_reads() {
-    let inputs = inputs();
-    let keyring = Keyring::new(inputs.key());
-    let golden = read(&fixtures().join("golden/me.recipient"));
-    let recipient = keyring.current().recipient(keyring.store_id());
-    assert_eq!(recipient.to_file().as_bytes(), golden);
-    assert_eq!(RecipientKey::from_file(&golden), Ok(recipient));
-    let golden = read(&fixtures().join("golden/helper.key"));
-    let key = VerifyKey::of(&keyring, bytes_of(&inputs.verify_key.catalog), Some(inputs.verify_key.settings));
-    assert_eq!(key.to_file().as_bytes(), golden);
-    let read = LimitedKey::from_file(&golden).expect("a key").expect("a verify-only key");
-    assert_eq!(*read.to_file(), *key.to_file());
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::node_desk::{address, listener, start, within};
 use shard::backend::{NodeAccess, NodeBackend, RetryBackend, RetryOptions};
 use shard::crypto::{Keyring, MasterKey};
-use shard::node::storage::{StorageOptions, StorageService, run};
+use shard::node::storage::{StorageEvent, StorageOptions, StorageService, run};
 use shard::node::{Node, NodeConfig};
 use shard::peer::{GroupSeed, PeerAddress, TransportKind};
 use std::fs;
@@ -11,6 +11,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -21,9 +22,14 @@ pub(crate) const SEED: u8 = 7;
 pub(crate) struct Keeper {
     pub(crate) node: Node,
     pub(crate) service: StorageService,
+    /// What it answered to challenges and scrubs.
+    events: mpsc::Receiver<StorageEvent>,
     stopping: CancellationToken,
     serving: JoinHandle<()>,
 }
+
+/// No test challenges as often without looking.
+const EVENTS: usize = 10_000;
 
 impl Keeper {
     /// Over both transports, at any port.
@@ -33,10 +39,11 @@ impl Keeper {
 
     pub(crate) async fn start_with(config: NodeConfig, folder: &Path, options: StorageOptions) -> Self {
         let node = start(config).await;
-        let service = StorageService::open(folder, options).expect("a folder");
+        let (told, events) = mpsc::channel(EVENTS);
+        let service = StorageService::open(folder, options).expect("a folder").telling(told);
         let stopping = CancellationToken::new();
         let serving = tokio::spawn(run(service.clone(), node.clone(), stopping.clone()));
-        Self { node, service, stopping, serving }
+        Self { node, service, events, stopping, serving }
     }
 
     /// Where another node with this number is to listen to be found in this one's place.
@@ -49,6 +56,11 @@ impl Keeper {
 
     pub(crate) fn address(&self, transport: TransportKind) -> PeerAddress {
         address(&self.node, transport)
+    }
+
+    /// What was answered to challenges and scrubs since this was asked.
+    pub(crate) fn answered(&mut self) -> Vec<StorageEvent> {
+        std::iter::from_fn(|| self.events.try_recv().ok()).collect()
     }
 
     /// In order: the stores that have sessions hear of it.

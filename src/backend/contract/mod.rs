@@ -23,11 +23,13 @@
 //! ```
 
 mod bounds;
+mod challenge;
 mod concurrency;
 mod listing;
 mod shards;
 
 pub use bounds::{clause_10_a_quota_holds, clause_11_the_mark_is_what_was_written_last};
+pub use challenge::clause_15_a_challenge_shows_blocks_with_their_paths;
 pub use concurrency::{clause_13_everything_may_run_at_once, clause_14_clearing_spares_what_is_finished};
 pub use listing::{
     clause_08_list_shows_every_shard_once, clause_09_stats_count, clause_12_absent_is_said_of_what_is_absent,
@@ -90,6 +92,7 @@ pub async fn all_with(make: impl AsyncFn() -> Arc<dyn Backend>, options: Contrac
     clause_12_absent_is_said_of_what_is_absent(&make().await).await;
     clause_13_everything_may_run_at_once(&make().await).await;
     clause_14_clearing_spares_what_is_finished(&make().await).await;
+    clause_15_a_challenge_shows_blocks_with_their_paths(&make().await).await;
 }
 
 /// Shard 0 of the object with this number; neighbouring numbers are in different folders.

@@ -6,7 +6,7 @@ use super::pins::FilePins;
 use super::seeds;
 use crate::crypto::Keyring;
 use crate::peer::transport::{GateLimits, HANDSHAKE_DEADLINE, LocalNode, Session, Transport};
-use crate::peer::{HeartbeatTimes, MemoryPins, NodeIdentity, PeerAddress, Pins, SeedRing};
+use crate::peer::{HeartbeatTimes, MemoryPins, NodeGrant, NodeIdentity, PeerAddress, Pins, SeedRing};
 use futures_util::future::join_all;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -32,6 +32,8 @@ pub struct NodeAccess {
 /// One store, as nodes see it.
 struct Caller {
     identity: NodeIdentity,
+    /// By whose word it acts, where the shards are another's.
+    grant: Option<NodeGrant>,
     seed_file: Option<PathBuf>,
     brought: Option<SeedRing>,
     folder: Option<PathBuf>,
@@ -59,8 +61,19 @@ impl NodeAccess {
     /// As the store with these keys, whose folder keeps seeds and pins; without a folder pins last as long as the process.
     #[must_use]
     pub fn of_store(&self, keyring: &Keyring, folder: Option<&Path>) -> Self {
+        self.calling_as((NodeIdentity::from_seed(&keyring.node_seed()), None), folder)
+    }
+
+    /// As a machine without the store's keys, which has a grant of theirs for the key that follows from this node seed.
+    #[must_use]
+    pub fn of_grantee(&self, node_seed: &[u8; 32], grant: NodeGrant, folder: Option<&Path>) -> Self {
+        self.calling_as((NodeIdentity::from_seed(node_seed), Some(grant)), folder)
+    }
+
+    fn calling_as(&self, (identity, grant): (NodeIdentity, Option<NodeGrant>), folder: Option<&Path>) -> Self {
         let caller = Arc::new(Caller {
-            identity: NodeIdentity::from_seed(&keyring.node_seed()),
+            identity,
+            grant,
             seed_file: self.seed_file.clone(),
             brought: self.brought.clone(),
             folder: folder.map(Path::to_owned),
@@ -71,10 +84,16 @@ impl NodeAccess {
         Self { caller: Some(caller), ..self.clone() }
     }
 
+    /// By whose word nodes are asked, where the shards are another's.
+    pub(super) fn grant(&self) -> Option<&NodeGrant> {
+        self.caller.as_ref()?.grant.as_ref()
+    }
+
     /// The session with a node, which is called where there is none.
     pub(super) async fn session(&self, address: &PeerAddress, doing: &str) -> Result<Session> {
         let Some(caller) = &self.caller else {
-            let why = "nodes know a store by its own key, which is not at hand here";
+            let why = "nodes know a store by its own key or by a grant of it, and neither is at hand here; `shard key export \
+                       --verify-only` on the owner's machine writes a key with a grant";
             return Err(Error::with_source(ErrorKind::Denied, doing, why));
         };
         let transport = caller.transport.get_or_try_init(|| caller.start(doing)).await?;

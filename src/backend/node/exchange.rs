@@ -1,7 +1,7 @@
 //! One stream to a node: a request, its answer, and the bytes that go with either.
 
 use super::super::{Error, ErrorKind, Result};
-use crate::peer::storage::{MAX_ANSWER_BYTES, MAX_PIECE_BYTES, STORAGE_SERVICE, StorageAnswer, StorageRequest};
+use crate::peer::storage::{MAX_ANSWER_BYTES, MAX_PIECE_BYTES, STORAGE_SERVICE, StorageAnswer, StorageCall};
 use crate::peer::transport::{PeerError, PeerStream, Session};
 use crate::peer::{FrameReader, StreamPurpose};
 use bytes::{Bytes, BytesMut};
@@ -21,11 +21,11 @@ pub(super) struct Exchange {
 
 impl Exchange {
     /// Sends a request.
-    pub(super) async fn begin(session: &Session, request: &StorageRequest, doing: &str) -> Result<Self> {
+    pub(super) async fn begin(session: &Session, call: &StorageCall, doing: &str) -> Result<Self> {
         let opened = session.open(StreamPurpose::Service(STORAGE_SERVICE)).await;
         let stream = opened.map_err(|error| cut(doing, error))?;
         let mut exchange = Self { stream, answers: FrameReader::new(MAX_ANSWER_BYTES), doing: doing.to_owned() };
-        exchange.send(&request.to_bytes()).await?;
+        exchange.send(&call.to_bytes()).await?;
         Ok(exchange)
     }
 

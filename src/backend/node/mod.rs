@@ -27,10 +27,16 @@ pub use seeds::SEEDS_NAME;
 
 use super::ledger::Ledger;
 use super::retry::{ATTEMPT_TIMEOUT, STATS_TIMEOUT};
-use super::{Backend, BackendStats, ErrorKind, ListPage, ListedShard, Mark, Result, ShardWriter, shard_name};
+use super::{
+    Backend, BackendStats, ErrorKind, ListPage, ListedShard, Mark, Result, ScrubPage, ShardChallenge, ShardWriter,
+    ShownBlock, shard_name,
+};
 use crate::id::ShardId;
 use crate::peer::PeerAddress;
-use crate::peer::storage::{StorageAnswer, StorageMark, StoragePage, StorageRequest, StorageStats};
+use crate::peer::storage::{
+    MAX_CHALLENGED_BLOCKS, MAX_TOLD_SHARDS, StorageAnswer, StorageCall, StorageMark, StoragePage, StorageRequest,
+    StorageStats,
+};
 use async_trait::async_trait;
 use bytes::Bytes;
 use exchange::{Exchange, broken, within};
@@ -60,15 +66,16 @@ impl NodeBackend {
         format!("{what} at {}", self.address)
     }
 
-    async fn begin(&self, request: &StorageRequest, doing: &str) -> Result<Exchange> {
+    async fn begin(&self, request: StorageRequest, doing: &str) -> Result<Exchange> {
         let session = self.access.session(&self.address, doing).await?;
-        Exchange::begin(&session, request, doing).await
+        let call = StorageCall { grant: self.access.grant().cloned(), request };
+        Exchange::begin(&session, &call, doing).await
     }
 
     /// One request and its one answer.
     async fn ask(&self, request: StorageRequest, what: &str, deadline: Duration) -> Result<StorageAnswer> {
         let doing = self.doing(what);
-        within(deadline, &doing, async { self.begin(&request, &doing).await?.answer().await }).await
+        within(deadline, &doing, async { self.begin(request, &doing).await?.answer().await }).await
     }
 
     async fn on_shard(&self, request: StorageRequest, verb: &str, shard: ShardId) -> Result<StorageAnswer> {
@@ -87,7 +94,7 @@ impl NodeBackend {
             if ledger.is_some() && is_replacing {
                 replaced_bytes = self.length(shard).await?.unwrap_or(0);
             }
-            let mut exchange = self.begin(&request, &doing).await?;
+            let mut exchange = self.begin(request, &doing).await?;
             exchange.ready().await?;
             let reservation = ledger.map(|ledger| (ledger.begin(replaced_bytes), replaced_bytes));
             Ok(Box::new(NodeWriter::new(exchange, reservation)) as Box<dyn ShardWriter>)
@@ -132,7 +139,7 @@ impl Backend for NodeBackend {
         let doing = self.doing(&format!("reading {}, bytes {range:?},", shard_name(shard)));
         let wanted_bytes = range.end.saturating_sub(range.start);
         let reading = async {
-            let mut exchange = self.begin(&StorageRequest::Read { shard, range }, &doing).await?;
+            let mut exchange = self.begin(StorageRequest::Read { shard, range }, &doing).await?;
             match exchange.answer().await? {
                 StorageAnswer::Number(bytes) if bytes == wanted_bytes => exchange.pieces(bytes).await,
                 _ => self.unexpected("reading"),
@@ -201,6 +208,54 @@ impl Backend for NodeBackend {
             StorageAnswer::Number(bytes) => Ok(bytes),
             _ => self.unexpected("clearing what is unfinished"),
         }
+    }
+
+    async fn challenge(&self, shard: ShardId, challenge: &ShardChallenge) -> Result<Option<Vec<ShownBlock>>> {
+        let ShardChallenge { spans, stripes } = challenge;
+        match stripes.len() {
+            0 => return Ok(Some(Vec::new())),
+            // More than one request can ask for is read as anywhere else.
+            count if count > MAX_CHALLENGED_BLOCKS => return Ok(None),
+            _ => {}
+        }
+        let doing = self.doing(&format!("challenging {}", shard_name(shard)));
+        let asking = async {
+            let request = StorageRequest::Challenge { shard, spans: *spans, stripes: stripes.clone() };
+            let mut exchange = self.begin(request, &doing).await?;
+            let mut shown = Vec::with_capacity(stripes.len());
+            for stripe in stripes {
+                let span = spans.block(*stripe).ok_or_else(|| broken(&doing, "there is no such block"))?;
+                let StorageAnswer::Path(path) = exchange.answer().await? else { return self.unexpected("challenging") };
+                shown.push(ShownBlock { block: exchange.pieces(span.end - span.start).await?, path });
+            }
+            Ok(Some(shown))
+        };
+        within(ATTEMPT_TIMEOUT, &doing, asking).await
+    }
+
+    async fn scrub(&self, after: Option<ShardId>) -> Result<Option<ScrubPage>> {
+        let StorageAnswer::Scrubbed(page) =
+            self.ask(StorageRequest::Scrub { after }, "scrubbing", STATS_TIMEOUT).await?
+        else {
+            return self.unexpected("scrubbing");
+        };
+        let goes_on = page.next.is_none_or(|next| after.is_none_or(|after| shard_name(after) < shard_name(next)));
+        // As many as there are shards: a node that says less would never come to an end.
+        if !goes_on || (page.next.is_some() && page.checked_shards == 0) {
+            return Err(broken(&self.doing("scrubbing"), "a page is not in order, so that a scrub may never end"));
+        }
+        Ok(Some(page))
+    }
+
+    async fn tell_damage(&self, shards: &[ShardId]) -> Result<()> {
+        for shards in shards.chunks(MAX_TOLD_SHARDS) {
+            let request = StorageRequest::TellDamage(shards.to_vec());
+            match self.ask(request, "telling of damage", ATTEMPT_TIMEOUT).await? {
+                StorageAnswer::Ready => {}
+                _ => return self.unexpected("telling of damage"),
+            }
+        }
+        Ok(())
     }
 }
 

@@ -47,6 +47,20 @@ fn a_second_creation_does_not_take_the_log_from_under_an_open_catalog() {
 }
 
 #[test]
+fn questions_within_questions_are_of_the_same_state() {
+    let mut world = World::new();
+    let reader = second(&world);
+    let stats = reader.consistently(|outer| {
+        let before = outer.consistently(Catalog::stats)?;
+        world.commit(&file(1, "a", 1, &[]));
+        Ok((before, outer.consistently(Catalog::stats)?))
+    });
+    let (before, after) = stats.expect("answers");
+    assert_eq!((before.files, after.files), (0, 0), "what another process did meanwhile is not seen");
+    assert_eq!(reader.consistently(Catalog::stats).expect("an answer").files, 1);
+}
+
+#[test]
 fn the_settings_are_those_that_make_a_commit_durable() {
     let world = World::new();
     let catalog = second(&world);

@@ -31,6 +31,7 @@ pub(crate) enum BackendCommand {
     #[command(visible_alias = "ls")]
     List,
     Check(CheckBackends),
+    Scrub(ScrubBackends),
     Drain(DrainBackend),
     #[command(visible_alias = "rm")]
     Remove(RemoveBackend),
@@ -85,6 +86,17 @@ pub(crate) struct CheckBackends {
     /// Write a lost mark again, once shards of this store were found there
     #[arg(long)]
     pub(crate) mark: bool,
+}
+
+/// Let nodes read all of this store's shards on their own disks, and say which are damaged
+///
+/// Nothing but the answer moves over the network. It is the node's word: one that lies is found by `shard verify`. Exits 3
+/// where there is damage, or a node does not answer to the end.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ScrubBackends {
+    /// Which ones [default: all that can]
+    #[arg(value_name = "NAME")]
+    pub(crate) names: Vec<String>,
 }
 
 /// Move every shard off a backend and give it no new ones

@@ -1,5 +1,6 @@
 //! `key`: the store's keys, and what they are kept under.
 
+use crate::cli::quantity::Span;
 use clap::{Args, Subcommand};
 use std::ffi::OsStr;
 use std::path::PathBuf;
@@ -50,6 +51,7 @@ pub(crate) struct NewRecipient {
 Examples:
   shard key export -o /media/stick/kit.txt
   shard key export | lp
+  shard key export --verify-only --expires 90d -o checker.key
   shard key export --write-only -o server.key")]
 pub(crate) struct ExportKey {
     /// Where to write it, readable by you alone; an existing file is kept [default: standard output]
@@ -58,6 +60,19 @@ pub(crate) struct ExportKey {
     /// Write a key for a machine that is to verify and repair, and can read nothing
     #[arg(long, conflicts_with = "write_only")]
     pub(crate) verify_only: bool,
+    /// Let the verify-only key delete shards at nodes too, and replace whole ones; without it, it reads, and writes what is
+    /// missing or damaged
+    #[arg(long, requires = "verify_only", conflicts_with = "write_only")]
+    pub(crate) allow_delete: bool,
+    /// How long nodes honour the verify-only key
+    #[arg(
+        long,
+        value_name = "DURATION",
+        default_value = "365d",
+        requires = "verify_only",
+        conflicts_with = "write_only"
+    )]
+    pub(crate) expires: Span,
     /// Write a key for a machine that is to store files besides, and can read and remove none
     #[arg(long)]
     pub(crate) write_only: bool,

@@ -38,6 +38,7 @@ pub(crate) enum NodeCommand {
     Forget(ForgetNode),
     Sessions(ListSessions),
     Messages(ListMessages),
+    Answers(ListAnswers),
     Send(SendNotice),
     /// Say what the node that is served did and does
     Stats,
@@ -170,6 +171,14 @@ pub(crate) struct ListMessages {
     /// Those that follow a page: the place that it named
     #[arg(long, value_name = "PLACE")]
     pub(crate) before: Option<u64>,
+}
+
+/// List what this node answered when it was asked to show blocks, or found when it checked its disk, the newest first
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ListAnswers {
+    /// At most so many
+    #[arg(long, value_name = "COUNT", default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(crate) limit: u16,
 }
 
 /// Tell nodes something, through the node that is served

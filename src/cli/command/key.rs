@@ -10,9 +10,10 @@ use crate::cli::render::{count, facts};
 use crate::cli::{moment, passphrase};
 use serde::Serialize;
 use shard::crypto::{LimitedKey, MAX_KIT_BYTES};
-use shard::id::{Digest, StoreId, WriterId};
+use shard::id::{Digest, NodeId, StoreId, WriterId};
+use shard::peer::{NodeGrant, Right};
 use shard::store::BroughtKey;
-use shard::store::keys::{self, ExportedKit, ImportedKeys, KeyFacts};
+use shard::store::keys::{self, ExportedKit, ImportedKeys, KeyFacts, VerifierOptions};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -133,6 +134,8 @@ struct Limited<'a> {
     writer: Option<WriterId>,
     /// The key that opens what a write-only key's machine puts.
     key_id: Option<Digest>,
+    /// What a verify-only key may do at nodes; none where the store has none.
+    nodes: Option<Granted>,
     output: Option<&'a Path>,
     /// The key itself, where it goes to no file.
     key: Option<&'a str>,
@@ -152,6 +155,7 @@ impl Limited<'_> {
             signers,
             writer: writer.map(|(writer, _)| writer),
             key_id: writer.map(|(_, key_id)| key_id),
+            nodes: Granted::of(key),
             output: None,
             key: None,
             backends: &[],
@@ -168,7 +172,39 @@ impl Limited<'_> {
             ]),
             _ => facts.push(("opens", "nothing that is sealed: for a machine that verifies and repairs".to_owned())),
         }
+        if let Some(nodes) = &self.nodes {
+            facts.push(("at nodes", format!("{}, until {}", nodes.rights.join(", "), nodes.expires)));
+        }
         facts
+    }
+}
+
+/// What a verify-only key brings to nodes.
+#[derive(Serialize)]
+struct Granted {
+    /// As whom the machine calls nodes.
+    grantee: NodeId,
+    owner: NodeId,
+    rights: Vec<&'static str>,
+    expires: String,
+    /// How many seeds of groups it brings.
+    seeds: usize,
+}
+
+impl Granted {
+    fn of(key: &LimitedKey) -> Option<Self> {
+        let LimitedKey::Verify(key) = key else { return None };
+        let pass = key.nodes()?;
+        let grant = NodeGrant::parse(&pass.grant).ok()?;
+        let named = [(Right::Read, "read"), (Right::Repair, "repair"), (Right::Delete, "delete")];
+        let expires_ns = i64::try_from(grant.expires_s()).unwrap_or(i64::MAX).saturating_mul(1_000_000_000);
+        Some(Self {
+            grantee: grant.grantee(),
+            owner: grant.owner(),
+            rights: named.into_iter().filter(|(right, _)| grant.rights().allow(*right)).map(|(_, name)| name).collect(),
+            expires: moment::rfc3339(expires_ns),
+            seeds: pass.seeds.len(),
+        })
     }
 }
 
@@ -176,7 +212,7 @@ fn export_limited(folder: &Path, options: &ExportKey, context: &mut Context) -> 
     let passphrase = context.passphrase();
     let key = match options.write_only {
         true => keys::export_writer(folder, Some(&passphrase))?,
-        false => keys::export_verifier(folder, Some(&passphrase))?,
+        false => export_verifier(folder, options, context)?,
     };
     let text = key.to_file();
     if let Some(path) = &options.output {
@@ -197,6 +233,24 @@ fn export_limited(folder: &Path, options: &ExportKey, context: &mut Context) -> 
         }
     }
     Ok(ExitCode::Done)
+}
+
+fn export_verifier(folder: &Path, options: &ExportKey, context: &mut Context) -> Result<LimitedKey, Failure> {
+    let now_s = u64::try_from(unix_ns() / 1_000_000_000).unwrap_or(0);
+    let verifier = VerifierOptions {
+        may_delete: options.allow_delete,
+        expires_s: now_s.saturating_add(options.expires.0.as_secs()),
+    };
+    let exported = keys::export_verifier(folder, Some(&context.passphrase()), verifier, &context.nodes)?;
+    if let Some(error) = &exported.seed_problem {
+        let why = error.source.as_ref().map_or_else(String::new, |source| format!(": {source}"));
+        context.notices.warning(&format!("the key has no seed of a group of nodes: {error}{why}"));
+    } else if exported.unseeded_nodes > 0 {
+        let nodes = count(exported.unseeded_nodes as u64, "node");
+        let why = "the seed of its group was not found: name a file with it in SHARD_SEED_FILE and export again";
+        context.notices.warning(&format!("the key does not lead to {nodes}; {why}"));
+    }
+    Ok(exported.key)
 }
 
 /// Makes a store of a verify-only or write-only key.

@@ -22,6 +22,7 @@ mod put;
 mod recover;
 mod remove;
 mod repair;
+mod scrub;
 mod show;
 mod status;
 mod upkeep;
@@ -41,6 +42,7 @@ pub(crate) async fn run(command: Command, context: &mut Context) -> Result<ExitC
         Command::Backend(BackendCommand::Add(options)) => backends::add(options, context).await,
         Command::Backend(BackendCommand::List) => backends::list(context).await,
         Command::Backend(BackendCommand::Check(options)) => backends::check(options, context).await,
+        Command::Backend(BackendCommand::Scrub(options)) => scrub::run(options, context).await,
         Command::Backend(BackendCommand::Drain(options)) => repair::drain(options, context).await,
         Command::Backend(BackendCommand::Remove(options)) => backends::remove(options, context).await,
         Command::Put(options) => put::run(options, context).await,

@@ -18,6 +18,7 @@
 //! serve.lock, serve.sock                 while it is served
 //! ```
 
+mod answers;
 mod control;
 mod control_socket;
 mod file;
@@ -33,6 +34,7 @@ mod seeds;
 mod serve;
 mod settings;
 
+pub use answers::{AskedBy, KeptAnswer};
 pub use control::{
     Answer, ControlError, Delivery, Kept, LiveSession, MAX_ANSWER_BYTES, MAX_QUESTION_BYTES, Question, ServeStats,
 };

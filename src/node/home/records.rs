@@ -418,7 +418,7 @@ pub(super) fn unkept(error: engine::Error) -> Error {
     Error::new(kind, "the node's records could not be used").with_source(error)
 }
 
-fn torn() -> Error {
+pub(super) fn torn() -> Error {
     Error::new(ErrorKind::Damaged, "a record of the node is not what was written")
 }
 
@@ -428,15 +428,15 @@ fn public_key(hex_digits: &str) -> Result<PublicKey> {
     Ok(PublicKey(key))
 }
 
-fn written(body: &impl Serialize) -> Result<Vec<u8>> {
+pub(super) fn written(body: &impl Serialize) -> Result<Vec<u8>> {
     serde_json::to_vec(body).map_err(|error| torn().with_source(error))
 }
 
-fn read<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T> {
+pub(super) fn read<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T> {
     serde_json::from_slice(body).map_err(|error| torn().with_source(error))
 }
 
-fn random() -> Result<[u8; 16]> {
+pub(super) fn random() -> Result<[u8; 16]> {
     let mut bytes = [0; 16];
     let filled = getrandom::fill(&mut bytes);
     filled.map_err(|error| Error::local("the system gives no random bytes", std::io::Error::other(error)))?;

@@ -1,5 +1,6 @@
 //! A node that is served from its folder until it is told to stop.
 
+use super::answers;
 use super::control::{self, Answer, Delivery, Kept, LiveSession, Question, ServeStats};
 use super::control_socket::ControlSocket;
 use super::lock::ServeLock;
@@ -11,7 +12,7 @@ use super::records::{Direction, Records, unkept};
 use super::{NodeHome, NodeSettings, OpenedNode, notify};
 use crate::engine::{BackupFolder, Backups};
 use crate::error::{Error, ErrorKind, Result, with_causes};
-use crate::id::{NodeId, PeerId};
+use crate::id::{NodeId, PeerId, ShardId};
 use crate::node::storage::{self, StorageOptions, StorageService};
 use crate::node::{Node, NodeConfig, NodeError};
 use crate::peer::transport::{Session, SessionSide};
@@ -33,10 +34,10 @@ const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
 /// How long peers may take to hear that it stops.
 const LEAVE_DEADLINE: Duration = Duration::from_secs(2);
 
-/// Peers that are to be told that there is no room, and were not yet.
-const MAX_LACKING_ROOM: usize = 64;
+/// Peers that are to be told that there is no room or that there is damage, and were not yet.
+const MAX_UNTOLD: usize = 64;
 /// A peer is told once in this time.
-const QUOTA_NOTICE_EVERY: Duration = Duration::from_secs(3600);
+const NOTICE_EVERY: Duration = Duration::from_secs(3600);
 
 /// How a node is served.
 #[derive(Debug)]
@@ -105,11 +106,14 @@ pub async fn serve(
         Some(address) => Some(MetricsServer::bind(address).await?),
         None => None,
     };
-    let (no_room, lacking_room) = mpsc::channel(MAX_LACKING_ROOM);
+    let (no_room, lacking_room) = mpsc::channel(MAX_UNTOLD);
     let service = open_shards(home, &options.settings).await?.when_full(move |peer| {
         // Whoever is not told now is when it tries again.
         no_room.try_send(peer).ok();
     });
+    let (events, answered) = mpsc::channel(answers::MAX_WAITING);
+    let (found_damage, damage) = mpsc::channel(MAX_UNTOLD);
+    let service = service.telling(events);
     let calls = calls(&records, options.connect)?;
     let mut config = NodeConfig::new(identity, options.seeds.clone());
     config.listen = Some(options.settings.listen);
@@ -128,6 +132,10 @@ pub async fn serve(
     let (tracker, ended) = (TaskTracker::new(), CancellationToken::new());
     running.start(home, socket, metrics, (&tracker, &ended));
     tracker.spawn(running.clone().tell_of_quotas(lacking_room, ended.clone()));
+    tracker.spawn(running.clone().tell_of_damage(damage, ended.clone()));
+    // What is answered while the last streams end is kept too.
+    let drained = CancellationToken::new();
+    tracker.spawn(answers::keep_answers(running.records.clone(), answered, found_damage, drained.clone()));
     served.calls.iter().for_each(|address| running.node.keep_connected(address.clone()));
     ready(&served);
     notify::tell(options.notify.as_deref(), notify::READY);
@@ -138,6 +146,7 @@ pub async fn serve(
     running.say_goodbye().await;
     ended.cancel();
     let report = running.node.stop(options.drain).await;
+    drained.cancel();
     tracker.close();
     tracker.wait().await;
     Ok(ServeReport { drained: report.drained, cut: report.cut })
@@ -331,7 +340,7 @@ impl Running {
                 () = ended.cancelled() => None,
             };
             let Some(peer) = peer else { return };
-            told.retain(|_, at| at.elapsed() < QUOTA_NOTICE_EVERY);
+            told.retain(|_, at| at.elapsed() < NOTICE_EVERY);
             if told.contains_key(&peer) {
                 continue;
             }
@@ -340,6 +349,30 @@ impl Running {
             let deliveries = self.send(Some(peer.into()), notice).await;
             if deliveries.iter().all(|delivery| delivery.failure.is_none()) {
                 told.insert(peer, Instant::now());
+            }
+        }
+    }
+
+    /// Tells owners that shards of theirs are damaged here, each now and then.
+    async fn tell_of_damage(self, mut damage: mpsc::Receiver<(NodeId, ShardId)>, ended: CancellationToken) {
+        let mut told: HashMap<NodeId, Instant> = HashMap::new();
+        loop {
+            let found = tokio::select! {
+                found = damage.recv() => found,
+                () = ended.cancelled() => None,
+            };
+            let Some((owner, shard)) = found else { return };
+            told.retain(|_, at| at.elapsed() < NOTICE_EVERY);
+            if told.contains_key(&owner) {
+                continue;
+            }
+            let text = format!(
+                "shard {shard} of yours is damaged here: `shard verify` shows all that is, `shard repair` mends it"
+            );
+            let notice = Notice::new(NoticeKind::RepairNeeded, text).expect("it is short");
+            let deliveries = self.send(Some(owner.into()), notice).await;
+            if deliveries.iter().all(|delivery| delivery.failure.is_none()) {
+                told.insert(owner, Instant::now());
             }
         }
     }

@@ -6,10 +6,11 @@
 //! *What it knows.* Owners, which are peers by their ids; how many bytes and shards each may have; how much of the disk
 //! stays free.
 //!
-//! *What it does not know.* What is in a shard; how bytes become durable, which is the business of
+//! *What it does not know.* What is sealed in a shard; how bytes become durable, which is the business of
 //! [`LocalBackend`](crate::backend::LocalBackend).
 //!
-//! *Invariants.* An owner sees, reads, lists and deletes what it stored, and nothing else. What would exceed a quota or the
+//! *Invariants.* An owner, and whoever shows its grant for what that allows, sees, reads, lists and deletes what the owner
+//! stored, and nothing else. Without the right to delete, nothing that is whole is replaced. What would exceed a quota or the
 //! floor of the disk is refused before it is written. A peer that only asks leaves no trace on the disk. A stream holds
 //! at most two pieces in memory, and there are at most [`MAX_STREAMS`] at once.
 //!
@@ -17,12 +18,18 @@
 //! folder/<id of the owner, in hex>/   as a local backend has it: objects/, tmp/, shard.mark
 //! ```
 
+mod acting;
+mod challenge;
+mod check;
+mod event;
 mod owner;
 mod owners;
 mod refusal;
 mod run;
+mod scrub;
 mod serve;
 
+pub use event::{AnsweredChallenge, AnsweredScrub, BlockAnswer, StorageEvent, ToldDamage};
 pub use owners::OwnerUsage;
 pub use run::{MAX_STREAMS, MAX_STREAMS_PER_OWNER, run};
 
@@ -35,6 +42,7 @@ use owners::Owners;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+use tokio::sync::{Semaphore, mpsc};
 
 /// What peers may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -52,7 +60,13 @@ pub struct StorageOptions {
 pub struct StorageService {
     owners: Arc<Owners>,
     when_full: Option<WhenFull>,
+    events: Option<mpsc::Sender<StorageEvent>>,
+    /// Leaves of a large shard and the tree over them take some MiB: a few are at work at once, others wait.
+    trees: Arc<Semaphore>,
 }
+
+/// So many shards' leaves are in memory at once.
+const TREES_AT_ONCE: usize = 4;
 
 /// Told whom something was refused for want of room.
 type WhenFull = Arc<dyn Fn(NodeId) + Send + Sync>;
@@ -60,7 +74,8 @@ type WhenFull = Arc<dyn Fn(NodeId) + Send + Sync>;
 impl StorageService {
     /// Over a folder, which is made if it is not there. Blocks on the file system.
     pub fn open(folder: &Path, options: StorageOptions) -> Result<Self, NodeError> {
-        Ok(Self { owners: Arc::new(Owners::open(folder, options)?), when_full: None })
+        let owners = Arc::new(Owners::open(folder, options)?);
+        Ok(Self { owners, when_full: None, events: None, trees: Arc::new(Semaphore::new(TREES_AT_ONCE)) })
     }
 
     /// Tells this, which does not wait, whenever something is refused to a peer since its quota is reached or the disk is full.
@@ -69,12 +84,26 @@ impl StorageService {
         Self { when_full: Some(Arc::new(told)), ..self }
     }
 
+    /// Tells each answer to a challenge or a scrub, and what stores found. While there is no room for another, a stream waits
+    /// before its end.
+    #[must_use]
+    pub fn telling(self, events: mpsc::Sender<StorageEvent>) -> Self {
+        Self { events: Some(events), ..self }
+    }
+
     /// Answers one stream to its end. Whatever goes wrong ends that stream and nothing else.
     pub async fn serve(&self, stream: ServiceStream) {
         let peer = stream.session.peer();
-        let lacked_room = serve::serve(&self.owners, stream).await;
+        let lacked_room = serve::serve(self, stream).await;
         if let Some(told) = self.when_full.as_ref().filter(|_| lacked_room) {
             told(peer);
+        }
+    }
+
+    /// Whoever is told may be gone: then nobody keeps it.
+    async fn tell(&self, event: StorageEvent) {
+        if let Some(events) = &self.events {
+            events.send(event).await.ok();
         }
     }
 

@@ -1,9 +1,11 @@
 //! One owner's shards: a folder, what is in it, and what may still come.
 
 use super::StorageOptions;
+use super::acting::denied;
+use super::check::check;
 use super::refusal::Refusal;
 use crate::backend::{Backend, Error, ErrorKind, LocalBackend, LocalOptions, ShardWriter};
-use crate::id::ShardId;
+use crate::id::{ShardId, StoreId};
 use crate::peer::storage::{RefusalKind, StorageStats};
 use bytes::Bytes;
 use std::path::{Path, PathBuf};
@@ -30,6 +32,8 @@ pub(super) struct Owner {
     tally: Mutex<Tally>,
     /// Whether a shard was there and that it is changed are one step, for each shard.
     changing: [tokio::sync::Mutex<()>; LOCKS],
+    /// Held while a scrub reads.
+    scrubbing: tokio::sync::Mutex<()>,
 }
 
 /// Whether a write may replace what is there.
@@ -37,12 +41,22 @@ pub(super) struct Owner {
 pub(super) enum Purpose {
     Create,
     Replace,
+    /// Only what is absent or damaged, when it is begun and when it is finished.
+    ReplaceDamaged,
+}
+
+impl Purpose {
+    /// For whoever may not delete: else to replace would be to delete.
+    pub(super) fn sparing_what_is_whole(self) -> Self {
+        if self == Self::Replace { Self::ReplaceDamaged } else { self }
+    }
 }
 
 /// A shard that is being written.
 pub(super) struct OwnedWrite {
     owner: Arc<Owner>,
     shard: ShardId,
+    purpose: Purpose,
     writer: Box<dyn ShardWriter>,
     promise: Option<Promise>,
 }
@@ -79,12 +93,24 @@ impl Owner {
         let stats = place.stats().await?;
         let tally = Tally { shards: stats.shard_count, bytes: stats.used_bytes, promised: 0 };
         let changing = std::array::from_fn(|_| tokio::sync::Mutex::default());
-        Ok(Self { place, folder, options, tally: Mutex::new(tally), changing })
+        Ok(Self {
+            place,
+            folder,
+            options,
+            tally: Mutex::new(tally),
+            changing,
+            scrubbing: tokio::sync::Mutex::default(),
+        })
     }
 
     /// The folder as a backend, for what changes no shard.
     pub(super) fn place(&self) -> &LocalBackend {
         &self.place
+    }
+
+    /// Held by the one scrub that may read at a time.
+    pub(super) fn scrubbing(&self) -> &tokio::sync::Mutex<()> {
+        &self.scrubbing
     }
 
     pub(super) fn tally(&self) -> MutexGuard<'_, Tally> {
@@ -93,13 +119,35 @@ impl Owner {
 
     /// Begins a shard.
     pub(super) async fn begin(self: &Arc<Self>, shard: ShardId, purpose: Purpose) -> Result<OwnedWrite, Refusal> {
+        self.spare_whole(shard, purpose).await?;
         let writer = match purpose {
             Purpose::Create => self.place.create(shard).await?,
-            Purpose::Replace => self.place.replace(shard).await?,
+            Purpose::Replace | Purpose::ReplaceDamaged => self.place.replace(shard).await?,
         };
-        let is_there = purpose == Purpose::Replace && self.length(shard).await?.is_some();
+        let is_there = purpose != Purpose::Create && self.length(shard).await?.is_some();
         let promise = if is_there { None } else { Some(self.promise()?) };
-        Ok(OwnedWrite { owner: Arc::clone(self), shard, writer, promise })
+        Ok(OwnedWrite { owner: Arc::clone(self), shard, purpose, writer, promise })
+    }
+
+    /// Refuses to take the place of a whole shard for that purpose.
+    async fn spare_whole(&self, shard: ShardId, purpose: Purpose) -> Result<(), Refusal> {
+        if purpose != Purpose::ReplaceDamaged {
+            return Ok(());
+        }
+        let opened = match self.place.open_shard(shard).await {
+            Ok(opened) => opened,
+            Err(error) if error.kind == ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        match check(shard, &opened, self.marked_store().await).await? {
+            Some(_) => Ok(()),
+            None => Err(denied("the shard is whole, and the grant does not allow to delete what is")),
+        }
+    }
+
+    /// The store that marked the folder, if it can be known.
+    pub(super) async fn marked_store(&self) -> Option<StoreId> {
+        self.place.read_mark().await.ok().flatten().map(|mark| mark.store)
     }
 
     /// Removes a shard.
@@ -190,8 +238,10 @@ impl OwnedWrite {
 
     /// Makes the shard durable and visible, and gives its length.
     pub(super) async fn finish(self) -> Result<u64, Refusal> {
-        let Self { owner, shard, writer, promise } = self;
+        let Self { owner, shard, purpose, writer, promise } = self;
         let _changing = owner.lock(shard).await;
+        // It may have been mended meanwhile by whoever may.
+        owner.spare_whole(shard, purpose).await?;
         let old_bytes = owner.length(shard).await?;
         // What was to be replaced may have been deleted meanwhile: then it is one shard more.
         let promise = match promise {

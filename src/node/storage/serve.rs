@@ -1,19 +1,26 @@
 //! One stream, from its request to its end.
 
 use super::super::ServiceStream;
+use super::StorageService;
+use super::acting::{Acting, denied};
+use super::challenge::Showing;
+use super::event::{AnsweredChallenge, AnsweredScrub, BlockAnswer, StorageEvent, ToldDamage};
 use super::owner::{Owner, Purpose};
-use super::owners::{Owners, nothing_there};
+use super::owners::nothing_there;
 use super::refusal::Refusal;
+use super::scrub::scrub;
 use crate::backend::{Backend, ListPage, Mark};
-use crate::id::{NodeId, ShardId};
+use crate::id::{BackendId, ShardId};
+use crate::merkle::BlockSpans;
 use crate::peer::storage::{
-    MAX_PIECE_BYTES, MAX_REQUEST_BYTES, RefusalKind, StorageAnswer, StorageMark, StoragePage, StorageRequest,
-    StorageStats,
+    MAX_PIECE_BYTES, MAX_REQUEST_BYTES, RefusalKind, ScrubPage, StorageAnswer, StorageCall, StorageMark, StoragePage,
+    StorageRequest, StorageStats,
 };
 use crate::peer::transport::{PeerStream, ReceiveHalf, SendHalf};
 use crate::peer::{FrameReader, WireError};
 use bytes::Bytes;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -37,16 +44,22 @@ struct Talk {
 }
 
 /// Answers one stream, and says whether something was refused for want of room.
-pub(super) async fn serve(owners: &Owners, incoming: ServiceStream) -> bool {
+pub(super) async fn serve(service: &StorageService, incoming: ServiceStream) -> bool {
     let asking = incoming.session.peer();
     let PeerStream { send, receive } = incoming.stream;
     let mut talk = Talk { send, receive, lacks_room: false };
-    let Ok(request) = talk.request().await else {
+    let Ok(call) = talk.call().await else {
         talk.send.give_up();
         return false;
     };
-    let served = match request {
-        Ok(request) => answer(owners, asking, request, &mut talk).await,
+    let served = match call {
+        Ok(StorageCall { grant, request }) => {
+            let acting = Acting::of(asking, grant.as_ref()).and_then(|acting| acting.check(&request).map(|()| acting));
+            match acting {
+                Ok(acting) => answer(service, acting, request, &mut talk).await,
+                Err(refusal) => talk.say(&refusal.to_answer()).await,
+            }
+        }
         Err(error) => talk.say(&StorageAnswer::refused(RefusalKind::Failed, &error.to_string())).await,
     };
     match served {
@@ -57,27 +70,41 @@ pub(super) async fn serve(owners: &Owners, incoming: ServiceStream) -> bool {
     talk.lacks_room
 }
 
-async fn answer(owners: &Owners, asking: NodeId, request: StorageRequest, talk: &mut Talk) -> Result<(), Gone> {
+async fn answer(
+    service: &StorageService,
+    acting: Acting,
+    request: StorageRequest,
+    talk: &mut Talk,
+) -> Result<(), Gone> {
     match request {
-        StorageRequest::Create(shard) => write(owners, asking, (shard, Purpose::Create), talk).await,
-        StorageRequest::Replace(shard) => write(owners, asking, (shard, Purpose::Replace), talk).await,
-        StorageRequest::Read { shard, range } => read(owners, asking, (shard, range), talk).await,
+        StorageRequest::Create(shard) => write(service, acting, (shard, Purpose::Create), talk).await,
+        StorageRequest::Replace(shard) => write(service, acting, (shard, Purpose::Replace), talk).await,
+        StorageRequest::Read { shard, range } => read(service, acting, (shard, range), talk).await,
+        StorageRequest::Challenge { shard, spans, stripes } => {
+            show(service, acting, (shard, spans, stripes), talk).await
+        }
         other => {
-            let outcome = simple(owners, asking, other).await;
+            let outcome = simple(service, acting, other).await;
             talk.say(&outcome.unwrap_or_else(|refusal| refusal.to_answer())).await
         }
     }
 }
 
 /// What takes one answer.
-async fn simple(owners: &Owners, asking: NodeId, request: StorageRequest) -> Result<StorageAnswer, Refusal> {
+async fn simple(service: &StorageService, acting: Acting, request: StorageRequest) -> Result<StorageAnswer, Refusal> {
+    if let StorageRequest::TellDamage(shards) = request {
+        let event = ToldDamage { told_by: acting.peer, owner: acting.owner, shards };
+        service.tell(StorageEvent::Told(event)).await;
+        return Ok(StorageAnswer::Ready);
+    }
+    let owners = &service.owners;
     if let StorageRequest::WriteMark(StorageMark { store, backend }) = request {
-        let owner = owners.find_or_make(asking).await?;
+        let owner = owners.find_or_make(acting.owner).await?;
         owner.place().write_mark(&Mark { store, backend }).await?;
         return Ok(StorageAnswer::Ready);
     }
-    match owners.find(asking).await? {
-        Some(owner) => ask(&owner, request).await,
+    match owners.find(acting.owner).await? {
+        Some(owner) => ask(service, acting, &owner, request).await,
         None => Ok(match request {
             StorageRequest::Head(_) => return Err(nothing_there()),
             StorageRequest::List { .. } => StorageAnswer::Page(StoragePage::default()),
@@ -87,12 +114,18 @@ async fn simple(owners: &Owners, asking: NodeId, request: StorageRequest) -> Res
             }
             StorageRequest::ReadMark => StorageAnswer::Mark(None),
             StorageRequest::ClearUnfinished(_) => StorageAnswer::Number(0),
+            StorageRequest::Scrub { .. } => StorageAnswer::Scrubbed(ScrubPage::default()),
             _ => StorageAnswer::Ready,
         }),
     }
 }
 
-async fn ask(owner: &Owner, request: StorageRequest) -> Result<StorageAnswer, Refusal> {
+async fn ask(
+    service: &StorageService,
+    acting: Acting,
+    owner: &Owner,
+    request: StorageRequest,
+) -> Result<StorageAnswer, Refusal> {
     let place = owner.place();
     Ok(match request {
         StorageRequest::Head(shard) => StorageAnswer::Number(place.head(shard).await?),
@@ -107,10 +140,19 @@ async fn ask(owner: &Owner, request: StorageRequest) -> Result<StorageAnswer, Re
             StorageAnswer::Mark(mark.map(|Mark { store, backend }| StorageMark { store, backend }))
         }
         StorageRequest::ClearUnfinished(shard) => StorageAnswer::Number(place.clear_unfinished(shard).await?),
+        StorageRequest::Scrub { after } => {
+            let page = scrub(owner, after).await?;
+            let Acting { peer: asked_by, owner: of, .. } = acting;
+            let event = AnsweredScrub { asked_by, owner: of, backend: backend_of(owner).await, page: page.clone() };
+            service.tell(StorageEvent::Scrub(event)).await;
+            StorageAnswer::Scrubbed(page)
+        }
         // These have their own ways.
         StorageRequest::Create(_)
         | StorageRequest::Replace(_)
         | StorageRequest::Read { .. }
+        | StorageRequest::Challenge { .. }
+        | StorageRequest::TellDamage(_)
         | StorageRequest::WriteMark(_) => {
             return Err(Refusal::new(RefusalKind::Failed, "the node does not answer this"));
         }
@@ -122,13 +164,13 @@ fn page(page: &ListPage) -> StoragePage {
 }
 
 async fn read(
-    owners: &Owners,
-    asking: NodeId,
+    service: &StorageService,
+    acting: Acting,
     (shard, range): (ShardId, Range<u64>),
     talk: &mut Talk,
 ) -> Result<(), Gone> {
     let opening = async {
-        let owner = owners.find(asking).await?.ok_or_else(nothing_there)?;
+        let owner = service.owners.find(acting.owner).await?.ok_or_else(nothing_there)?;
         let opened = owner.place().open_shard(shard).await?;
         if range.start > range.end || range.end > opened.bytes() {
             let reason = format!("the shard has {} bytes", opened.bytes());
@@ -163,13 +205,71 @@ fn piece_at(at: u64, end: u64) -> Range<u64> {
     at..end.min(at.saturating_add(MAX_PIECE_BYTES as u64))
 }
 
+/// Shows blocks with their paths, and tells how each was met.
+async fn show(
+    service: &StorageService,
+    acting: Acting,
+    (shard, spans, stripes): (ShardId, BlockSpans, Vec<u64>),
+    talk: &mut Talk,
+) -> Result<(), Gone> {
+    let Acting { peer: asked_by, owner: of, .. } = acting;
+    let mut event = AnsweredChallenge { asked_by, owner: of, backend: None, shard, blocks: Vec::new() };
+    let opening = async {
+        let owner = service.owners.find(of).await?.ok_or_else(nothing_there)?;
+        event.backend = backend_of(&owner).await;
+        let opened = owner.place().open_shard(shard).await?;
+        let _tree = service.trees.acquire().await;
+        Showing::begin((shard, opened), spans, stripes.clone()).await
+    };
+    let outcome = match opening.await {
+        Ok(showing) => show_blocks(&showing, &mut event, talk).await,
+        Err(refusal) => {
+            event.blocks = stripes.iter().map(|stripe| (*stripe, BlockAnswer::Missing)).collect();
+            talk.say(&refusal.to_answer()).await
+        }
+    };
+    service.tell(StorageEvent::Challenge(event)).await;
+    outcome
+}
+
+async fn show_blocks(showing: &Showing, event: &mut AnsweredChallenge, talk: &mut Talk) -> Result<(), Gone> {
+    for number in 0..showing.count() {
+        match showing.block(number).await {
+            Ok((stripe, path, block, is_right)) => {
+                talk.say(&StorageAnswer::Path(path.to_vec())).await?;
+                talk.send(&block).await?;
+                event.blocks.push((stripe, if is_right { BlockAnswer::Shown } else { BlockAnswer::Damaged }));
+            }
+            Err(refusal) => return talk.say(&refusal.to_answer()).await,
+        }
+    }
+    Ok(())
+}
+
+async fn backend_of(owner: &Owner) -> Option<BackendId> {
+    owner.place().read_mark().await.ok().flatten().map(|Mark { backend, .. }| backend)
+}
+
+/// No grant makes an owner: else one peer could be as many as it likes, each with a quota.
+async fn owner_to_write(service: &StorageService, acting: Acting) -> Result<Arc<Owner>, Refusal> {
+    if acting.is_owner() {
+        return Ok(service.owners.find_or_make(acting.owner).await?);
+    }
+    let unknown = || denied("the owner of the grant has nothing here");
+    service.owners.find(acting.owner).await?.ok_or_else(unknown)
+}
+
 async fn write(
-    owners: &Owners,
-    asking: NodeId,
+    service: &StorageService,
+    acting: Acting,
     (shard, purpose): (ShardId, Purpose),
     talk: &mut Talk,
 ) -> Result<(), Gone> {
-    let begun = async { owners.find_or_make(asking).await?.begin(shard, purpose).await };
+    let begun = async {
+        let owner = owner_to_write(service, acting).await?;
+        let purpose = if acting.may_delete() { purpose } else { purpose.sparing_what_is_whole() };
+        owner.begin(shard, purpose).await
+    };
     let mut write = match begun.await {
         Ok(write) => write,
         Err(refusal) => return talk.say(&refusal.to_answer()).await,
@@ -200,10 +300,10 @@ async fn write(
 }
 
 impl Talk {
-    async fn request(&mut self) -> Result<Result<StorageRequest, WireError>, Gone> {
+    async fn call(&mut self) -> Result<Result<StorageCall, WireError>, Gone> {
         let mut reader = FrameReader::new(MAX_REQUEST_BYTES);
         match timeout(REQUEST_DEADLINE, self.receive.next_frame(&mut reader)).await {
-            Ok(Ok(Some(bytes))) => Ok(StorageRequest::parse(&bytes)),
+            Ok(Ok(Some(bytes))) => Ok(StorageCall::parse(&bytes)),
             _ => Err(Gone),
         }
     }

@@ -14,8 +14,16 @@ pub(super) struct Edges<'a> {
     pub(super) index: u8,
     /// The length its file has.
     pub(super) file_bytes: u64,
-    /// The leaves that lead to the signed root, where they are known.
-    pub(super) leaves: Option<Arc<[Digest]>>,
+    /// What its leaves should be.
+    pub(super) leaves: Leaves,
+}
+
+/// What is known of leaves, and whether they are looked at.
+pub(super) enum Leaves {
+    /// They are not looked at.
+    Unasked,
+    /// Those that lead to the signed root, where they are known.
+    Expected(Option<Arc<[Digest]>>),
 }
 
 /// The first thing that is wrong beside the blocks, and how many bytes were read; an error when the place stops answering.
@@ -35,7 +43,9 @@ pub(super) async fn check(
     if depth != Depth::Quick {
         let header = Expected::Bytes(header_bytes(manifest, index).to_vec());
         sections.push((Defect::Header, 0..HEADER_BYTES as u64, header));
-        let Some(leaves) = &edges.leaves else { return Ok((Some(Defect::Leaves), 0)) };
+    }
+    if let Leaves::Expected(leaves) = &edges.leaves {
+        let Some(leaves) = leaves else { return Ok((Some(Defect::Leaves), 0)) };
         let leaves = Expected::Bytes(leaves.iter().flat_map(|leaf| leaf.0).collect());
         sections.push((Defect::Leaves, file.leaves(), leaves));
     }

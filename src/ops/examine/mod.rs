@@ -17,6 +17,7 @@
 //! catalog ─▶ manifest ─▶ copies found ─▶ blocks, leaves and edges read ─▶ each copy's state ─▶ the object's state, margins
 //! ```
 
+mod challenge;
 mod edges;
 mod judge;
 mod locate;

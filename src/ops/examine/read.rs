@@ -1,5 +1,6 @@
 //! Reads as much of each copy as was asked for, and says block by block what is good.
 
+use super::challenge;
 use super::edges::{self, Edges};
 use super::locate::{Copy, Presence, with_cause};
 use super::{Defect, Depth};
@@ -20,7 +21,7 @@ use std::sync::Arc;
 /// How many small reads are under way at once.
 const READS_AT_ONCE: usize = 16;
 /// How many drawn blocks are read at once.
-const BLOCKS_AT_ONCE: usize = 8;
+pub(super) const BLOCKS_AT_ONCE: usize = 8;
 
 /// Which share of the blocks is read, drawn from a seed.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -59,7 +60,7 @@ impl Sample {
 /// How much memory a sample takes for blocks, in bytes: as much again as it holds, because each thread that reads keeps what
 /// it freed for the next block.
 pub(in crate::ops) fn sample_bytes(layout: &Layout) -> u64 {
-    let held = BLOCKS_AT_ONCE as u64 * u64::from(layout.shape().block_bytes());
+    let held = (BLOCKS_AT_ONCE as u64 * u64::from(layout.shape().block_bytes())).max(challenge::HELD_BYTES);
     2 * held.min(layout.shard_blocks_bytes() * layout.geometry().total_shards() as u64)
 }
 
@@ -88,7 +89,7 @@ pub(super) struct CopyReading {
 }
 
 impl CopyReading {
-    fn note(&mut self, stripe_index: u64, good: bool) {
+    pub(super) fn note(&mut self, stripe_index: u64, good: bool) {
         self.read_blocks += 1;
         if !good {
             self.bad_blocks += 1;
@@ -98,11 +99,11 @@ impl CopyReading {
 }
 
 /// A copy that is there, and its number among all copies.
-struct Present<'a> {
-    number: usize,
-    copy: &'a Copy,
-    file_bytes: u64,
-    backend: Arc<dyn Backend>,
+pub(super) struct Present<'a> {
+    pub(super) number: usize,
+    pub(super) copy: &'a Copy,
+    pub(super) file_bytes: u64,
+    pub(super) backend: Arc<dyn Backend>,
 }
 
 /// Reads the copies that are there.
@@ -126,9 +127,14 @@ pub(super) async fn read(reader: &ObjectReader, copies: &[Copy], depth: Depth, c
         reading.assume_blocks(&present, ShardFileLayout::of(reader.manifest()).file_bytes());
     }
     controls.check_cancelled()?;
-    read_edges(reader, &present, &mut reading, depth).await?;
     if let Depth::Sample(sample) = depth {
-        read_sample(reader, &present, &mut reading, sample.positions(reader.manifest())?).await?;
+        let positions = sample.positions(reader.manifest())?;
+        let shown = challenge::ask(reader.manifest(), &present, &mut reading, &positions).await?;
+        read_edges(reader, &present, &mut reading, (depth, &shown)).await?;
+        let others = present.iter().filter(|copy| !shown.contains(&copy.number)).collect();
+        read_sample(reader, others, &mut reading, positions).await?;
+    } else {
+        read_edges(reader, &present, &mut reading, (depth, &BTreeSet::new())).await?;
     }
     read_shares(reader, &present, &mut reading).await?;
     reading.bytes_read += reader.bytes_read();
@@ -159,7 +165,7 @@ impl Reading {
         }
     }
 
-    fn note_gone(&mut self, number: usize, error: &backend::Error) {
+    pub(super) fn note_gone(&mut self, number: usize, error: &backend::Error) {
         let gone = match error.kind {
             ErrorKind::NotFound => Presence::Absent,
             _ => Presence::Unknown(Defect::Unreachable { said: with_cause(error) }),
@@ -209,10 +215,20 @@ async fn read_blocks(
     Ok(())
 }
 
-async fn read_edges(reader: &ObjectReader, present: &[Present<'_>], reading: &mut Reading, depth: Depth) -> Result<()> {
+/// What stands around the blocks of each copy; leaves that are proved already are not read.
+async fn read_edges(
+    reader: &ObjectReader,
+    present: &[Present<'_>],
+    reading: &mut Reading,
+    (depth, proved): (Depth, &BTreeSet<usize>),
+) -> Result<()> {
     let ask = |copy: usize| async move {
         let Present { number, copy, file_bytes, backend } = &present[copy];
-        let leaves = if depth == Depth::Quick { None } else { reader.trusted_leaves(copy.index).await? };
+        let leaves = match depth {
+            Depth::Quick => edges::Leaves::Unasked,
+            _ if proved.contains(number) => edges::Leaves::Unasked,
+            _ => edges::Leaves::Expected(reader.trusted_leaves(copy.index).await?),
+        };
         let edges = Edges { manifest: reader.manifest(), index: copy.index, file_bytes: *file_bytes, leaves };
         Ok::<_, Error>((*number, edges::check(backend.as_ref(), &edges, depth).await))
     };
@@ -272,9 +288,9 @@ struct Questions {
 }
 
 impl Questions {
-    fn next(&mut self, present: &[Present<'_>]) -> Option<Question> {
+    fn next(&mut self, present: &[&Present<'_>]) -> Option<Question> {
         while let Some(position) = self.positions.get(self.asked.checked_div(present.len())?) {
-            let copy = &present[self.asked % present.len()];
+            let copy = present[self.asked % present.len()];
             self.asked += 1;
             if copy.copy.index == position.shard_index {
                 return Some((copy.number, *position, Arc::clone(&copy.backend)));
@@ -284,10 +300,10 @@ impl Questions {
     }
 }
 
-/// Reads the drawn blocks from every copy of their shards.
+/// Reads the drawn blocks from these copies of their shards.
 async fn read_sample(
     reader: &ObjectReader,
-    present: &[Present<'_>],
+    present: Vec<&Present<'_>>,
     reading: &mut Reading,
     positions: Vec<BlockPosition>,
 ) -> Result<()> {
@@ -300,13 +316,13 @@ async fn read_sample(
     let mut questions = Questions { positions, asked: 0 };
     let mut answers = FuturesUnordered::new();
     while answers.len() < BLOCKS_AT_ONCE
-        && let Some(question) = questions.next(present)
+        && let Some(question) = questions.next(&present)
     {
         answers.push(ask(question));
     }
     let mut bad: Vec<(u64, usize)> = Vec::new();
     while let Some((number, position, answer)) = answers.try_next().await? {
-        answers.extend(questions.next(present).map(ask));
+        answers.extend(questions.next(&present).map(ask));
         let good = match answer {
             Ok(bytes) => bytes.is_some_and(|bytes| {
                 reading.bytes_read += bytes;

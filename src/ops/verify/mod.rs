@@ -15,11 +15,11 @@ mod select;
 mod set_back;
 
 use super::Controls;
-use super::examine::{Depth, Examination, Sample, Subject, sample_bytes};
-use crate::catalog::CheckRecord;
+use super::examine::{CopyFinding, Depth, Examination, Sample, Subject, sample_bytes};
+use crate::catalog::{CheckRecord, ShardState};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{FileName, Manifest};
-use crate::id::{Digest, ObjectId};
+use crate::id::{BackendId, Digest, ObjectId, ShardId};
 use crate::store::Store;
 use futures_util::{StreamExt, TryStreamExt, stream};
 pub use report::{
@@ -28,6 +28,7 @@ pub use report::{
 pub(in crate::ops) use select::select;
 use set_back::Pattern;
 pub use set_back::SetBack;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -165,6 +166,22 @@ pub(in crate::ops) async fn record(store: &Store, examination: &Examination) -> 
     store.catalog(write).await
 }
 
+/// Tells the places of damaged and missing shards, where somebody looks after them. Whom it does not reach is told next time.
+async fn tell(store: &Store, examination: &Examination) {
+    let is_bad = |copy: &&CopyFinding| matches!(copy.state, ShardState::Corrupt | ShardState::Missing);
+    let mut found: BTreeMap<BackendId, Vec<ShardId>> = BTreeMap::new();
+    for copy in examination.copies.iter().filter(is_bad) {
+        let shard = ShardId { object: examination.object(), index: copy.index };
+        copy.backend.into_iter().for_each(|backend| found.entry(backend).or_default().push(shard));
+    }
+    for (backend, shards) in found {
+        let Some(registered) = store.registry().get(backend) else { continue };
+        if let Err(error) = registered.backend.tell_damage(&shards).await {
+            tracing::debug!(backend = registered.name, %error, "it was not told of its damage");
+        }
+    }
+}
+
 /// What became of one object.
 enum Look {
     Seen(Box<ObjectVerdict>),
@@ -222,6 +239,7 @@ impl Run<'_> {
         let examination = subject.examine(self.store.registry(), self.depth, self.controls).await?;
         self.spent.bytes.fetch_add(examination.bytes_read, Ordering::Relaxed);
         let alive = record(self.store, &examination).await?;
+        tell(self.store, &examination).await;
         self.controls.items(1);
         if !alive {
             return Ok(Look::Gone);

@@ -2,7 +2,8 @@
 
 use super::super::wire::{Fields, WireError};
 use super::{MAX_PAGE_SHARDS, MAX_REASON_BYTES, StorageMark, put_optional, put_shard, take_optional, take_shard};
-use crate::id::ShardId;
+use crate::id::{Digest, ShardId};
+use crate::merkle::MAX_PATH_NODES;
 
 const REFUSED: u8 = 0;
 const READY: u8 = 1;
@@ -10,6 +11,8 @@ const NUMBER: u8 = 2;
 const STATS: u8 = 3;
 const PAGE: u8 = 4;
 const MARK: u8 = 5;
+const PATH: u8 = 6;
+const SCRUBBED: u8 = 7;
 
 /// Why a request is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -81,6 +84,19 @@ pub struct StoragePage {
     pub next: Option<ShardId>,
 }
 
+/// What a node found of some of an owner's shards when it read them. It is the node's word.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ScrubPage {
+    /// How many shards were read.
+    pub checked_shards: u64,
+    /// How many bytes these have.
+    pub checked_bytes: u64,
+    /// The damaged among them.
+    pub damaged: Vec<ShardId>,
+    /// After which to go on; `None` when these were the last.
+    pub next: Option<ShardId>,
+}
+
 /// An answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StorageAnswer {
@@ -101,6 +117,10 @@ pub enum StorageAnswer {
     Page(StoragePage),
     /// The mark.
     Mark(Option<StorageMark>),
+    /// The path from the leaf of a block to the root of its shard's tree; the block itself follows.
+    Path(Vec<Digest>),
+    /// What was found.
+    Scrubbed(ScrubPage),
 }
 
 impl StorageAnswer {
@@ -148,6 +168,18 @@ impl StorageAnswer {
                 bytes.push(MARK);
                 put_optional(mark.as_ref(), &mut bytes, StorageMark::put);
             }
+            Self::Path(path) => {
+                bytes.extend_from_slice(&[PATH, u8::try_from(path.len()).unwrap_or(u8::MAX)]);
+                bytes.extend(path.iter().flat_map(|node| node.0));
+            }
+            Self::Scrubbed(page) => {
+                bytes.push(SCRUBBED);
+                put_u64(page.checked_shards, &mut bytes);
+                put_u64(page.checked_bytes, &mut bytes);
+                put_optional(page.next, &mut bytes, put_shard);
+                bytes.extend_from_slice(&u16::try_from(page.damaged.len()).unwrap_or(u16::MAX).to_le_bytes());
+                page.damaged.iter().for_each(|shard| put_shard(*shard, &mut bytes));
+            }
         }
         bytes
     }
@@ -167,6 +199,8 @@ impl StorageAnswer {
             }),
             PAGE => Self::Page(take_page(&mut fields)?),
             MARK => Self::Mark(take_optional(&mut fields, StorageMark::take)?),
+            PATH => Self::Path(take_path(&mut fields)?),
+            SCRUBBED => Self::Scrubbed(take_scrubbed(&mut fields)?),
             kind => return Err(WireError::Unknown { what: "answer of the storage service", value: u64::from(kind) }),
         };
         fields.end()?;
@@ -189,4 +223,23 @@ fn take_page(fields: &mut Fields<'_>) -> Result<StoragePage, WireError> {
     }
     let shards: Result<Vec<_>, _> = (0..count).map(|_| Ok((take_shard(fields)?, fields.u64()?))).collect();
     Ok(StoragePage { shards: shards?, next })
+}
+
+fn take_path(fields: &mut Fields<'_>) -> Result<Vec<Digest>, WireError> {
+    let count = usize::from(fields.u8()?);
+    if count > MAX_PATH_NODES {
+        return Err(WireError::Long { what: "a path", length: count as u64, limit: MAX_PATH_NODES });
+    }
+    (0..count).map(|_| fields.array().map(Digest)).collect()
+}
+
+fn take_scrubbed(fields: &mut Fields<'_>) -> Result<ScrubPage, WireError> {
+    let (checked_shards, checked_bytes) = (fields.u64()?, fields.u64()?);
+    let next = take_optional(fields, take_shard)?;
+    let count = usize::from(fields.u16()?);
+    if count > MAX_PAGE_SHARDS {
+        return Err(WireError::Long { what: "a page", length: count as u64, limit: MAX_PAGE_SHARDS });
+    }
+    let damaged: Result<Vec<_>, _> = (0..count).map(|_| take_shard(fields)).collect();
+    Ok(ScrubPage { checked_shards, checked_bytes, damaged: damaged?, next })
 }

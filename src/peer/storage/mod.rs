@@ -1,27 +1,30 @@
 //! What is said on a stream of the storage service, whose number is [`STORAGE_SERVICE`].
 //!
-//! *What it is.* One [`StorageRequest`] a stream and what is answered ([`StorageAnswer`]), each in a frame. `PROTOCOL.md`
-//! has the bytes.
+//! *What it is.* One [`StorageCall`], which is one [`StorageRequest`] and the grant by which it is made, a stream, and what is
+//! answered ([`StorageAnswer`]), each in a frame. `PROTOCOL.md` has the bytes.
 //!
 //! *What it knows.* Names of shards, lengths, pages, and why a request is refused.
 //!
 //! *What it does not know.* Where shards are kept, whose they are, what is in them.
 //!
-//! *Invariants.* Every parser takes every bytes. What is read and written again is the same bytes. A page, a reason and
-//! a piece have limits that are compared before anything is held for them.
+//! *Invariants.* Every parser takes every bytes. What is read and written again is the same bytes. A page, a reason, a
+//! challenge, a path and a piece have limits that are compared before anything is held for them.
 //!
 //! ```text
 //! create, replace   request →  ← ready   then piece → ← ready …   then empty piece →  ← number: the shard's length
 //! read              request →  ← number  then ← pieces, together so many bytes
+//! challenge         request →  ← path  ← block   ← path  ← block …   for each block that was asked for
 //! anything else     request →  ← answer
 //! ```
 
 mod answer;
+mod call;
 mod request;
 #[cfg(test)]
 mod tests;
 
-pub use answer::{RefusalKind, StorageAnswer, StoragePage, StorageStats};
+pub use answer::{RefusalKind, ScrubPage, StorageAnswer, StoragePage, StorageStats};
+pub use call::StorageCall;
 pub use request::StorageRequest;
 
 use super::frame::MAX_MESSAGE_BYTES;
@@ -32,8 +35,12 @@ use crate::id::{BackendId, ObjectId, ShardId, StoreId};
 pub const STORAGE_SERVICE: u64 = 1;
 /// What both sides speak.
 pub const STORAGE_VERSION: u8 = 1;
-/// The largest request.
-pub const MAX_REQUEST_BYTES: usize = 64;
+/// The largest request: a challenge with a grant before it.
+pub const MAX_REQUEST_BYTES: usize = 1024;
+/// The most blocks that one challenge asks for.
+pub const MAX_CHALLENGED_BLOCKS: usize = 64;
+/// The most shards that a node is told of at once.
+pub const MAX_TOLD_SHARDS: usize = 32;
 /// The largest answer: a page that is full.
 pub const MAX_ANSWER_BYTES: usize = 32 * 1024;
 /// The most shards on a page of a listing.

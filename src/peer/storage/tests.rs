@@ -1,7 +1,11 @@
 //! Every request and answer reads back; everything else is refused.
 
+use super::super::{GRANT_BYTES, GrantRights, NodeGrant, NodeIdentity};
 use super::*;
+use crate::id::{Digest, NodeId};
+use crate::merkle::{BlockSpans, MAX_PATH_NODES};
 use proptest::prelude::*;
+use std::collections::BTreeSet;
 
 fn shards() -> impl Strategy<Value = ShardId> {
     any::<([u8; 16], u8)>().prop_map(|(object, index)| ShardId { object: ObjectId(object), index })
@@ -10,6 +14,18 @@ fn shards() -> impl Strategy<Value = ShardId> {
 fn marks() -> impl Strategy<Value = StorageMark> {
     any::<([u8; 32], [u8; 16])>()
         .prop_map(|(store, backend)| StorageMark { store: StoreId(store), backend: BackendId(backend) })
+}
+
+fn challenges() -> impl Strategy<Value = StorageRequest> {
+    let spans = (any::<u32>(), 1..=1000_u32, 1..=1000_u32, 1..=10_000_u64);
+    let spans = spans.prop_map(|(start, bytes, last, count)| {
+        BlockSpans::new(u64::from(start), bytes, last.min(bytes), count).expect("within the limits")
+    });
+    let stripes = prop::collection::btree_set(any::<u64>(), 1..=MAX_CHALLENGED_BLOCKS);
+    (shards(), spans, stripes).prop_map(|(shard, spans, stripes)| {
+        let stripes: BTreeSet<u64> = stripes.into_iter().map(|stripe| stripe % spans.stripe_count()).collect();
+        StorageRequest::Challenge { shard, spans, stripes: stripes.into_iter().collect() }
+    })
 }
 
 fn requests() -> impl Strategy<Value = StorageRequest> {
@@ -25,6 +41,9 @@ fn requests() -> impl Strategy<Value = StorageRequest> {
         Just(StorageRequest::ReadMark),
         marks().prop_map(StorageRequest::WriteMark),
         shards().prop_map(StorageRequest::ClearUnfinished),
+        challenges(),
+        prop::option::of(shards()).prop_map(|after| StorageRequest::Scrub { after }),
+        prop::collection::vec(shards(), 1..=MAX_TOLD_SHARDS).prop_map(StorageRequest::TellDamage),
     ]
 }
 
@@ -34,6 +53,10 @@ fn answers() -> impl Strategy<Value = StorageAnswer> {
     });
     let pages = (prop::collection::vec((shards(), any::<u64>()), 0..20), prop::option::of(shards()))
         .prop_map(|(shards, next)| StoragePage { shards, next });
+    let paths = prop::collection::vec(any::<[u8; 32]>().prop_map(Digest), 0..=MAX_PATH_NODES);
+    let scrubbed = (any::<(u64, u64)>(), prop::collection::vec(shards(), 0..20), prop::option::of(shards())).prop_map(
+        |((checked_shards, checked_bytes), damaged, next)| ScrubPage { checked_shards, checked_bytes, damaged, next },
+    );
     prop_oneof![
         (prop::sample::select(RefusalKind::ALL.to_vec()), ".{0,600}")
             .prop_map(|(kind, reason)| StorageAnswer::refused(kind, &reason)),
@@ -42,6 +65,8 @@ fn answers() -> impl Strategy<Value = StorageAnswer> {
         stats.prop_map(StorageAnswer::Stats),
         pages.prop_map(StorageAnswer::Page),
         prop::option::of(marks()).prop_map(StorageAnswer::Mark),
+        paths.prop_map(StorageAnswer::Path),
+        scrubbed.prop_map(StorageAnswer::Scrubbed),
     ]
 }
 
@@ -58,6 +83,25 @@ proptest! {
     }
 
     #[test]
+    fn every_call_with_a_grant_reads_back_and_no_part_of_it_does(
+        request in requests(), seed in any::<u8>(), to in any::<[u8; 32]>(), rights in any::<(bool, bool)>(), until in any::<u64>(),
+    ) {
+        let rights = GrantRights { repair: rights.0, delete: rights.1 };
+        let grant = NodeGrant::issue(&NodeIdentity::from_seed(&[seed; 32]), NodeId(to), rights, until);
+        let call = StorageCall { grant: Some(grant), request: request.clone() };
+        let bytes = call.to_bytes();
+        prop_assert!(bytes.len() <= MAX_REQUEST_BYTES);
+        prop_assert_eq!(StorageCall::parse(&bytes), Ok(call));
+        for length in 0..bytes.len() {
+            prop_assert!(StorageCall::parse(&bytes[..length]).is_err(), "{} bytes", length);
+        }
+        // A grant does not stand before a grant, and a request alone is a call.
+        let twice = [&bytes[..2 + GRANT_BYTES], bytes.as_slice()].concat();
+        prop_assert!(StorageCall::parse(&twice).is_err());
+        prop_assert_eq!(StorageCall::parse(&request.to_bytes()), Ok(StorageCall { grant: None, request }));
+    }
+
+    #[test]
     fn every_answer_reads_back_and_no_part_of_it_does(answer in answers()) {
         let bytes = answer.to_bytes();
         prop_assert!(bytes.len() <= MAX_ANSWER_BYTES);
@@ -69,11 +113,11 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_refused_or_are_written_the_same_again(bytes in prop::collection::vec(any::<u8>(), 0..80), kind in 0..12_u8) {
+    fn any_bytes_are_refused_or_are_written_the_same_again(bytes in prop::collection::vec(any::<u8>(), 0..80), kind in 0..15_u8) {
         let with_kind = [[STORAGE_VERSION, kind].as_slice(), &bytes].concat();
         for bytes in [&bytes, &with_kind] {
-            if let Ok(request) = StorageRequest::parse(bytes) {
-                prop_assert_eq!(&request.to_bytes(), bytes);
+            if let Ok(call) = StorageCall::parse(bytes) {
+                prop_assert_eq!(&call.to_bytes(), bytes);
             }
         }
         for bytes in [&bytes, &with_kind[1..].to_vec()] {
@@ -105,4 +149,27 @@ fn a_request_of_another_version_and_a_reason_that_moves_the_cursor_are_refused()
     let cut = StorageAnswer::refused(RefusalKind::Failed, &"ö\n".repeat(1000));
     assert!(matches!(&cut, StorageAnswer::Refused { reason, .. } if reason.len() == MAX_REASON_BYTES), "{cut:?}");
     assert_eq!(StorageAnswer::parse(&cut.to_bytes()), Ok(cut));
+}
+
+#[test]
+fn a_challenge_of_too_many_blocks_of_none_or_out_of_order_is_refused() {
+    let shard = ShardId { object: ObjectId([7; 16]), index: 3 };
+    let spans = BlockSpans::new(64, 1000, 10, 100).expect("within the limits");
+    let parsed = |stripes: Vec<u64>| {
+        StorageRequest::parse(&StorageRequest::Challenge { shard, spans, stripes }.to_bytes()).is_ok()
+    };
+    assert!(parsed((0..MAX_CHALLENGED_BLOCKS as u64).collect()));
+    assert!(!parsed((0..MAX_CHALLENGED_BLOCKS as u64 + 1).collect()));
+    for wrong in [vec![], vec![100], vec![2, 1], vec![2, 2], vec![u64::MAX]] {
+        assert!(!parsed(wrong.clone()), "{wrong:?}");
+    }
+    for count in [0, MAX_TOLD_SHARDS + 1] {
+        let told = StorageRequest::TellDamage(vec![shard; count]);
+        assert!(matches!(StorageRequest::parse(&told.to_bytes()), Err(WireError::Long { .. })));
+    }
+    // Lengths that no shard has are refused before anything is made of them.
+    let mut bytes = StorageRequest::Challenge { shard, spans, stripes: vec![1] }.to_bytes();
+    let count_at = 2 + 17 + 8 + 4 + 4;
+    bytes[count_at..count_at + 8].copy_from_slice(&u64::MAX.to_le_bytes());
+    assert!(matches!(StorageRequest::parse(&bytes), Err(WireError::Unknown { value: u64::MAX, .. })));
 }

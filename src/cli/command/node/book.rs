@@ -55,7 +55,7 @@ pub(super) fn peers(home: &NodeHome, context: &mut Context) -> Result<ExitCode, 
 }
 
 /// A table, or a word that it is empty.
-fn print(table: &Table, empty: &str, context: &mut Context) -> Result<ExitCode, Failure> {
+pub(super) fn print(table: &Table, empty: &str, context: &mut Context) -> Result<ExitCode, Failure> {
     match table.len() {
         0 => context.notices.note(empty),
         _ => context.output.text(&table.render())?,
@@ -63,7 +63,7 @@ fn print(table: &Table, empty: &str, context: &mut Context) -> Result<ExitCode, 
     Ok(ExitCode::Done)
 }
 
-fn shown_moment(ms: i64) -> String {
+pub(super) fn shown_moment(ms: i64) -> String {
     minutes(ms.saturating_mul(1_000_000))
 }
 

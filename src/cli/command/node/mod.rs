@@ -1,5 +1,6 @@
 //! `shard node`.
 
+mod answers;
 mod book;
 mod ping;
 mod seed;
@@ -45,6 +46,7 @@ pub(super) async fn run(options: Node, context: &mut Context) -> Result<ExitCode
         NodeCommand::Sessions(options) if options.past => book::past_sessions(&home, &options, context),
         NodeCommand::Sessions(_) => served::sessions(&home, context).await,
         NodeCommand::Messages(options) => book::messages(&home, &options, context),
+        NodeCommand::Answers(options) => answers::list(&home, &options, context),
         NodeCommand::Send(options) => served::send(&home, options, context).await,
         NodeCommand::Stats => served::stats(&home, context).await,
     }

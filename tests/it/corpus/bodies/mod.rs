@@ -12,7 +12,7 @@ mod texts;
 pub(crate) type Target = (&'static str, fn(&[u8]) -> bool);
 
 /// All there are.
-pub(crate) const TARGETS: [Target; 18] = [
+pub(crate) const TARGETS: [Target; 19] = [
     ("address", peer::address),
     ("catalog", databases::catalog),
     ("config", texts::config),
@@ -28,6 +28,7 @@ pub(crate) const TARGETS: [Target; 18] = [
     ("recipient", keys::recipient),
     ("sealed_part", format::sealed_part),
     ("seed", peer::seed),
+    ("storage_call", peer::storage_call),
     ("tail", format::tail),
     ("vault", databases::vault),
     ("words", texts::words),

@@ -1,6 +1,8 @@
-//! What comes from a node that nobody knows yet, and what people write of nodes: frames, handshakes, addresses, seeds.
+//! What comes from a node, known or not, and what people write of nodes: frames, handshakes, requests and answers of the
+//! storage service with grants, addresses, seeds.
 
 use shard::id::NodeId;
+use shard::peer::storage::{MAX_ANSWER_BYTES, MAX_REQUEST_BYTES, StorageAnswer, StorageCall};
 use shard::peer::{
     Admitted, Channel, Control, FRAME_HEADER_BYTES, FrameReader, GroupSeed, Handshake, HandshakeError,
     MAX_CONTROL_BYTES, MAX_HANDSHAKE_FRAME_BYTES, MAX_MESSAGE_BYTES, MAX_SEED_TEXT_BYTES, MAX_SEEDS, MAX_VERSION,
@@ -54,6 +56,24 @@ fn say(content: &[u8]) {
         assert!(content.len() <= MAX_CONTROL_BYTES);
         assert_eq!(message.to_bytes(), content, "what is read is written the same");
     }
+}
+
+/// The first byte says whether a node is asked or answers. A grant is looked at too, whoever shows it.
+pub(crate) fn storage_call(bytes: &[u8]) -> bool {
+    let Some((first, rest)) = bytes.split_first() else { return false };
+    if first & 1 == 0 {
+        let Ok(call) = StorageCall::parse(rest) else { return false };
+        assert!(rest.len() <= MAX_REQUEST_BYTES, "no request is longer than its limit");
+        assert_eq!(call.to_bytes(), rest, "what is read is written the same");
+        if let Some(grant) = &call.grant {
+            assert!(grant.check(grant.grantee(), 0).is_err(), "nobody signed any of them");
+        }
+        return true;
+    }
+    let Ok(answer) = StorageAnswer::parse(rest) else { return false };
+    assert!(rest.len() <= MAX_ANSWER_BYTES, "no answer is longer than its limit");
+    assert_eq!(answer.to_bytes(), rest, "what is read is written the same");
+    true
 }
 
 /// The first byte says who listens, whether the proofs are set right first, and in what pieces the message comes: so what

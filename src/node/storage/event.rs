@@ -1,0 +1,65 @@
+//! What the service tells whoever serves it, to be kept.
+
+use crate::id::{BackendId, NodeId, ShardId};
+use crate::peer::storage::ScrubPage;
+
+/// How a challenge for one shard was met here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AnsweredChallenge {
+    /// Who asked.
+    pub asked_by: NodeId,
+    /// Whose shard it is.
+    pub owner: NodeId,
+    /// What the owner calls this place, where it marked it.
+    pub backend: Option<BackendId>,
+    /// Which shard.
+    pub shard: ShardId,
+    /// Each block that was asked for.
+    pub blocks: Vec<(u64, BlockAnswer)>,
+}
+
+/// What became of one block that was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BlockAnswer {
+    /// It was shown, and is what its leaf was made of.
+    Shown,
+    /// It was shown as it is, which is not what its leaf was made of.
+    Damaged,
+    /// There is no such shard, or it could not be read.
+    Missing,
+}
+
+/// What a scrub found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AnsweredScrub {
+    /// Who asked.
+    pub asked_by: NodeId,
+    /// Whose shards they are.
+    pub owner: NodeId,
+    /// What the owner calls this place, where it marked it.
+    pub backend: Option<BackendId>,
+    /// What was found.
+    pub page: ScrubPage,
+}
+
+/// What a store found here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ToldDamage {
+    /// Who told it.
+    pub told_by: NodeId,
+    /// Whose shards they are.
+    pub owner: NodeId,
+    /// The shards, which it found damaged or missing.
+    pub shards: Vec<ShardId>,
+}
+
+/// What happened that is worth keeping: mostly an answer that was given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StorageEvent {
+    /// An answer to a challenge.
+    Challenge(AnsweredChallenge),
+    /// An answer to a scrub.
+    Scrub(AnsweredScrub),
+    /// Nothing was asked: something was told.
+    Told(ToldDamage),
+}

@@ -1,0 +1,78 @@
+//! What a served node keeps of the challenges that it answered.
+
+use super::desk::Desk;
+use super::node_desk::within;
+use super::node_storage_desk::{SEED, access, seed_file};
+use shard::backend::contract::clause_15_a_challenge_shows_blocks_with_their_paths;
+use shard::backend::{Backend, NodeBackend};
+use shard::crypto::{Keyring, MasterKey};
+use shard::engine::{Outcome, PageRequest};
+use shard::id::PeerId;
+use shard::node::home::{AskedBy, Direction, NodeHome, NodeSettings, NoticeKind, ServeOptions, serve};
+use shard::peer::{NodeIdentity, PeerAddress};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_answer_to_a_challenge_is_a_record_of_the_node_and_damage_is_told_to_its_owner() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (home, seed) = (NodeHome::at(dir.path().join("node")), seed_file(dir.path(), SEED));
+    let settings = NodeSettings { listen: "127.0.0.1:0".parse().expect("an address"), ..NodeSettings::default() };
+    home.init(&settings).expect("made");
+    let options = ServeOptions::new(home.seeds(Some(&seed)).expect("a seed"), settings);
+    let (stopping, (ready, served)) = (CancellationToken::new(), oneshot::channel());
+    let serving = {
+        let (home, stopping) = (home.clone(), stopping.clone());
+        tokio::spawn(async move {
+            let told = |served: &shard::node::home::Served| ready.send(served.listen).expect("somebody waits");
+            serve(&home, options, stopping, told).await
+        })
+    };
+    let listen = within(served).await.expect("it serves").expect("it listens");
+    let address: PeerAddress = format!("node://{listen}").parse().expect("an address");
+    let access = access(1, &seed, None);
+    let place: Arc<dyn Backend> = Arc::new(NodeBackend::open(address, access.clone(), None));
+    // The clause asks six times for four blocks each: before the shard is there; as it is; with a damaged block that is not
+    // among them, with one that is, with a damaged leaf; and cut short.
+    clause_15_a_challenge_shows_blocks_with_their_paths(&place).await;
+    // The notice goes over the session that is there.
+    let owner = NodeIdentity::from_seed(&Keyring::new(MasterKey::from_bytes([1; 32])).node_seed()).id();
+    let told = async {
+        loop {
+            let opened = home.open().expect("opened");
+            let messages = opened.records.messages(Some(PeerId::from(owner)), PageRequest::newest(10));
+            let found = messages.expect("messages").messages;
+            if let Some(message) = found.into_iter().find(|message| message.kind == NoticeKind::RepairNeeded) {
+                break message;
+            }
+            drop(opened);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let message = within(told).await;
+    assert_eq!(message.direction, Direction::Sent);
+    assert!(message.text.contains("damaged here"), "{}", message.text);
+    access.close().await;
+    stopping.cancel();
+    within(serving).await.expect("it did not panic").expect("it served");
+    // And a person sees them.
+    let desk = Desk::new();
+    let data = home.folder().display().to_string();
+    let told = desk.json(0, &["node", "--data", &data, "answers", "--limit", "1000"]);
+    let told = told["answers"].as_array().expect("answers").clone();
+    let damaged: Vec<_> = told.iter().filter(|answer| answer["outcome"] == "wrong").collect();
+    assert!(told.len() == 24 && damaged.len() == 1 && damaged[0]["block"] == 33, "{told:?}");
+    assert!(desk.expect(0, &["node", "--data", &data, "answers"]).text().contains("challenge"));
+    let answers = home.open().expect("opened").records.answers(1000).expect("answers");
+    assert!(answers.iter().all(|answer| answer.owner == owner && answer.asked_by == owner));
+    assert!(answers.iter().all(|answer| answer.by == AskedBy::Challenge && answer.saved_ms > 0));
+    let count = |is_it: fn(&Outcome) -> bool| answers.iter().filter(|answer| is_it(&answer.outcome)).count();
+    let answered = count(|outcome| *outcome == Outcome::Answered);
+    let wrong = count(|outcome| matches!(outcome, Outcome::Wrong { .. }));
+    let missing = count(|outcome| *outcome == Outcome::Missing);
+    assert_eq!((answered, wrong, missing), (15, 1, 8));
+    let stripes = answers.iter().filter(|answer| matches!(answer.outcome, Outcome::Wrong { .. }));
+    assert_eq!(stripes.map(|answer| answer.stripe_index).collect::<Vec<_>>(), [33]);
+}
