@@ -86,6 +86,7 @@ mod vault_damage;
 mod vault_edges;
 mod vault_kills;
 mod vault_model;
+mod vault_together;
 mod verifier_removals;
 mod verify;
 mod world;
