@@ -84,6 +84,7 @@ mod tidy;
 mod vault;
 mod vault_damage;
 mod vault_edges;
+mod vault_import;
 mod vault_kills;
 mod vault_model;
 mod vault_together;
