@@ -39,6 +39,7 @@ mod engine_model;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod faults;
 mod front_page;
+mod full_place;
 mod golden;
 mod heal_damage;
 mod heap;
