@@ -55,6 +55,7 @@ mod node_cli;
 mod node_cli_desk;
 mod node_cli_served;
 mod node_desk;
+mod node_folder;
 mod node_runtime;
 mod node_storage;
 mod node_storage_cli;
