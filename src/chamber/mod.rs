@@ -98,20 +98,12 @@ impl Chamber {
 
     /// Does several things as one: what `work` did is durable when this returns, or undone if it failed.
     pub fn transaction<T, E: From<Error>>(&self, work: impl FnOnce(&Transaction<'_>) -> Result<T, E>) -> Result<T, E> {
-        let run = |raw: &vault::Raw<'_>| {
-            let key = self.key_of(raw)?;
-            work(&Transaction::new(raw, &key, &self.database)).map_err(Carried)
-        };
-        self.database.write(run).map_err(|Carried(error)| error)
+        self.with_key(work, |database, work| database.write(work))
     }
 
     /// Asks several things of one state of the file. What `work` would change stays as it is.
     pub(crate) fn read<T, E: From<Error>>(&self, work: impl FnOnce(&Transaction<'_>) -> Result<T, E>) -> Result<T, E> {
-        let run = |raw: &vault::Raw<'_>| {
-            let key = self.key_of(raw)?;
-            work(&Transaction::new(raw, &key, &self.database)).map_err(Carried)
-        };
-        self.database.read(run).map_err(|Carried(error)| error)
+        self.with_key(work, |database, work| database.read(work))
     }
 
     /// Where its file is.
@@ -226,25 +218,14 @@ impl Chamber {
         prefix: Option<&str>,
         mut visit: impl FnMut(UntypedEntry) -> Result<(), E>,
     ) -> Result<(), E> {
-        let run = |raw: &vault::Raw<'_>| {
-            let key = self.key_of(raw)?;
-            let each = |entry: vault::KeptEntry| {
-                let entry = entry.untyped().map_err(|error| Carried(E::from(error.into())))?;
-                visit(entry).map_err(Carried)
-            };
-            Transaction::new(raw, &key, &self.database).each(prefix, each)
-        };
-        self.database.read(run).map_err(|Carried(error)| error)
+        let mut each = |entry: vault::KeptEntry| visit(entry.untyped().map_err(|error| E::from(error.into()))?);
+        self.read(|tx| tx.each(prefix, &mut each))
     }
 
     /// Writes all records, in the clear, as JSON lines, and says how many there were. Contents are not among them.
     pub fn export(&self, name: &VaultName, out: &mut dyn Write) -> Result<u64> {
         let mut writer = ExportWriter::begin(out, name)?;
-        self.database.read(|raw| {
-            let key = self.key_of(raw)?;
-            let each = |entry: vault::KeptEntry| Ok::<_, Error>(writer.entry(&entry)?);
-            Transaction::new(raw, &key, &self.database).each(None, each)
-        })?;
+        self.read(|tx| tx.each(None, |entry| Ok::<_, Error>(writer.entry(&entry)?)))?;
         Ok(writer.end()?)
     }
 
@@ -259,17 +240,60 @@ impl Chamber {
         Arc::clone(keys.first().expect("there is always one"))
     }
 
+    /// Does `work` over a state of the file with the key under which that state is sealed: another thread may change it at any
+    /// moment.
+    fn with_key<T, E: From<Error>>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, E>,
+        run: impl Fn(&Database, &mut OnState<'_, T, E>) -> Result<T, Attempt<E>>,
+    ) -> Result<T, E> {
+        let mut work = Some(work);
+        loop {
+            let before = self.key();
+            let done = run(&self.database, &mut |raw| {
+                let key = self.key_of(raw)?;
+                let work = work.take().expect("what was done is not tried again");
+                work(&Transaction::new(raw, &key, &self.database)).map_err(Attempt::Failed)
+            });
+            match done {
+                // The state was that of a key which is past by now.
+                Err(Attempt::OtherKey(_)) if !Arc::ptr_eq(&before, &self.key()) => {}
+                Err(Attempt::OtherKey(error)) => return Err(Error::from(error).into()),
+                Err(Attempt::Failed(error)) => return Err(error),
+                Ok(answer) => return Ok(answer),
+            }
+        }
+    }
+
     /// The key under which this state of the file is sealed: while another thread changes it, it may be either.
-    fn key_of(&self, raw: &vault::Raw<'_>) -> Result<Arc<ChamberKey>> {
+    fn key_of(&self, raw: &vault::Raw<'_>) -> vault::Result<Arc<ChamberKey>> {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
         let found = keys.iter().find(|key| key.check_value() == raw.check()).map(Arc::clone);
-        found.ok_or_else(|| vault::Error::OtherKey { path: self.path().to_owned() }.into())
+        found.ok_or_else(|| vault::Error::OtherKey { path: self.path().to_owned() })
     }
 
     fn set_keys(&self, keys: Vec<Arc<ChamberKey>>) {
         let checks = keys.iter().map(|key| key.check_value()).collect();
         *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
         self.database.accept_checks(checks);
+    }
+}
+
+/// What is done over a state of the file.
+type OnState<'w, T, E> = dyn FnMut(&vault::Raw<'_>) -> Result<T, Attempt<E>> + 'w;
+
+/// Why something was not done: a key that is not known is told before anything is.
+enum Attempt<E> {
+    OtherKey(vault::Error),
+    Failed(E),
+}
+
+impl<E: From<Error>> From<vault::Error> for Attempt<E> {
+    fn from(error: vault::Error) -> Self {
+        match error {
+            vault::Error::OtherKey { .. } => Self::OtherKey(error),
+            _ => Self::Failed(Error::from(error).into()),
+        }
     }
 }
 
