@@ -176,7 +176,7 @@ pub(crate) fn read_export<E: From<Error>>(
         let line: ReadLine = lines.next(MAX_LINE_BYTES)?;
         match line {
             ReadLine { key: Some(key), value: Some(value), expires_ms, entries: None, blake3: None } => {
-                let kept = kept(key, value, expires_ms).map_err(|error| lines.wrong(error.to_string()))?;
+                let kept = kept(&key, value, expires_ms).map_err(|error| lines.wrong(error.to_string()))?;
                 take(kept)?;
                 entries += 1;
             }
@@ -199,7 +199,7 @@ pub(crate) fn read_export<E: From<Error>>(
     }
 }
 
-fn kept(key: KeyItem, value: ValueItem, expires: Option<i64>) -> Result<KeptEntry> {
+fn kept(key: &KeyItem, value: ValueItem, expires: Option<i64>) -> Result<KeptEntry> {
     Ok(KeptEntry { key: from_value(&decode_value(&key.0)?)?, value: whole_value(value.0)?, expires })
 }
 

@@ -216,21 +216,31 @@ async fn a_backup_is_made_though_older_ones_cannot_be_removed_and_the_next_one_r
     for _ in 0..BACKUPS_KEPT {
         back_up_all(&store).await;
     }
-    // The disks go as soon as the backup is written.
+    // As soon as the backup is written, a file is in the way of whatever else would be.
     let disks = Arc::clone(&world);
+    let objects = |world: &World, disk: usize| (world.folder(disk).join("objects"), world.folder(disk).join("aside"));
+    let put_aside = move |disk: usize| {
+        let (objects, aside) = objects(&disks, disk);
+        fs::rename(&objects, aside).expect("put aside");
+        fs::write(objects, b"in the way").expect("written");
+    };
     let is_writing = AtomicBool::new(false);
-    let unmount = move |event| match event {
+    let hinder = move |event| match event {
         ProgressEvent::Begin { phase: "backing up the catalog", .. } => is_writing.store(true, Ordering::SeqCst),
-        ProgressEvent::End if is_writing.swap(false, Ordering::SeqCst) => (0..5).for_each(|disk| disks.unmount(disk)),
+        ProgressEvent::End if is_writing.swap(false, Ordering::SeqCst) => (0..5).for_each(&put_aside),
         _ => {}
     };
-    let controls = Controls { progress: Some(Arc::new(unmount)), ..Controls::default() };
+    let controls = Controls { progress: Some(Arc::new(hinder)), ..Controls::default() };
     let report =
         backup(&store, BackupOptions { extent: BackupExtent::All, controls, ..BackupOptions::default() }).await;
     let report = report.expect("it is made");
     assert_eq!((report.kind, report.kept, report.removed), (BackupKind::Full, BACKUPS_KEPT as u64 + 1, 0));
     assert!(report.not_removed.is_some_and(|why| !why.is_empty()));
-    (0..5).for_each(|disk| world.mount(disk));
+    for disk in 0..5 {
+        let (objects, aside) = objects(&world, disk);
+        fs::remove_file(&objects).expect("removed");
+        fs::rename(aside, objects).expect("put back");
+    }
     let next = back_up_all(&world.open("a").await).await;
     assert_eq!((next.kept, next.removed, next.not_removed), (BACKUPS_KEPT as u64, 2, None));
     fresh(&world, "b", LoadFrom::Required).await;
