@@ -83,12 +83,22 @@ pub(super) struct Job {
 impl Step {
     /// Whether it may change something.
     pub(super) fn is_change(&self) -> bool {
-        match self {
-            Self::Get(_) | Self::GetOr(..) | Self::ContainsKey(_) | Self::Len | Self::IsEmpty | Self::Keys => false,
-            Self::Values | Self::Iter | Self::Range(..) | Self::Prefix(_) | Self::KeysBeginning(_) => false,
-            Self::Export | Self::GetContent(_) => false,
-            _ => true,
-        }
+        !matches!(
+            self,
+            Self::Get(_)
+                | Self::GetOr(..)
+                | Self::ContainsKey(_)
+                | Self::Len
+                | Self::IsEmpty
+                | Self::Keys
+                | Self::Values
+                | Self::Iter
+                | Self::Range(..)
+                | Self::Prefix(_)
+                | Self::KeysBeginning(_)
+                | Self::Export
+                | Self::GetContent(_)
+        )
     }
 }
 
@@ -232,8 +242,8 @@ fn hash(number: u8) -> Digest {
 }
 
 /// Whether it is there; what is there is right.
-fn found_content(number: u8, found: Option<Vec<u8>>) -> Answer {
-    assert!(found.as_ref().is_none_or(|found| *found == content(number)), "the content of a hash is another");
+fn found_content(number: u8, found: Option<&[u8]>) -> Answer {
+    assert!(found.is_none_or(|found| found == content(number)), "the content of a hash is another");
     Answer::Truth(found.is_some())
 }
 
@@ -256,7 +266,7 @@ pub(super) fn on_chamber(chamber: &Chamber, desk: &Desk, step: &Step) -> chamber
             assert_eq!(chamber.put(&content(*number))?, hash(*number));
             Ok(Answer::Done)
         }
-        Step::GetContent(number) => Ok(found_content(*number, chamber.get(hash(*number))?)),
+        Step::GetContent(number) => Ok(found_content(*number, chamber.get(hash(*number))?.as_deref())),
         Step::Export => desk.exported(|name, out| chamber.export(name, out)),
         Step::Import { entries, is_whole } => {
             let text = desk.export_of(entries, *is_whole)?;
@@ -289,7 +299,7 @@ pub(super) fn in_chamber(tx: &chamber::Transaction<'_>, step: &Step) -> chamber:
             assert_eq!(tx.put(&content(*number))?, hash(*number));
             Ok(Answer::Done)
         }
-        Step::GetContent(number) => Ok(found_content(*number, tx.get(hash(*number))?)),
+        Step::GetContent(number) => Ok(found_content(*number, tx.get(hash(*number))?.as_deref())),
         other => unreachable!("a transaction knows no {other:?}"),
     }
 }
