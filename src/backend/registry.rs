@@ -7,9 +7,12 @@ use futures_util::future::join_all;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::Mutex;
 
 /// How long a backend is waited for when it is asked for its mark or its health.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+/// What a backend said of its room is believed for so long: to find out, some places count all that they hold.
+const ROOM_AGE: Duration = Duration::from_secs(60);
 
 /// Whether a backend can be used.
 #[derive(Debug, Clone, Default)]
@@ -49,6 +52,8 @@ pub struct RegisteredBackend {
     pub quota_bytes: Option<u64>,
     /// Whether it can be used.
     pub reach: Reach,
+    /// What it said of its room, and when.
+    pub(crate) room: Arc<Mutex<Option<(Instant, BackendStats)>>>,
 }
 
 impl RegisteredBackend {
@@ -66,6 +71,7 @@ impl RegisteredBackend {
             volatile: false,
             quota_bytes: None,
             reach: Reach::Unknown,
+            room: Arc::default(),
         }
     }
 
@@ -99,6 +105,21 @@ impl RegisteredBackend {
     /// Whether it would be given new shards if it could be used now.
     pub fn is_meant_for_shards(&self) -> bool {
         !self.read_only && !self.draining && !self.volatile
+    }
+
+    /// Whether so many bytes more fit, as far as it can tell; one that does not say has room.
+    pub async fn has_room_for(&self, bytes: u64) -> bool {
+        let mut room = self.room.lock().await;
+        let known = room.filter(|(when, _)| when.elapsed() < ROOM_AGE).map(|(_, stats)| stats);
+        let stats = match known {
+            Some(stats) => stats,
+            None => match tokio::time::timeout(ANSWER_TIMEOUT, self.backend.stats()).await {
+                Ok(Ok(stats)) => room.insert((Instant::now(), stats)).1,
+                _ => return true,
+            },
+        };
+        let within_quota = stats.quota_bytes.is_none_or(|quota| stats.used_bytes.saturating_add(bytes) <= quota);
+        within_quota && stats.free_bytes.is_none_or(|free| bytes <= free)
     }
 
     async fn ask(&self, store: StoreId) -> Reach {

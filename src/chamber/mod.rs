@@ -52,7 +52,7 @@ const SCHEMA: &str = concat!(include_str!("../vault/schema.sql"), include_str!("
 pub struct Chamber {
     name: VaultName,
     database: Database,
-    key: RwLock<Arc<ChamberKey>>,
+    keys: RwLock<Vec<Arc<ChamberKey>>>,
 }
 
 impl Chamber {
@@ -61,7 +61,7 @@ impl Chamber {
         let name = VaultName::new(name)?;
         let (path, key) = (Self::file(root, key.node(), &name), key.of_chamber(name.as_str()));
         let database = Database::open(&path, form(&key), options.parts())?;
-        Ok(Self { name, database, key: RwLock::new(Arc::new(key)) })
+        Ok(Self { name, database, keys: RwLock::new(vec![Arc::new(key)]) })
     }
 
     /// Opens the chamber that there is.
@@ -69,7 +69,7 @@ impl Chamber {
         let name = VaultName::new(name)?;
         let (path, key) = (Self::file(root, key.node(), &name), key.of_chamber(name.as_str()));
         let database = Database::open_existing(&path, form(&key), options.parts())?;
-        Ok(Self { name, database, key: RwLock::new(Arc::new(key)) })
+        Ok(Self { name, database, keys: RwLock::new(vec![Arc::new(key)]) })
     }
 
     /// The folder of a node's chambers.
@@ -98,16 +98,12 @@ impl Chamber {
 
     /// Does several things as one: what `work` did is durable when this returns, or undone if it failed.
     pub fn transaction<T, E: From<Error>>(&self, work: impl FnOnce(&Transaction<'_>) -> Result<T, E>) -> Result<T, E> {
-        let key = self.key();
-        let run = |raw: &vault::Raw<'_>| work(&Transaction::new(raw, &key, &self.database)).map_err(Carried);
-        self.database.write(run).map_err(|Carried(error)| error)
+        self.with_key(work, |database, work| database.write(work))
     }
 
     /// Asks several things of one state of the file. What `work` would change stays as it is.
     pub(crate) fn read<T, E: From<Error>>(&self, work: impl FnOnce(&Transaction<'_>) -> Result<T, E>) -> Result<T, E> {
-        let key = self.key();
-        let run = |raw: &vault::Raw<'_>| work(&Transaction::new(raw, &key, &self.database)).map_err(Carried);
-        self.database.read(run).map_err(|Carried(error)| error)
+        self.with_key(work, |database, work| database.read(work))
     }
 
     /// Where its file is.
@@ -190,16 +186,23 @@ impl Chamber {
     }
 
     /// Seals everything anew under another key of the same node, in one transaction: after it the old key opens nothing.
+    /// Other threads may use this chamber meanwhile; others that have the file open are told so.
     pub fn change_key(&self, new: ChamberKey) -> Result<u64> {
         let new = Arc::new(new.of_chamber(self.name.as_str()));
-        let old = self.key();
-        let count = self.database.write(|raw| -> Result<u64> {
+        let (old, count) = self.database.write(|raw| -> Result<_> {
+            let old = self.key_of(raw)?;
             let count = Transaction::new(raw, &old, &self.database).seal_anew(&new)?;
+            // Before the commit, so that whoever sees it at once knows the key.
+            self.set_keys(vec![Arc::clone(&old), Arc::clone(&new)]);
             self.database.set_check(raw, new.check_value())?;
-            Ok(count)
+            Ok((old, count))
         })?;
-        self.database.expect_check(new.check_value());
-        *self.key.write().unwrap_or_else(PoisonError::into_inner) = new;
+        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        // The old key stays beside the new for those that still look at a state of before. Where another change was quicker the
+        // new one is no longer the second.
+        if keys.first().is_some_and(|first| Arc::ptr_eq(first, &old)) {
+            keys.reverse();
+        }
         Ok(count)
     }
 
@@ -215,25 +218,14 @@ impl Chamber {
         prefix: Option<&str>,
         mut visit: impl FnMut(UntypedEntry) -> Result<(), E>,
     ) -> Result<(), E> {
-        let key = self.key();
-        let run = |raw: &vault::Raw<'_>| {
-            let each = |entry: vault::KeptEntry| {
-                let entry = entry.untyped().map_err(|error| Carried(E::from(error.into())))?;
-                visit(entry).map_err(Carried)
-            };
-            Transaction::new(raw, &key, &self.database).each(prefix, each)
-        };
-        self.database.read(run).map_err(|Carried(error)| error)
+        let mut each = |entry: vault::KeptEntry| visit(entry.untyped().map_err(|error| E::from(error.into()))?);
+        self.read(|tx| tx.each(prefix, &mut each))
     }
 
     /// Writes all records, in the clear, as JSON lines, and says how many there were. Contents are not among them.
     pub fn export(&self, name: &VaultName, out: &mut dyn Write) -> Result<u64> {
         let mut writer = ExportWriter::begin(out, name)?;
-        let key = self.key();
-        self.database.read(|raw| {
-            let each = |entry: vault::KeptEntry| Ok::<_, Error>(writer.entry(&entry)?);
-            Transaction::new(raw, &key, &self.database).each(None, each)
-        })?;
+        self.read(|tx| tx.each(None, |entry| Ok::<_, Error>(writer.entry(&entry)?)))?;
         Ok(writer.end()?)
     }
 
@@ -242,8 +234,66 @@ impl Chamber {
         self.transaction(|tx| read_export(input, |entry| tx.put_kept(&entry)))
     }
 
+    /// The key that it has now.
     pub(crate) fn key(&self) -> Arc<ChamberKey> {
-        Arc::clone(&self.key.read().unwrap_or_else(PoisonError::into_inner))
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(keys.first().expect("there is always one"))
+    }
+
+    /// Does `work` over a state of the file with the key under which that state is sealed: another thread may change it at any
+    /// moment.
+    fn with_key<T, E: From<Error>>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, E>,
+        run: impl Fn(&Database, &mut OnState<'_, T, E>) -> Result<T, Attempt<E>>,
+    ) -> Result<T, E> {
+        let mut work = Some(work);
+        loop {
+            let before = self.key();
+            let done = run(&self.database, &mut |raw| {
+                let key = self.key_of(raw)?;
+                let work = work.take().expect("what was done is not tried again");
+                work(&Transaction::new(raw, &key, &self.database)).map_err(Attempt::Failed)
+            });
+            match done {
+                // The state was that of a key which is past by now.
+                Err(Attempt::OtherKey(_)) if !Arc::ptr_eq(&before, &self.key()) => {}
+                Err(Attempt::OtherKey(error)) => return Err(Error::from(error).into()),
+                Err(Attempt::Failed(error)) => return Err(error),
+                Ok(answer) => return Ok(answer),
+            }
+        }
+    }
+
+    /// The key under which this state of the file is sealed: while another thread changes it, it may be either.
+    fn key_of(&self, raw: &vault::Raw<'_>) -> vault::Result<Arc<ChamberKey>> {
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        let found = keys.iter().find(|key| key.check_value() == raw.check()).map(Arc::clone);
+        found.ok_or_else(|| vault::Error::OtherKey { path: self.path().to_owned() })
+    }
+
+    fn set_keys(&self, keys: Vec<Arc<ChamberKey>>) {
+        let checks = keys.iter().map(|key| key.check_value()).collect();
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
+        self.database.accept_checks(checks);
+    }
+}
+
+/// What is done over a state of the file.
+type OnState<'w, T, E> = dyn FnMut(&vault::Raw<'_>) -> Result<T, Attempt<E>> + 'w;
+
+/// Why something was not done: a key that is not known is told before anything is.
+enum Attempt<E> {
+    OtherKey(vault::Error),
+    Failed(E),
+}
+
+impl<E: From<Error>> From<vault::Error> for Attempt<E> {
+    fn from(error: vault::Error) -> Self {
+        match error {
+            vault::Error::OtherKey { .. } => Self::OtherKey(error),
+            _ => Self::Failed(Error::from(error).into()),
+        }
     }
 }
 

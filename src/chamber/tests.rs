@@ -4,7 +4,7 @@ use super::*;
 use crate::vault::{Blob, Clock, Durability};
 use std::collections::BTreeMap;
 use std::fs;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 struct Desk {
     folder: tempfile::TempDir,
@@ -252,6 +252,33 @@ fn a_change_of_key_seals_everything_anew_and_tells_those_who_had_it_open() {
     assert!(told(other.retrieve::<i32>(&1).expect_err("the old key")));
     assert!(told(other.store(&1, &1).expect_err("the old key")));
     assert!(told(desk.open(key(1, 1)).expect_err("the old key")));
+}
+
+#[test]
+fn threads_that_share_a_chamber_find_every_record_while_its_key_is_changed() {
+    let desk = Desk::new();
+    let chamber = desk.chamber();
+    for number in 0..20 {
+        chamber.store(&number, &number).expect("stored");
+    }
+    let is_changed = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for thread in 0..3 {
+            let (chamber, is_changed) = (&chamber, &is_changed);
+            scope.spawn(move || {
+                while !is_changed.load(Ordering::SeqCst) {
+                    for number in 0..20 {
+                        assert_eq!(chamber.retrieve(&number).expect("asked"), Some(number));
+                    }
+                    chamber.store(&thread, &thread).expect("stored");
+                }
+            });
+        }
+        let changed: Result<Vec<u64>> = (2..100).map(|secret| chamber.change_key(key(1, secret))).collect();
+        is_changed.store(true, Ordering::SeqCst);
+        assert_eq!(changed.expect("changed"), [20; 98]);
+    });
+    chamber.check().expect("all is well");
 }
 
 #[test]

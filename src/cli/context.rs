@@ -15,6 +15,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
+/// What the commands about a node begin with.
+const NODE: &str = "node ";
+
 /// What every command is given beside its own options.
 pub(crate) struct Context {
     /// What the process was given.
@@ -29,6 +32,8 @@ pub(crate) struct Context {
     pub(crate) cancel: CancellationToken,
     /// The sessions with nodes, which end with the command.
     pub(crate) nodes: NodeAccess,
+    /// The folder of the node that the command is about, where it was given.
+    pub(crate) node_folder: Option<PathBuf>,
     progress: Arc<Progress>,
 }
 
@@ -37,7 +42,16 @@ impl Context {
     pub(crate) fn new(environment: Environment, global: GlobalFlags, output: Output, notices: Notices) -> Self {
         let progress = Arc::new(Progress::new(notices));
         let nodes = NodeAccess::with_seed_file(environment.seed_file.clone());
-        Self { environment, global, output, notices, cancel: CancellationToken::new(), nodes, progress }
+        Self {
+            environment,
+            global,
+            output,
+            notices,
+            cancel: CancellationToken::new(),
+            nodes,
+            node_folder: None,
+            progress,
+        }
     }
 
     /// What an operation is given to tell its progress and to be cancelled.
@@ -92,12 +106,30 @@ impl Context {
         );
     }
 
-    /// A command as it is to be typed for this store: `shard verify`, with `--store` where that was given.
+    /// A command as it is to be typed for this store: `shard verify`, with `--store` where that was given, and for a node with
+    /// `--data` where that was.
     pub(crate) fn to_type(&self, command: &str) -> String {
+        let command = match &self.node_folder {
+            Some(folder) if command.starts_with(NODE) => {
+                format!("{command} --data {}", shell_word(&folder.to_string_lossy()))
+            }
+            _ => command.to_owned(),
+        };
         match &self.global.store {
             Some(folder) => format!("shard --store {} {command}", shell_word(&folder.to_string_lossy())),
             None => format!("shard {command}"),
         }
+    }
+
+    /// The same for the commands in a text that knows of no folders: those between backticks that are about a node.
+    pub(crate) fn to_type_in(&self, text: &str) -> String {
+        let part = |(number, part): (usize, &str)| match part.strip_prefix("shard ") {
+            Some(command) if number % 2 == 1 && command.starts_with(NODE) && !command.contains("--data") => {
+                self.to_type(command)
+            }
+            _ => part.to_owned(),
+        };
+        text.split('`').enumerate().map(part).collect::<Vec<_>>().join("`")
     }
 
     /// Where credentials are looked up.

@@ -6,6 +6,9 @@ use std::error::Error;
 use std::fmt;
 use std::io::{self, Write};
 
+/// What is printed as it comes is printed so many bytes at a time.
+pub(crate) const BUFFER_BYTES: usize = 64 * 1024;
+
 /// Who reads what is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reader {
@@ -45,17 +48,22 @@ impl Output {
 
     /// Prints the command's one document: `body`, an object, with its schema before its own keys.
     pub(crate) fn document<T: Serialize>(&mut self, schema: &'static str, body: &T) -> Result<(), Failure> {
-        #[derive(Serialize)]
-        struct Document<'a, T> {
-            schema: &'static str,
-            #[serde(flatten)]
-            body: &'a T,
-        }
-        let mut line = serde_json::to_vec(&Document { schema, body }).map_err(|error| {
-            Failure::new(FailureKind::Output, format!("cannot write {schema} as JSON")).because(error)
-        })?;
-        line.push(b'\n');
+        let line = line_of(schema, body)?;
         self.bytes(&line)
+    }
+
+    /// Begins a document with a list of which not all is known yet: `body`, an object, and after its own keys the list.
+    pub(crate) fn list_document<T: Serialize>(
+        &mut self,
+        schema: &'static str,
+        body: &T,
+        list: &'static str,
+    ) -> Result<ListDocument<'_>, Failure> {
+        let mut buffer = line_of(schema, body)?;
+        // The brace and the end of the line come when the list has ended.
+        buffer.truncate(buffer.len() - 2);
+        buffer.extend_from_slice(format!(",\"{list}\":[").as_bytes());
+        Ok(ListDocument { output: self, schema, buffer, has_items: false })
     }
 
     /// Prints bytes as they are.
@@ -72,6 +80,52 @@ impl Output {
             Err(error) => Err(stdout_failure(&error)),
             Ok(()) => Ok(()),
         }
+    }
+}
+
+fn line_of<T: Serialize>(schema: &'static str, body: &T) -> Result<Vec<u8>, Failure> {
+    #[derive(Serialize)]
+    struct Document<'a, T> {
+        schema: &'static str,
+        #[serde(flatten)]
+        body: &'a T,
+    }
+    let mut line = serde_json::to_vec(&Document { schema, body }).map_err(|error| no_json(schema, error))?;
+    line.push(b'\n');
+    Ok(line)
+}
+
+fn no_json(schema: &'static str, error: serde_json::Error) -> Failure {
+    Failure::new(FailureKind::Output, format!("cannot write {schema} as JSON")).because(error)
+}
+
+/// A document whose list is printed as it comes: one that fits into the buffer is printed whole or not at all.
+pub(crate) struct ListDocument<'o> {
+    output: &'o mut Output,
+    schema: &'static str,
+    buffer: Vec<u8>,
+    has_items: bool,
+}
+
+impl ListDocument<'_> {
+    /// Adds to the list.
+    pub(crate) fn item<T: Serialize>(&mut self, item: &T) -> Result<(), Failure> {
+        if self.has_items {
+            self.buffer.push(b',');
+        }
+        self.has_items = true;
+        serde_json::to_writer(&mut self.buffer, item).map_err(|error| no_json(self.schema, error))?;
+        if self.buffer.len() >= BUFFER_BYTES {
+            self.output.bytes(&self.buffer)?;
+            self.buffer.clear();
+        }
+        Ok(())
+    }
+
+    /// Ends list and document.
+    pub(crate) fn end(mut self) -> Result<(), Failure> {
+        self.buffer.extend_from_slice(b"]}\n");
+        self.output.bytes(&self.buffer)
     }
 }
 
@@ -175,6 +229,27 @@ mod tests {
         output.document("shard.list/1", &Body { files: vec![1] }).expect("memory takes all");
         let bytes = memory.0.lock().expect("no panic before").clone();
         assert_eq!(bytes, b"{\"schema\":\"shard.list/1\",\"files\":[1]}\n");
+    }
+
+    #[test]
+    fn a_list_that_is_printed_as_it_comes_is_the_document_that_it_would_be_at_once() {
+        #[derive(Serialize)]
+        struct Head {
+            vault: &'static str,
+        }
+        for count in [0, 1, 2, 20_000] {
+            let memory = Memory::default();
+            let mut output = Output::to(Reader::Script, Box::new(memory.clone()));
+            let mut list = output.list_document("shard.list/1", &Head { vault: "v" }, "keys").expect("a head");
+            (0..count).for_each(|number| list.item(&number).expect("memory takes all"));
+            let printed = memory.0.lock().expect("no panic before").len();
+            assert_eq!(printed > 0, count > 2, "it is printed as it comes, and a short one at the end");
+            list.end().expect("memory takes all");
+            let bytes = memory.0.lock().expect("no panic before").clone();
+            let keys: Vec<String> = (0..count).map(|number| number.to_string()).collect();
+            let whole = format!("{{\"schema\":\"shard.list/1\",\"vault\":\"v\",\"keys\":[{}]}}\n", keys.join(","));
+            assert!(bytes == whole.as_bytes(), "{count}");
+        }
     }
 
     #[test]

@@ -79,6 +79,11 @@ impl Table {
         self.tones.len()
     }
 
+    /// The lines without the header, for what goes on after other rows; columns are as wide as these need.
+    pub(crate) fn render_rows(&self) -> String {
+        self.render().split_once('\n').map_or_else(String::new, |(_, rows)| rows.to_owned())
+    }
+
     /// The lines with their colours, the header first.
     pub(crate) fn render(&self) -> String {
         let header = Style::new().bold();
@@ -116,6 +121,7 @@ mod tests {
              long\\u{a}name     12 B  lost\n"
         );
         assert_eq!(table.len(), 2);
+        assert!(table.render().ends_with(&table.render_rows()) && table.render_rows().lines().count() == 2);
     }
 
     #[test]

@@ -19,6 +19,7 @@ use super::ingest::{
     FoundObject, FoundShard, Ingested, Inventory, ListedPlace, NewestObject, Recency, Sources, Taken, read_object,
 };
 use super::refresh::{being_put, refresh_known, silent_places};
+use super::remove::{Which, delete_pending};
 use super::show::backend_name;
 use super::{Controls, leftovers};
 use crate::backend::{self, Backend, BackendSpec, Mark, Reach};
@@ -26,7 +27,7 @@ use crate::catalog::{Catalog, CatalogStats, ObjectState, ShardState};
 use crate::crypto::AccessKeys;
 use crate::error::{Error, ErrorKind, Result, with_causes};
 use crate::id::{BackendId, ObjectId};
-use crate::store::Store;
+use crate::store::{Held, Store};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use new_catalog::NewCatalog;
 use serde::Serialize;
@@ -162,6 +163,10 @@ pub async fn rebuild(store: &Store, options: RebuildOptions) -> Result<RebuildRe
     scan.take_place(store, &sources, file).await?;
     // What other machines put while the backends were read.
     scan.distrust(refresh_known(store, &sources, &options.controls).await?.untrusted);
+    // A removal tells what was to be deleted, and not what is deleted already.
+    if store.held() == Held::Owner {
+        delete_pending(store, Which::All, &options.controls).await?;
+    }
     let (stats, dead) = count(store, &scan).await?;
     Ok(scan.report(store, (stats, dead), begun))
 }

@@ -26,6 +26,7 @@ pub mod keys;
 mod lease;
 mod outside;
 mod recipient;
+mod staged;
 pub mod vaults;
 
 pub use held::Held;

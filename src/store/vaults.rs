@@ -3,6 +3,8 @@
 //! What is not sealed needs no key, and no passphrase. What is sealed is so under a key that comes from the store's first
 //! master key: a change of key leaves it readable.
 
+pub use super::staged::StagedImport;
+
 use super::held::Held;
 use super::key::{self, HeldKey};
 use super::{KEY_NAME, PassphraseSource, load_config};
@@ -108,6 +110,19 @@ impl Vaults {
         }
     }
 
+    /// Deletes the vault, a damaged one too.
+    pub fn drop_vault(&self, name: &VaultName) -> Result<()> {
+        match self.open(name).and_then(OpenedVault::drop_vault) {
+            Err(error) if is_damage(&error) => {}
+            outcome => return outcome,
+        }
+        let folders = std::iter::once(self.root()).chain(self.node_folders()?);
+        let found = folders.map(|folder| folder.join(name.file_name())).find(|path| path.exists());
+        let Some(path) = found else { return Ok(()) };
+        let deleted = vault::file::delete_damaged(&path);
+        deleted.map_err(|error| Error::local(format!("cannot delete {}", path.display()), error))
+    }
+
     /// Does something with the vault, which is made if there is none, sealed where that is wanted. One that is there stays
     /// what it is: [`ErrorKind::Refused`] where it is to be sealed and is not. Where `work` fails and leaves a vault empty that
     /// was made for it, it is taken away again: else its name would be one of that sort for nothing.
@@ -131,7 +146,7 @@ impl Vaults {
         done
     }
 
-    fn lock_making(&self) -> Result<File> {
+    pub(super) fn lock_making(&self) -> Result<File> {
         let root = self.root();
         let making = |error| Error::local(format!("cannot make a vault in {}", root.display()), error);
         fs::create_dir_all(&root).map_err(making)?;
@@ -206,7 +221,7 @@ impl Vaults {
         }
     }
 
-    fn root(&self) -> PathBuf {
+    pub(super) fn root(&self) -> PathBuf {
         self.dir.join(VAULTS_NAME)
     }
 
@@ -220,12 +235,19 @@ impl Vaults {
     }
 }
 
-fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+pub(super) fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     let reading = |error| Error::local(format!("cannot read the folder {}", folder.display()), error);
     match fs::read_dir(folder) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
         found => found.map_err(reading)?.map(|entry| Ok(entry.map_err(reading)?.path())).collect(),
     }
+}
+
+/// Whether a vault is not what was written. One of a later release is, and a database of something else is no vault.
+fn is_damage(error: &Error) -> bool {
+    let Some(source) = &error.source else { return false };
+    let is_damaged = |error: &vault::Error| matches!(error, vault::Error::Damaged { .. });
+    source.downcast_ref().is_some_and(is_damaged) || source.downcast_ref().is_some_and(chamber::Error::is_damage)
 }
 
 fn list_files(folder: &Path, sealing: Sealing, found: &mut Vec<ListedVault>) -> Result<()> {
@@ -362,7 +384,8 @@ impl From<vault::Error> for Error {
         let told = Self::new(kind, "the vault could not be used").with_source(error);
         match kind {
             ErrorKind::Damaged => told.with_hint(
-                "move the file away, with the -wal and -shm files beside it; an export of it can then be imported again",
+                "`shard vault drop` deletes a damaged one, or move its file away with those beside it, -wal and -shm; an export \
+                 of it can then be imported again",
             ),
             ErrorKind::Space => told.with_hint("make room on its disk and try again; what was acknowledged is there"),
             _ => told,

@@ -45,7 +45,8 @@ pub(crate) struct Form {
 #[derive(Debug)]
 pub(crate) struct Database {
     path: PathBuf,
-    form: Mutex<Form>,
+    form: Form,
+    checks: Mutex<Vec<[u8; 32]>>,
     durability: Durability,
     clock: Clock,
     newest_ms: Mutex<i64>,
@@ -103,7 +104,8 @@ impl Database {
     fn new(path: PathBuf, form: Form, (clock, durability): (Clock, Durability)) -> Self {
         Self {
             path,
-            form: Mutex::new(form),
+            form,
+            checks: Mutex::new(vec![form.check]),
             durability,
             clock,
             newest_ms: Mutex::new(i64::MIN),
@@ -127,8 +129,8 @@ impl Database {
 
     /// Runs questions over one state of the file.
     pub(crate) fn read<T, E: From<Error>>(&self, work: impl FnOnce(&Raw<'_>) -> Result<T, E>) -> Result<T, E> {
-        let connection = self.snapshot()?;
-        work(&Raw::new(&connection, &self.path, self.now_ms()))
+        let (connection, check) = self.snapshot()?;
+        work(&Raw::new(&connection, &self.path, self.now_ms()).sealed_under(check))
     }
 
     /// Runs changes: all of them become durable, or none.
@@ -137,19 +139,19 @@ impl Database {
         let mut connection = self.connection()?;
         let begun = connection.inner().transaction_with_behavior(TransactionBehavior::Immediate);
         let tx = begun.map_err(|error| self.fault(error))?;
-        self.recognise(&tx)?;
+        let check = self.recognise(&tx)?;
         let now_ms = self.now_ms();
-        let answer = work(&Raw::new(&tx, &self.path, now_ms))?;
+        let answer = work(&Raw::new(&tx, &self.path, now_ms).sealed_under(check))?;
         tx.commit().map_err(|error| self.fault(error))?;
         Ok(answer)
     }
 
-    /// A connection that sees one state of the file for as long as it is held.
-    pub(crate) fn snapshot(&self) -> Result<Pooled<'_>> {
+    /// A connection that sees one state of the file for as long as it is held, and under which key that is sealed.
+    pub(crate) fn snapshot(&self) -> Result<(Pooled<'_>, [u8; 32])> {
         let connection = self.connection()?;
         run_cached(&connection, "BEGIN").map_err(|error| self.fault(error))?;
-        self.recognise(&connection)?;
-        Ok(connection)
+        let check = self.recognise(&connection)?;
+        Ok((connection, check))
     }
 
     /// The time in milliseconds since 1970, never earlier than it was said to be before, here or by whoever wrote a time
@@ -168,15 +170,14 @@ impl Database {
         changed.map(drop).map_err(|error| self.fault(error))
     }
 
-    /// Later connections, and the transactions of this one, expect this key. Called after the commit.
-    pub(crate) fn expect_check(&self, check: [u8; 32]) {
-        lock(&self.form).check = check;
+    /// From now on the file may be sealed under any of these keys, and no other.
+    pub(crate) fn accept_checks(&self, checks: Vec<[u8; 32]>) {
+        *lock(&self.checks) = checks;
     }
 
     /// Writes into the file how late it is: others, and this process when it runs again, go on from there.
     pub(crate) fn note_time(&self, raw: &Raw<'_>) -> Result<()> {
-        let check = lock(&self.form).check;
-        self.set_check(raw, check)
+        self.set_check(raw, raw.check())
     }
 
     /// Deletes the file. Whoever has it open still is told so from now on.
@@ -234,7 +235,7 @@ impl Database {
 
     /// Reads the whole file, and says [`Error::Damaged`] if it contradicts itself.
     pub(crate) fn check(&self) -> Result<()> {
-        let connection = self.snapshot()?;
+        let (connection, _) = self.snapshot()?;
         let asked = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get::<_, String>(0));
         match asked.map_err(|error| self.fault(error))?.as_str() {
             "ok" => Ok(()),
@@ -268,13 +269,11 @@ impl Database {
         }
     }
 
-    /// Fails unless the file is still the one that was opened, under the same key.
-    fn recognise(&self, connection: &Connection) -> Result<()> {
+    /// Fails unless the file is still the one that was opened, under a key that is known; tells which.
+    fn recognise(&self, connection: &Connection) -> Result<[u8; 32]> {
         let head = self.head(connection)?;
-        if head.form != lock(&self.form).check {
-            return Err(Error::OtherKey { path: self.path.clone() });
-        }
-        Ok(())
+        let found = lock(&self.checks).iter().copied().find(|check| head.form == *check);
+        found.ok_or_else(|| Error::OtherKey { path: self.path.clone() })
     }
 
     fn head(&self, connection: &Connection) -> Result<Head> {
@@ -324,8 +323,7 @@ impl Database {
 
     /// Makes the file.
     fn make(&self) -> Result<Connection> {
-        let mut connection = self.bare_connection()?;
-        let form = *lock(&self.form);
+        let (mut connection, form) = (self.bare_connection()?, self.form);
         let run = |connection: &mut Connection| {
             if !is_blank(connection)? {
                 return Ok(());
@@ -350,8 +348,7 @@ impl Database {
 
     /// A connection to the file, if it is what it should be; [`Error::Absent`] if nothing was written to it yet.
     fn connect(&self) -> Result<Connection> {
-        let connection = self.bare_connection()?;
-        let form = *lock(&self.form);
+        let (connection, form) = (self.bare_connection()?, self.form);
         let ask = |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0));
         let mut application_id = ask("application_id").map_err(|error| self.fault(error))?;
         if application_id == 0 {

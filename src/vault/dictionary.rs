@@ -161,7 +161,7 @@ impl Vault {
     }
 
     pub(super) fn entries<K, V>(&self, range: KeyRange) -> Result<Entries<'_, K, V>> {
-        let source = Source::Snapshot(self.database.snapshot()?);
+        let source = Source::Snapshot(self.database.snapshot()?.0);
         Ok(Entries::new(source, (self.database.path(), self.database.now_ms()), range))
     }
 }

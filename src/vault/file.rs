@@ -65,6 +65,20 @@ pub(crate) fn move_aside(path: &Path) -> Result<PathBuf> {
     Err(std::io::Error::other(format!("there are {MOST_KEPT} damaged ones beside it already")))
 }
 
+/// Deletes a database that cannot be opened, and what is beside it. Under the lock of the folder, as whatever makes files
+/// there or takes them away.
+pub(crate) fn delete_damaged(path: &Path) -> Result<()> {
+    let folder = File::open(path.parent().unwrap_or(path))?;
+    folder.lock()?;
+    for suffix in SUFFIXES {
+        match fs::remove_file(beside(path, suffix)) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    folder.sync_all()
+}
+
 /// The file that is called as this one is, and so on.
 pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();

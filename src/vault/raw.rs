@@ -13,6 +13,7 @@ pub(crate) struct Raw<'c> {
     path: &'c Path,
     now_ms: i64,
     table: Table,
+    check: [u8; 32],
 }
 
 /// Which of the file's trees is asked: what a page of one of them hides, the other shows.
@@ -90,7 +91,17 @@ impl KeyRange {
 
 impl<'c> Raw<'c> {
     pub(crate) fn new(connection: &'c Connection, path: &'c Path, now_ms: i64) -> Self {
-        Self { connection, path, now_ms, table: Table::Entry }
+        Self { connection, path, now_ms, table: Table::Entry, check: [0; 32] }
+    }
+
+    /// The same, of a state that says under which key it is sealed.
+    pub(super) fn sealed_under(self, check: [u8; 32]) -> Self {
+        Self { check, ..self }
+    }
+
+    /// Tells under which key this state of the file is sealed; zero where nothing is.
+    pub(crate) fn check(&self) -> [u8; 32] {
+        self.check
     }
 
     /// The other table's rows, in the same transaction.

@@ -299,6 +299,22 @@ fn an_export_brings_every_entry_back_and_a_changed_one_brings_nothing() {
     assert_eq!(other.get::<String>("text").expect("asked").as_deref(), Some("a\n\""));
 }
 
+#[test]
+fn what_is_nothing_is_exported_and_imported_as_anything_else() {
+    let desk = Desk::new();
+    let vault = desk.vault();
+    vault.put("none", &None::<i32>).expect("put");
+    vault.put(&(), &()).expect("put");
+    vault.put(&None::<i32>, &vec![None, Some(1)]).expect("put");
+    let mut export = Vec::new();
+    vault.export(&VaultName::new("v").expect("a name"), &mut export).expect("exported");
+    vault.clear().expect("cleared");
+    assert_eq!(vault.import(&mut export.as_slice()).expect("imported"), 3);
+    assert_eq!(vault.get::<Option<i32>>("none").expect("asked"), Some(None));
+    assert_eq!(vault.get::<()>(&()).expect("asked"), Some(()));
+    assert_eq!(vault.get(&None::<i32>).expect("asked"), Some(vec![None, Some(1)]));
+}
+
 /// From now on the index of what expires says an earlier time than the entries do.
 pub(crate) fn make_the_index_lie(path: &Path) {
     let open = || rusqlite::Connection::open(path).expect("a database");

@@ -227,7 +227,7 @@ impl<'t> Transaction<'t> {
         Ok(count)
     }
 
-    pub(super) fn put_raw(&self, key: &[u8], value: &[u8], expires: Option<i64>) -> Result<()> {
+    pub(crate) fn put_raw(&self, key: &[u8], value: &[u8], expires: Option<i64>) -> Result<()> {
         let digest = Some(digest(key, value, expires));
         self.raw.put(RawEntry { key, value, expires, digest })
     }

@@ -11,14 +11,16 @@
 //! hash out.
 
 use super::error::{Error, Result};
-use super::json::{Read as ReadJson, Shown};
+use super::intake::{KeyItem, ValueItem};
+use super::json::Shown;
 use super::key::{encode_prefix, from_value, to_value};
+use super::line::Lines;
 use super::raw::KeyRange;
-use super::value::{MAX_VALUE_BYTES, decode_value, encode_value};
+use super::value::{MAX_VALUE_BYTES, decode_value, whole_value};
 use super::{Vault, VaultName};
 use ciborium::Value;
-use serde::{Deserialize, Serialize};
-use std::io::{BufRead, Read, Write};
+use serde::{Deserialize, Deserializer, Serialize};
+use std::io::{BufRead, Write};
 
 /// What the first line says.
 pub const EXPORT_SCHEMA: &str = "shard-vault/1";
@@ -93,11 +95,18 @@ struct EntryLine<'e> {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ReadLine {
-    key: Option<ReadJson>,
-    value: Option<ReadJson>,
+    #[serde(default, deserialize_with = "given")]
+    key: Option<KeyItem>,
+    #[serde(default, deserialize_with = "given")]
+    value: Option<ValueItem>,
     expires_ms: Option<i64>,
     entries: Option<u64>,
     blake3: Option<String>,
+}
+
+/// What is there and null is not absent.
+fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
 }
 
 #[derive(Serialize)]
@@ -151,26 +160,24 @@ pub(crate) fn read_export<E: From<Error>>(
     input: &mut dyn BufRead,
     mut take: impl FnMut(KeptEntry) -> Result<(), E>,
 ) -> Result<u64, E> {
-    let mut lines = Lines { input, number: 0, hasher: blake3::Hasher::new(), text: Vec::new() };
-    lines.next(MAX_FIRST_LINE_BYTES)?;
-    let first: FirstLine = lines.parse()?;
+    let mut lines = Lines::new(input);
+    let first: FirstLine = lines.next(MAX_FIRST_LINE_BYTES)?;
     if first.schema != EXPORT_SCHEMA {
         return Err(lines.wrong(format!("it is {:?}, and not {EXPORT_SCHEMA:?}", first.schema)).into());
     }
     let mut entries = 0;
     loop {
-        let hash = lines.hasher.finalize();
-        if !lines.next(MAX_LINE_BYTES)? {
+        let hash = lines.hash();
+        if !lines.has_more()? {
             return Err(lines
                 .wrong("the export ends before its last line, which says how many entries there are")
                 .into());
         }
-        let line: ReadLine = lines.parse()?;
+        let line: ReadLine = lines.next(MAX_LINE_BYTES)?;
         match line {
             ReadLine { key: Some(key), value: Some(value), expires_ms, entries: None, blake3: None } => {
-                let kept =
-                    || Ok(KeptEntry { key: from_value(&key.0)?, value: encode_value(&value.0)?, expires: expires_ms });
-                take(kept().map_err(|error: Error| lines.wrong(error.to_string()))?)?;
+                let kept = kept(&key, value, expires_ms).map_err(|error| lines.wrong(error.to_string()))?;
+                take(kept)?;
                 entries += 1;
             }
             ReadLine { key: None, value: None, expires_ms: None, entries: Some(told), blake3 } => {
@@ -182,8 +189,8 @@ pub(crate) fn read_export<E: From<Error>>(
                                \"blake3\" out";
                     return Err(lines.wrong(why).into());
                 }
-                if lines.next(MAX_FIRST_LINE_BYTES)? {
-                    return Err(lines.wrong("it comes after the last line").into());
+                if lines.has_more()? {
+                    return Err(lines.wrong("something comes after it").into());
                 }
                 return Ok(entries);
             }
@@ -192,35 +199,8 @@ pub(crate) fn read_export<E: From<Error>>(
     }
 }
 
-struct Lines<'i> {
-    input: &'i mut dyn BufRead,
-    number: u64,
-    hasher: blake3::Hasher,
-    text: Vec<u8>,
-}
-
-impl Lines<'_> {
-    /// Reads a line that is not empty, of at most so many bytes; `false` at the end.
-    fn next(&mut self, most: u64) -> Result<bool> {
-        self.text.clear();
-        self.number += 1;
-        let mut bounded = Read::take(&mut *self.input, most + 1);
-        let read = bounded.read_until(b'\n', &mut self.text);
-        let count = read.map_err(|source| Error::Transfer { doing: "read", source })?;
-        if count as u64 > most {
-            return Err(self.wrong("it is longer than any such line of an export"));
-        }
-        self.hasher.update(&self.text);
-        Ok(count > 0)
-    }
-
-    fn parse<'l, T: Deserialize<'l>>(&'l self) -> Result<T> {
-        serde_json::from_slice(&self.text).map_err(|error| self.wrong(error.to_string()))
-    }
-
-    fn wrong(&self, why: impl Into<String>) -> Error {
-        Error::Import { line: self.number, why: why.into() }
-    }
+fn kept(key: &KeyItem, value: ValueItem, expires: Option<i64>) -> Result<KeptEntry> {
+    Ok(KeptEntry { key: from_value(&decode_value(&key.0)?)?, value: whole_value(value.0)?, expires })
 }
 
 impl Vault {

@@ -57,8 +57,13 @@ pub(crate) fn encode_value<V: Serialize + ?Sized>(value: &V) -> Result<Vec<u8>> 
         ciborium::ser::Error::Io(error) => error.to_string(),
     };
     written.map_err(|error| Error::Unfit { what: "value", why: why(error) })?;
-    check(&room.bytes).map_err(|why| Error::Unfit { what: "value", why: why.to_owned() })?;
-    Ok(room.bytes)
+    whole_value(room.bytes)
+}
+
+/// The bytes, if they are those of a value; [`Error::Unfit`] if it cannot be kept.
+pub(super) fn whole_value(bytes: Vec<u8>) -> Result<Vec<u8>> {
+    check(&bytes).map_err(|why| Error::Unfit { what: "value", why: why.to_owned() })?;
+    Ok(bytes)
 }
 
 /// The value again; [`Error::OtherType`] if it is one of another type.

@@ -20,10 +20,13 @@ use shard::ops::recover::Existing;
 use shard::ops::remove::RemoveVersions;
 use shard::ops::repair::{RepairOptions, repair};
 use shard::ops::verify::{VerifyOptions, verify};
+use shard::ops::{Controls, ProgressEvent};
 use shard::store::Store;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 async fn back_up(store: &Store) -> BackupReport {
     backup(store, BackupOptions::default()).await.expect("backed up")
@@ -203,6 +206,44 @@ async fn the_last_backups_are_kept_and_of_older_ones_nothing_that_these_consist_
     assert_eq!(of_backups, on_places.len() * 5, "what was removed is gone from the places");
     assert_eq!(names(&store).await, ["file"]);
     assert_same_with_and_without(&world, 0).await;
+}
+
+#[tokio::test]
+async fn a_backup_is_made_though_older_ones_cannot_be_removed_and_the_next_one_removes_them() {
+    let world = Arc::new(World::new(5).await);
+    let store = world.open("a").await;
+    put_bytes(&store, "file", bytes(1, 100)).await;
+    for _ in 0..BACKUPS_KEPT {
+        back_up_all(&store).await;
+    }
+    // As soon as the backup is written, a file is in the way of whatever else would be.
+    let disks = Arc::clone(&world);
+    let objects = |world: &World, disk: usize| (world.folder(disk).join("objects"), world.folder(disk).join("aside"));
+    let put_aside = move |disk: usize| {
+        let (objects, aside) = objects(&disks, disk);
+        fs::rename(&objects, aside).expect("put aside");
+        fs::write(objects, b"in the way").expect("written");
+    };
+    let is_writing = AtomicBool::new(false);
+    let hinder = move |event| match event {
+        ProgressEvent::Begin { phase: "backing up the catalog", .. } => is_writing.store(true, Ordering::SeqCst),
+        ProgressEvent::End if is_writing.swap(false, Ordering::SeqCst) => (0..5).for_each(&put_aside),
+        _ => {}
+    };
+    let controls = Controls { progress: Some(Arc::new(hinder)), ..Controls::default() };
+    let report =
+        backup(&store, BackupOptions { extent: BackupExtent::All, controls, ..BackupOptions::default() }).await;
+    let report = report.expect("it is made");
+    assert_eq!((report.kind, report.kept, report.removed), (BackupKind::Full, BACKUPS_KEPT as u64 + 1, 0));
+    assert!(report.not_removed.is_some_and(|why| !why.is_empty()));
+    for disk in 0..5 {
+        let (objects, aside) = objects(&world, disk);
+        fs::remove_file(&objects).expect("removed");
+        fs::rename(aside, objects).expect("put back");
+    }
+    let next = back_up_all(&world.open("a").await).await;
+    assert_eq!((next.kept, next.removed, next.not_removed), (BACKUPS_KEPT as u64, 2, None));
+    fresh(&world, "b", LoadFrom::Required).await;
 }
 
 #[tokio::test]

@@ -150,3 +150,34 @@ fn names_lead_nowhere_and_without_a_store_there_are_no_vaults() {
     fs::write(desk.store().join("vaults/v.db"), vec![7; 5000]).expect("written");
     assert_eq!(desk.failure(1, &["vault", "get", "v", "a"])["kind"], "damaged");
 }
+
+#[test]
+fn a_damaged_vault_is_dropped_and_one_of_a_later_release_or_something_else_is_not() {
+    let desk = desk();
+    let in_vaults = |name: &str| desk.store().join("vaults").join(name);
+    desk.expect(0, &["vault", "set", "v", "a", "1"]);
+    fs::write(in_vaults("v.db"), vec![7; 5000]).expect("written");
+    let failure = desk.failure(1, &["vault", "get", "v", "a"]);
+    assert!(failure["hint"].as_str().is_some_and(|hint| hint.contains("shard vault drop")), "{failure}");
+    desk.expect(0, &["vault", "drop", "v"]);
+    assert_eq!(desk.json(0, &["vault", "list"])["vaults"], serde_json::json!([]));
+    desk.expect(0, &["vault", "set", "v", "a", "2", "--sealed"]);
+    let listed = desk.json(0, &["vault", "list"]);
+    assert_eq!(listed["vaults"][0]["sealed"], true, "its name is free for either sort");
+    let folders = fs::read_dir(in_vaults("")).expect("a folder").flatten().map(|entry| entry.path());
+    let sealed = folders.map(|folder| folder.join("v.db")).find(|path| path.exists()).expect("it is there");
+    fs::write(&sealed, vec![7; 5000]).expect("written");
+    desk.expect(0, &["vault", "drop", "v"]);
+    assert!(!sealed.exists());
+    desk.expect(0, &["vault", "set", "later", "a", "1"]);
+    let change = |name: &str, sql: &str| {
+        rusqlite::Connection::open(in_vaults(name)).expect("a database").execute_batch(sql).expect("changed");
+    };
+    change("later.db", "PRAGMA user_version = 7");
+    change("other.db", "CREATE TABLE a (b); PRAGMA application_id = 7");
+    for name in ["later", "other"] {
+        desk.failure(1, &["vault", "drop", name]);
+        assert!(in_vaults(&format!("{name}.db")).exists());
+    }
+    desk.failure(13, &["vault", "drop", "none"]);
+}

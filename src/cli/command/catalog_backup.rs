@@ -23,11 +23,18 @@ pub(super) async fn backup(options: BackupCatalog, context: &mut Context) -> Res
     let extent = if options.full { BackupExtent::All } else { BackupExtent::New };
     let outcome = backup::backup(&store, BackupOptions { to, extent, controls: context.controls() }).await;
     let report = context.settle(outcome)?;
+    if let Some(why) = &report.not_removed {
+        context.notices.warning(&not_removed(why));
+    }
     match context.output.reader() {
         Reader::Script => context.output.document("shard.catalog-backup/1", &report)?,
         Reader::Person => context.output.text(&page(&report))?,
     }
     Ok(if report.is_degraded() { ExitCode::Degraded } else { ExitCode::Done })
+}
+
+fn not_removed(why: &str) -> String {
+    format!("the backup is made; older ones could not be removed, the next backup tries again: {why}")
 }
 
 fn page(report: &BackupReport) -> String {
@@ -62,11 +69,13 @@ pub(super) async fn back_up_if_due(store: &Store, context: &Context) {
         Ok(false) => return,
         Ok(true) => {
             let controls = Controls { progress: None, cancel: context.cancel.clone() };
-            backup::backup(store, BackupOptions { controls, ..BackupOptions::default() }).await.map(drop)
+            backup::backup(store, BackupOptions { controls, ..BackupOptions::default() }).await
         }
         Err(error) => Err(error),
     };
-    if let Err(error) = outcome {
-        context.notices.note(&format!("the catalog could not be backed up: {error}"));
+    match outcome {
+        Err(error) => context.notices.note(&format!("the catalog could not be backed up: {error}")),
+        Ok(BackupReport { not_removed: Some(why), .. }) => context.notices.note(&not_removed(&why)),
+        Ok(_) => {}
     }
 }

@@ -5,18 +5,21 @@ use crate::cli::context::Context;
 use crate::cli::exit::ExitCode;
 use crate::cli::failure::{Failure, FailureKind};
 use crate::cli::moment::rfc3339;
-use crate::cli::output::{Output, RawStdout, Reader, output_failure};
+use crate::cli::output::{BUFFER_BYTES, Output, RawStdout, Reader, output_failure};
 use crate::cli::printable::Printable;
 use crate::cli::quantity::ByteSize;
 use crate::cli::render::count;
 use crate::cli::table::{Table, Tone};
 use serde::Serialize;
 use serde_json::Value;
-use shard::store::vaults::{GivenValue, Sealing, Vaults};
+use shard::store::vaults::{GivenValue, OpenedVault, Sealing, Vaults};
 use shard::vault::{Any, MAX_VALUE_BYTES, UntypedEntry, VaultName};
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
 use std::path::Path;
+
+/// A table of items has at most so many rows, and the next begins: its columns are as wide as its own cells.
+const PAGE_ROWS: usize = 1000;
 
 pub(super) fn run(command: VaultCommand, context: &mut Context) -> Result<ExitCode, Failure> {
     let vaults = Vaults::of_store(&context.store_folder()?, Some(context.passphrase()))?;
@@ -138,11 +141,14 @@ fn pop(vaults: &Vaults, options: &VaultAndKey, context: &mut Context) -> Result<
     let popped = vault.pop(&options.key, |value| {
         printed = print_value(&mut context.output, "shard.vault-pop/1", options, value);
         // What could not be printed is not removed.
-        let unprinted = || shard::Error::new(shard::ErrorKind::Local, "the value could not be printed");
         if printed.is_ok() { Ok(()) } else { Err(unprinted()) }
     });
     printed?;
     if popped? { Ok(()) } else { Err(no_key(options)) }
+}
+
+fn unprinted() -> shard::Error {
+    shard::Error::new(shard::ErrorKind::Local, "the value could not be printed")
 }
 
 /// The value's own bytes, to the last one: text and bytes as they are, anything else as JSON.
@@ -191,51 +197,70 @@ fn delete(vaults: &Vaults, options: &VaultAndKey, context: &mut Context) -> Resu
 
 fn keys(vaults: &Vaults, options: &ListKeys, context: &mut Context) -> Result<(), Failure> {
     let vault = vaults.open(&options.vault)?;
-    let (mut documents, mut lines) = (Vec::new(), String::new());
-    let is_script = context.output.reader() == Reader::Script;
-    vault.each(options.prefix.as_deref(), |entry| {
-        if is_script {
-            documents.push(raw(&entry.key)?);
-        } else {
-            lines += &format!("{}\n", Printable(&shown(&entry.key)?));
-        }
-        Ok(())
+    if context.output.reader() == Reader::Script {
+        let head = serde_json::json!({ "vault": options.vault.as_str() });
+        let mut list = context.output.list_document("shard.vault-keys/1", &head, "keys")?;
+        each(&vault, options.prefix.as_deref(), |entry| list.item(&raw(&entry.key)?))?;
+        return list.end();
+    }
+    let mut lines = String::new();
+    each(&vault, options.prefix.as_deref(), |entry| {
+        lines += &format!("{}\n", Printable(&shown(&entry.key)?));
+        if lines.len() < BUFFER_BYTES { Ok(()) } else { context.output.text(&std::mem::take(&mut lines)) }
     })?;
-    if !is_script {
-        return context.output.text(&lines);
-    }
-    #[derive(Serialize)]
-    struct Document<'d> {
-        vault: &'d str,
-        keys: Vec<Value>,
-    }
-    context.output.document("shard.vault-keys/1", &Document { vault: options.vault.as_str(), keys: documents })
+    context.output.text(&lines)
+}
+
+/// Prints each entry as it comes: however many there are, only a few are held.
+fn each(
+    vault: &OpenedVault,
+    prefix: Option<&str>,
+    mut print: impl FnMut(UntypedEntry) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let mut printed = Ok(());
+    let visited = vault.each(prefix, |entry| {
+        printed = print(entry);
+        if printed.is_ok() { Ok(()) } else { Err(unprinted()) }
+    });
+    printed?;
+    Ok(visited?)
 }
 
 fn items(vaults: &Vaults, name: &VaultName, context: &mut Context) -> Result<(), Failure> {
     let vault = vaults.open(name)?;
-    let is_script = context.output.reader() == Reader::Script;
-    let (mut documents, mut table) = (Vec::new(), Table::new(["KEY", "VALUE", "EXPIRES"]));
-    vault.each(None, |entry| {
-        if is_script {
-            documents.push(Entry::of(&entry)?);
-        } else {
-            let expires = entry.expires_ms.map(|ms| rfc3339(ms.saturating_mul(1_000_000))).unwrap_or_default();
-            table.row(Tone::Plain, [shown(&entry.key)?, shown(&entry.value)?, expires]);
+    if context.output.reader() == Reader::Script {
+        #[derive(Serialize)]
+        struct Head<'d> {
+            vault: &'d str,
+            sealed: bool,
         }
-        Ok(())
+        let head = Head { vault: name.as_str(), sealed: vault.sealing() == Sealing::Sealed };
+        let mut list = context.output.list_document("shard.vault-items/1", &head, "items")?;
+        each(&vault, None, |entry| list.item(&Entry::of(&entry)?))?;
+        return list.end();
+    }
+    let (mut page, mut bytes, mut is_first) = (new_page(), 0, true);
+    each(&vault, None, |entry| {
+        let expires = entry.expires_ms.map(|ms| rfc3339(ms.saturating_mul(1_000_000))).unwrap_or_default();
+        let cells = [shown(&entry.key)?, shown(&entry.value)?, expires];
+        bytes += cells.iter().map(String::len).sum::<usize>();
+        page.row(Tone::Plain, cells);
+        if page.len() < PAGE_ROWS && bytes < BUFFER_BYTES {
+            return Ok(());
+        }
+        let full = std::mem::replace(&mut page, new_page());
+        bytes = 0;
+        context.output.text(&if std::mem::take(&mut is_first) { full.render() } else { full.render_rows() })
     })?;
-    if !is_script {
-        return if table.len() == 0 { Ok(()) } else { context.output.text(&table.render()) };
+    match (page.len(), is_first) {
+        (0, _) => Ok(()),
+        (_, true) => context.output.text(&page.render()),
+        (_, false) => context.output.text(&page.render_rows()),
     }
-    #[derive(Serialize)]
-    struct Document<'d> {
-        vault: &'d str,
-        sealed: bool,
-        items: Vec<Entry>,
-    }
-    let sealed = vault.sealing() == Sealing::Sealed;
-    context.output.document("shard.vault-items/1", &Document { vault: name.as_str(), sealed, items: documents })
+}
+
+fn new_page() -> Table {
+    Table::new(["KEY", "VALUE", "EXPIRES"])
 }
 
 fn clear(vaults: &Vaults, name: &VaultName, context: &mut Context) -> Result<(), Failure> {
@@ -246,7 +271,7 @@ fn clear(vaults: &Vaults, name: &VaultName, context: &mut Context) -> Result<(),
 }
 
 fn drop_vault(vaults: &Vaults, name: &VaultName, context: &mut Context) -> Result<(), Failure> {
-    vaults.open(name)?.drop_vault()?;
+    vaults.drop_vault(name)?;
     if context.output.reader() == Reader::Script {
         context.output.document("shard.vault-drop/1", &serde_json::json!({ "vault": name.as_str() }))?;
     }
@@ -261,17 +286,29 @@ fn export(vaults: &Vaults, name: &VaultName) -> Result<(), Failure> {
 }
 
 fn import(vaults: &Vaults, options: &ImportVault, context: &mut Context) -> Result<(), Failure> {
-    let is_stdin = options.file.as_os_str() == "-";
-    let file = if is_stdin { None } else { Some(open_file(&options.file)?) };
-    let (imported, sealing) = vaults.fill(&options.vault, wanted(options.sealed), |vault| {
-        let imported = match file {
-            None => vault.import(&mut io::stdin().lock())?,
-            Some(file) => vault.import(&mut BufReader::new(file))?,
-        };
-        Ok((imported, vault.sealing()))
-    })?;
+    let wanted = wanted(options.sealed);
+    let (imported, sealing) = match regular_file(&options.file)? {
+        Some(file) => vaults
+            .fill(&options.vault, wanted, |vault| Ok((vault.import(&mut BufReader::new(file))?, vault.sealing())))?,
+        // What comes from a pipe may take its time: nobody waits for it.
+        None => {
+            let staged = match options.file.as_os_str() == "-" {
+                true => vaults.stage(&mut io::stdin().lock())?,
+                false => vaults.stage(&mut BufReader::new(open_file(&options.file)?))?,
+            };
+            vaults.fill(&options.vault, wanted, |vault| Ok((vault.take_in(&staged)?, vault.sealing())))?
+        }
+    };
     let said = format!("took in {}\n", count(imported, "entry"));
     tell(context, "shard.vault-import/1", sealing, (&options.vault, "entries", imported), &said)
+}
+
+/// The file, unless it is standard input or a pipe, of which nobody knows when it ends.
+fn regular_file(path: &Path) -> Result<Option<File>, Failure> {
+    if path.as_os_str() == "-" || std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
+        return Ok(None);
+    }
+    open_file(path).map(Some)
 }
 
 fn tell(

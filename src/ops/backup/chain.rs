@@ -96,9 +96,14 @@ pub(in crate::ops) fn forget_chain(catalog: &mut Catalog) -> crate::catalog::Res
 
 /// The report where the last backup still says all.
 pub(super) async fn nothing_new(store: &Store, chain: Chain) -> Result<BackupReport> {
-    let backups = store.look(|catalog| catalog.backup_objects()).await?;
-    let kept = backups.iter().filter(|backup| backup.part.whole.is_some()).count() as u64;
+    let kept = count(store).await?;
     Ok(BackupReport { generation: Some(chain.generation), records: chain.records, kept, ..BackupReport::default() })
+}
+
+/// How many backups there are.
+pub(super) async fn count(store: &Store) -> Result<u64> {
+    let backups = store.look(|catalog| catalog.backup_objects()).await?;
+    Ok(backups.iter().filter(|backup| backup.part.whole.is_some()).count() as u64)
 }
 
 /// Removes what no kept backup consists of; says how many backups are kept, and how many objects were removed.

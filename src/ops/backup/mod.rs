@@ -30,7 +30,7 @@ pub use load::{LoadFrom, LoadedBackup};
 
 use super::writer::StoredObject;
 use super::{Controls, leftovers};
-use crate::error::Result;
+use crate::error::{ErrorKind, Result, with_causes};
 use crate::format::ObjectKind;
 use crate::store::{Held, Store};
 use chain::Chain;
@@ -118,6 +118,9 @@ pub struct BackupReport {
     pub kept: u64,
     /// How many objects of backups that are no longer kept were removed.
     pub removed: u64,
+    /// Why those were not removed; the next backup tries again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_removed: Option<String>,
     /// Bytes of shards, or of the file, that were written.
     pub bytes_written: u64,
     /// How long it took, in milliseconds.
@@ -183,7 +186,14 @@ async fn into_store(store: &Store, extent: BackupExtent, controls: &Controls) ->
     controls.end();
     let objects::Written { chain, mut report } = written;
     chain.save(store).await?;
-    let (kept, removed) = chain::prune(store, controls).await?;
-    (report.kept, report.removed) = (kept, removed);
+    match chain::prune(store, controls).await {
+        Ok(pruned) => (report.kept, report.removed) = pruned,
+        Err(error) if error.kind == ErrorKind::Cancelled => return Err(error),
+        // The backup is there, and that there are too many does no harm.
+        Err(error) => {
+            report.kept = chain::count(store).await?;
+            report.not_removed = Some(with_causes(&error));
+        }
+    }
     Ok(report)
 }

@@ -22,10 +22,7 @@ pub(super) struct Seen {
 pub(super) fn judge(subject: Subject, registry: &BackendRegistry, seen: Seen, depth: Depth) -> Examination {
     let Seen { copies, reading, reader } = seen;
     let mut findings = findings(copies, &reading, &subject.manifest);
-    if depth != Depth::Full {
-        recall(&subject.recorded, &mut findings);
-    }
-    settle_surplus(registry, &mut findings);
+    settle(&subject, registry, &mut findings, depth);
     settle_misplaced(&subject, registry, &mut findings);
     let worst = Worst::of(&subject, registry, &findings, &reading);
     let moved_away = take_moved_away(&mut findings);
@@ -40,6 +37,7 @@ pub(super) fn judge(subject: Subject, registry: &BackendRegistry, seen: Seen, de
         bytes_read: reading.bytes_read,
         blocks_checked: reading.blocks_checked,
         full: depth == Depth::Full,
+        full_places: subject.full_places,
         reader,
         manifest: subject.manifest,
     };
@@ -144,18 +142,46 @@ fn zone_of<'a>(registry: &'a BackendRegistry, finding: &CopyFinding) -> Option<&
 
 /// Finds the shards for which a strictly better place exists.
 fn settle_misplaced(subject: &Subject, registry: &BackendRegistry, findings: &mut [CopyFinding]) {
-    let candidates = registry.candidates(&subject.failed_writers);
-    let placed = placed(subject, registry, findings);
+    let better = moves(subject, registry, findings);
     let is_whole = |finding: &&mut CopyFinding| finding.state == ShardState::Ok;
-    let movable: Vec<usize> = findings.iter_mut().filter(is_whole).map(|finding| finding.index.into()).collect();
-    let better = better_places(&candidates, &placed, &movable, rules(&subject.manifest));
     for finding in findings.iter_mut().filter(is_whole) {
-        let index = usize::from(finding.index);
-        if better[index] != placed[index] {
+        if better.contains_key(&usize::from(finding.index)) {
             finding.state = ShardState::Misplaced;
             finding.defect = Some(Defect::BetterPlace);
         }
     }
+}
+
+/// Which whole shards would be better elsewhere, and where.
+fn moves(subject: &Subject, registry: &BackendRegistry, findings: &[CopyFinding]) -> BTreeMap<usize, Option<usize>> {
+    let closed = [subject.failed_writers.as_slice(), &subject.full_places].concat();
+    let candidates = registry.candidates(&closed);
+    let placed = placed(subject, registry, findings);
+    let is_whole = |finding: &&CopyFinding| finding.state == ShardState::Ok;
+    let movable: Vec<usize> = findings.iter().filter(is_whole).map(|finding| finding.index.into()).collect();
+    let better = better_places(&candidates, &placed, &movable, rules(&subject.manifest));
+    movable.into_iter().filter(|index| better[*index] != placed[*index]).map(|index| (index, better[index])).collect()
+}
+
+/// The places to which whole shards would be moved, had they room.
+pub(super) fn wanted_places(
+    subject: &Subject,
+    registry: &BackendRegistry,
+    seen: &Seen,
+    depth: Depth,
+) -> BTreeSet<BackendId> {
+    let mut findings = findings(seen.copies.clone(), &seen.reading, &subject.manifest);
+    settle(subject, registry, &mut findings, depth);
+    let positions = moves(subject, registry, &findings).into_values().flatten();
+    positions.filter_map(|position| registry.at(position)).map(|place| place.id).collect()
+}
+
+/// Everything that is to be said of the copies before it matters where they should be.
+fn settle(subject: &Subject, registry: &BackendRegistry, findings: &mut [CopyFinding], depth: Depth) {
+    if depth != Depth::Full {
+        recall(&subject.recorded, findings);
+    }
+    settle_surplus(registry, findings);
 }
 
 /// Where each shard is, or may be again: its good copy, or else a place that does not answer, has a bad one, or lost it.

@@ -63,6 +63,8 @@ pub struct Subject {
     pub going: Vec<(u8, BackendId)>,
     /// Backends whose last write failed: no shard is misplaced because of them.
     pub failed_writers: Vec<BackendId>,
+    /// Backends without room for a shard of this object: none is misplaced because of them either.
+    pub full_places: Vec<BackendId>,
 }
 
 /// What a look at an object gave.
@@ -88,6 +90,8 @@ pub struct Examination {
     pub blocks_checked: u64,
     /// Whether every byte was looked at.
     pub full: bool,
+    /// Backends to which a shard would be moved, had they room for it.
+    pub full_places: Vec<BackendId>,
     /// Reads whatever is good of the object.
     pub reader: ObjectReader,
 }
@@ -291,16 +295,41 @@ impl Subject {
             health: health?,
             going: going.into_iter().collect(),
             failed_writers: super::writer::failed_writers(store).await?,
+            full_places: Vec::new(),
         }))
     }
 
     /// Looks at it.
-    pub async fn examine(self, registry: &BackendRegistry, depth: Depth, controls: &Controls) -> Result<Examination> {
+    pub async fn examine(
+        mut self,
+        registry: &BackendRegistry,
+        depth: Depth,
+        controls: &Controls,
+    ) -> Result<Examination> {
         let copies = locate::find_copies(&self, registry).await;
         let places = copies.iter().filter_map(|copy| copy.place(registry)).collect();
         let reader = ObjectReader::new(self.manifest.clone(), places);
         let reading = read::read(&reader, &copies, depth, controls).await?;
-        Ok(judge::judge(self, registry, judge::Seen { copies, reading, reader }, depth))
+        let seen = judge::Seen { copies, reading, reader };
+        self.ask_for_room(registry, &seen, depth).await;
+        Ok(judge::judge(self, registry, seen, depth))
+    }
+
+    /// Finds the better places that have no room. They are asked only where a shard would move to them: a small write shows
+    /// nothing, and to ask may take long.
+    async fn ask_for_room(&mut self, registry: &BackendRegistry, seen: &judge::Seen, depth: Depth) {
+        let shard_bytes = ShardFileLayout::of(&self.manifest).file_bytes();
+        loop {
+            let known = self.full_places.len();
+            for place in judge::wanted_places(self, registry, seen, depth).iter().filter_map(|id| registry.get(*id)) {
+                if !place.has_room_for(shard_bytes).await {
+                    self.full_places.push(place.id);
+                }
+            }
+            if self.full_places.len() == known {
+                return;
+            }
+        }
     }
 }
 

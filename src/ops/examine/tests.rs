@@ -27,7 +27,8 @@ impl World {
         registry.trust_all();
         let recorded = (0..total).map(|index| record(&object, index, index)).collect();
         let manifest = object.manifest.clone();
-        let subject = Subject { manifest, recorded, health: None, going: Vec::new(), failed_writers: Vec::new() };
+        let (going, failed_writers, full_places) = (Vec::new(), Vec::new(), Vec::new());
+        let subject = Subject { manifest, recorded, health: None, going, failed_writers, full_places };
         Self { object, places, registry, subject }
     }
 
@@ -287,6 +288,29 @@ async fn shards_that_share_a_place_are_misplaced_as_soon_as_there_is_a_better_on
     assert_eq!((seen.state, seen.margin, seen.backend_margin), (ObjectState::Degraded, Some(0), Some(0)));
     world.subject.failed_writers = vec![place(1), place(2)];
     assert_eq!(world.states(Depth::Quick).await, [Fine, Fine, Fine], "a place that takes no shards is not better");
+}
+
+#[tokio::test]
+async fn a_place_without_room_for_a_shard_is_no_better_one_and_one_with_room_is() {
+    let mut world = World::new(2, 3, 2).await;
+    world.delete(2, 2).await;
+    world.set(0, 2, &world.object.files[2]).await;
+    world.subject.recorded[2] = record(&world.object, 2, 0);
+    let shard_bytes = world.object.files[2].len() as u64;
+    for (room, place_is_better) in [(shard_bytes - 1, false), (shard_bytes, true)] {
+        let full: Arc<dyn Backend> = Arc::new(MemoryBackend::with_quota(room));
+        let mut registry = BackendRegistry::default();
+        for (position, backend) in world.places.iter().enumerate() {
+            let backend = if position == 2 { &full } else { backend };
+            registry.register(registered(position, &format!("zone-{position}"), backend)).expect("a new name");
+        }
+        registry.trust_all();
+        world.registry = registry;
+        let seen = world.look(Depth::Full).await;
+        let misplaced = seen.copies.iter().filter(|copy| copy.state == Misplaced).count();
+        assert_eq!((misplaced == 1, seen.state == ObjectState::Healthy), (place_is_better, !place_is_better));
+        assert_eq!(seen.full_places.is_empty(), place_is_better);
+    }
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use crate::id::{Geometry, ObjectId, RedundancyLevel, VersionId};
 use crate::ops::Controls;
 use crate::ops::writer::ReadableZone;
 use crate::ops::writer::{
-    ObjectOptions, ObjectWriter, StoredObject, WriteFailures, content_limit, new_object_shape, unused_backends,
+    ObjectOptions, ObjectWriter, StoredObject, Unused, WriteFailures, content_limit, new_object_shape, unused_backends,
 };
 use crate::store::Store;
 use crate::stripe::Seal;
@@ -211,11 +211,16 @@ impl<'a> Session<'a> {
         if unused.is_empty() || self.report.objects.is_empty() {
             return;
         }
+        let is_full = |(_, why): &(String, Unused)| *why == Unused::Full;
+        let once = match (unused.iter().any(is_full), unused.iter().all(is_full)) {
+            (true, true) => "once there is room",
+            (true, false) => "once they are back, or there is room",
+            (false, _) => "once they are back",
+        };
+        let unused: Vec<String> = unused.iter().map(|(name, why)| format!("{name} ({})", why.why())).collect();
         let unused = unused.join(", ");
         self.controls.warn(match self.report.is_degraded() {
-            true => {
-                format!("not used: {unused}; with all backends less could be lost: `shard repair` once they are back")
-            }
+            true => format!("not used: {unused}; with all backends less could be lost: `shard repair` {once}"),
             false => format!("not used: {unused}; the shards are as safe without"),
         });
     }

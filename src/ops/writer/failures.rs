@@ -23,6 +23,13 @@ impl WriteFailures {
         self.said().keys().copied().collect()
     }
 
+    /// Those of them that had no room.
+    pub fn full(&self) -> Vec<BackendId> {
+        let said = self.said();
+        let full = said.iter().filter(|(_, error)| error.kind == backend::ErrorKind::NoSpace);
+        full.map(|(backend, _)| *backend).collect()
+    }
+
     /// Remembers that a backend failed.
     pub fn note(&self, backend: BackendId, error: backend::Error) {
         self.said().entry(backend).or_insert_with(|| Arc::new(error));

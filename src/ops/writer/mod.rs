@@ -30,7 +30,7 @@ mod tests;
 pub use failures::{WriteFailures, failed_writers};
 pub use finish::object_record;
 pub use journal::clear_place;
-pub use report::{StoredObject, StoredShard, unused_backends};
+pub use report::{StoredObject, StoredShard, Unused, unused_backends};
 
 use super::Controls;
 use crate::crypto::RecipientKey;

@@ -109,12 +109,35 @@ impl StoredObject {
 }
 
 /// The backends that are meant for shards and could not be used, or failed a write, with why in a few words.
-pub fn unused_backends(store: &Store, failures: &WriteFailures) -> Vec<String> {
-    let failed = failures.backends();
+pub fn unused_backends(store: &Store, failures: &WriteFailures) -> Vec<(String, Unused)> {
+    let (failed, full) = (failures.backends(), failures.full());
     let reason = |backend: &RegisteredBackend| match backend.is_ready() {
-        true => failed.contains(&backend.id).then_some("it failed a write"),
-        false => Some("it cannot be reached"),
+        true if full.contains(&backend.id) => Some(Unused::Full),
+        true => failed.contains(&backend.id).then_some(Unused::Failed),
+        false => Some(Unused::Away),
     };
     let meant = store.registry().iter().filter(|backend| backend.is_meant_for_shards());
-    meant.filter_map(|backend| reason(backend).map(|why| format!("{} ({why})", backend.name))).collect()
+    meant.filter_map(|backend| Some((backend.name.clone(), reason(backend)?))).collect()
+}
+
+/// Why a backend took nothing although it should.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unused {
+    /// What was to be written did not fit.
+    Full,
+    /// It failed a write in another way.
+    Failed,
+    /// It cannot be reached.
+    Away,
+}
+
+impl Unused {
+    /// In words.
+    pub fn why(self) -> &'static str {
+        match self {
+            Self::Full => "it has no room",
+            Self::Failed => "it failed a write",
+            Self::Away => "it cannot be reached",
+        }
+    }
 }

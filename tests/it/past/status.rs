@@ -111,6 +111,19 @@ async fn deletes_that_wait_are_counted_where_they_wait() {
     let waiting: Vec<_> = report.backends.iter().map(|backend| (backend.state, backend.pending_deletes)).collect();
     assert_eq!(waiting, [("ready", 0), ("ready", 0), ("ready", 0), ("unreachable", 1), ("ready", 0)]);
     assert_eq!((report.space.pending_deletes, report.objects.removals), (1, 1));
+    // A catalog that is made anew asks what of it is done.
+    drop(store);
+    world.lose_catalog("a");
+    let store = world.open("a").await;
+    run_rebuild(&store).await;
+    let report = take(&store).await;
+    let waiting: Vec<_> = report.backends.iter().map(|backend| backend.pending_deletes).collect();
+    assert_eq!(waiting, [0, 0, 0, 1, 0]);
+    drop(store);
+    world.mount(3);
+    let store = world.open("a").await;
+    run_rebuild(&store).await;
+    assert_eq!((take(&store).await.space.pending_deletes, world.shards(3).len()), (0, 0));
 }
 
 #[tokio::test]

@@ -33,23 +33,50 @@ pub(super) async fn run(options: Node, context: &mut Context) -> Result<ExitCode
         })?),
         None => NodeHome::at(context.store_folder()?.join(FOLDER)),
     };
-    match options.command {
-        NodeCommand::Init(options) => init(&home, &options, context),
-        NodeCommand::Serve(options) => served::serve(&home, options, context).await,
-        NodeCommand::Seed(SeedCommand::New(options)) => seed::new(&home, &options, context),
-        NodeCommand::Seed(SeedCommand::Show) => seed::show(&home, context),
-        NodeCommand::Seed(SeedCommand::Add(options)) => seed::add(&home, &options, context),
-        NodeCommand::Seed(SeedCommand::Retire) => seed::retire(&home, context),
-        NodeCommand::Ping(options) => ping::ping(&home, &options, context).await,
-        NodeCommand::Peers => book::peers(&home, context),
-        NodeCommand::Forget(options) => book::forget(&home, &options, context),
-        NodeCommand::Sessions(options) if options.past => book::past_sessions(&home, &options, context),
-        NodeCommand::Sessions(_) => served::sessions(&home, context).await,
-        NodeCommand::Messages(options) => book::messages(&home, &options, context),
-        NodeCommand::Answers(options) => answers::list(&home, &options, context),
-        NodeCommand::Send(options) => served::send(&home, options, context).await,
-        NodeCommand::Stats => served::stats(&home, context).await,
+    context.node_folder = options.data;
+    let outcome = run_at(&home, options.command, context).await;
+    outcome.map_err(|mut failure| {
+        failure.hint = failure.hint.map(|hint| context.to_type_in(&hint));
+        failure
+    })
+}
+
+async fn run_at(home: &NodeHome, command: NodeCommand, context: &mut Context) -> Result<ExitCode, Failure> {
+    match command {
+        NodeCommand::Init(options) => init(home, &options, context),
+        NodeCommand::Serve(options) => served::serve(home, options, context).await,
+        NodeCommand::Seed(SeedCommand::New(options)) => {
+            there_already(home, context)?;
+            seed::new(home, &options, context)
+        }
+        NodeCommand::Seed(SeedCommand::Show) => seed::show(home, context),
+        NodeCommand::Seed(SeedCommand::Add(options)) => {
+            there_already(home, context)?;
+            seed::add(home, &options, context)
+        }
+        NodeCommand::Seed(SeedCommand::Retire) => {
+            there_already(home, context)?;
+            seed::retire(home, context)
+        }
+        NodeCommand::Ping(options) => ping::ping(home, &options, context).await,
+        NodeCommand::Peers => book::peers(home, context),
+        NodeCommand::Forget(options) => book::forget(home, &options, context),
+        NodeCommand::Sessions(options) if options.past => book::past_sessions(home, &options, context),
+        NodeCommand::Sessions(_) => served::sessions(home, context).await,
+        NodeCommand::Messages(options) => book::messages(home, &options, context),
+        NodeCommand::Answers(options) => answers::list(home, &options, context),
+        NodeCommand::Send(options) => served::send(home, options, context).await,
+        NodeCommand::Stats => served::stats(home, context).await,
     }
+}
+
+/// A folder that was named and is not there was mistyped: none is made for a seed.
+fn there_already(home: &NodeHome, context: &Context) -> Result<(), Failure> {
+    if context.node_folder.is_none() || home.folder().is_dir() {
+        return Ok(());
+    }
+    let message = format!("there is no node in {}", home.folder().display());
+    Err(Failure::new(FailureKind::NoStore, message).hint("`shard node init` makes one"))
 }
 
 fn init(home: &NodeHome, options: &InitNode, context: &mut Context) -> Result<ExitCode, Failure> {

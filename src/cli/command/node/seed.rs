@@ -35,7 +35,7 @@ pub(super) fn new(home: &NodeHome, options: &NewSeed, context: &mut Context) -> 
         Some(path) => {
             format!("the seed is in {}: hand it to the others by a way that nobody else sees", Printable(path))
         }
-        None => "`shard node seed show` prints it for the others".to_owned(),
+        None => format!("`{}` prints it for the others", context.to_type("node seed show")),
     };
     tell(("shard.node-seed-new/1", count), &said, output.as_deref(), context)
 }
@@ -101,9 +101,9 @@ fn tell(
         Reader::Person => context.output.text(&format!("{said}\n"))?,
     }
     if count > 1 {
-        let retire = context.to_type("node seed retire");
+        let (serve, retire) = (context.to_type("node serve"), context.to_type("node seed retire"));
         context.notices.note(&format!(
-            "both seeds are good from the next start of `shard node serve` on; `{retire}`, once all nodes have the newer"
+            "both seeds are good from the next start of `{serve}` on; `{retire}`, once all nodes have the newer"
         ));
     }
     if context.environment.seed_file.is_some() {
