@@ -20,6 +20,7 @@
 
 mod control;
 mod control_socket;
+mod door;
 mod file;
 mod key;
 mod lock;
