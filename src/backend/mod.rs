@@ -31,7 +31,7 @@
 //! 8. **`list` shows every finished shard once**, in the order of [`shard_name`] (index 10 before 2), in pages; things
 //!    that are not named like shards are passed over. A page may be short: only `next` says which is the last.
 //! 9. **`stats` counts** the finished shards and their bytes; free space and quota where the place knows them.
-//! 10. **A quota holds**, for writers at the same time too: a write that would exceed it fails with
+//! 10. **A quota holds**, for writers at the same time too: a write that would exceed it, or `finish` at the latest, fails with
 //!     [`ErrorKind::NoSpace`] and leaves nothing. Bytes that `replace` frees are counted for it.
 //! 11. **The mark** is what `write_mark` wrote last; `None` where there never was one; where one was seen and is gone,
 //!     the place is [`ErrorKind::Unreachable`]. It is not a shard: `list` and `stats` do not show it.

@@ -2,7 +2,7 @@
 
 use super::Node;
 use crate::peer::TransportKind;
-use crate::peer::transport::Traffic;
+use crate::peer::transport::{GateStats, Traffic};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -19,6 +19,10 @@ pub struct NodeStats {
     pub errors: u64,
     /// Callers that were turned away since a limit was reached.
     pub refused: u64,
+    /// What came to the door, with what was held of callers that were not known.
+    pub gate: GateStats,
+    /// Tasks that run.
+    pub tasks: usize,
     /// Sessions there have been.
     pub sessions_total: u64,
     /// Sessions there are.
@@ -57,12 +61,15 @@ impl Node {
         let round_trips: Vec<Duration> = sessions.iter().filter_map(|session| session.round_trip()).collect();
         let count = u32::try_from(round_trips.len()).unwrap_or(u32::MAX);
         let is_websocket = |session: &&crate::peer::transport::Session| session.transport() == TransportKind::WebSocket;
+        let gate = inner.transport.gate().stats();
         NodeStats {
             traffic,
             messages_sent: inner.counters.messages_sent.load(Ordering::Relaxed),
             messages_received: inner.counters.messages_received.load(Ordering::Relaxed),
             errors: inner.counters.errors.load(Ordering::Relaxed),
-            refused: inner.transport.gate().refused(),
+            refused: gate.refused,
+            gate,
+            tasks: inner.transport.task_count() + inner.tracker.len(),
             sessions_total: inner.transport.session_count(),
             sessions_active: sessions.len() as u64,
             websocket_sessions: sessions.iter().filter(is_websocket).count() as u64,

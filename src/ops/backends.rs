@@ -134,6 +134,9 @@ fn check_name(name: &str) -> Result<()> {
 fn unusable(spec: &BackendSpec, error: backend::Error) -> Error {
     let is_node = spec.url.starts_with("node://") || spec.url.starts_with("node+ws://");
     let hint = match error.kind {
+        backend::ErrorKind::Settings if is_node => {
+            "write node://HOST:PORT or node+ws://HOST:PORT: a node has no folders below its address"
+        }
         backend::ErrorKind::Denied if is_node => "`shard node ping` says more of a node",
         backend::ErrorKind::Unreachable if is_node => "start `shard node serve` there, and let its port through",
         backend::ErrorKind::Denied => "check the credentials, and what they may do there",
@@ -184,7 +187,7 @@ pub struct BackendCheck {
     pub shards: Option<u64>,
     /// Bytes that are free there.
     pub free: Option<u64>,
-    /// The most bytes it may hold.
+    /// The most bytes it may hold, by the settings or by the place itself.
     pub quota: Option<u64>,
     /// A lost mark was written again.
     pub marked: bool,
@@ -258,7 +261,8 @@ async fn describe(store: &Store, health: Health, restored: Option<Restored>) -> 
         used: health.stats.map(|stats| stats.used_bytes),
         shards: health.stats.map(|stats| stats.shard_count),
         free: health.stats.and_then(|stats| stats.free_bytes),
-        quota: registered.quota_bytes,
+        // A node has a quota of its own, beside that of the settings: the lower one counts.
+        quota: health.stats.map_or(registered.quota_bytes, |stats| stats.quota_bytes),
         marked: restored.is_some_and(|restored| restored.marked),
         known_looked_for: restored.map(|restored| restored.looked_for),
         known_found: restored.map(|restored| restored.found),

@@ -12,7 +12,7 @@
 //! *What it does not know.* Files, disks; what the streams carry, but for the words of [`storage`].
 //!
 //! *Invariants.* A peer is known when its proof over this one channel was right, and not before. What came from a peer is
-//! measured before anything is held for it; before it is known that is at most [`MAX_HANDSHAKE_FRAME_BYTES`]. Every
+//! measured before anything is held for it; before it is known that is at most [`MAX_HANDSHAKE_FRAME_BYTES`] above TLS. Every
 //! parser takes every bytes. No clock decides who is admitted.
 //!
 //! ```text

@@ -90,8 +90,8 @@ impl Exchange {
     /// Ends the stream early and waits until the node knows.
     pub(super) async fn give_up(mut self) {
         if self.stream.send.shutdown().await.is_ok() {
-            // Whatever comes now, the stream is over after it.
-            let _ = self.stream.receive.next_frame(&mut self.answers).await;
+            // What it said of pieces that it took comes first.
+            while let Ok(Some(_)) = self.stream.receive.next_frame(&mut self.answers).await {}
         }
     }
 

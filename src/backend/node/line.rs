@@ -8,7 +8,10 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
 /// How long calling a node may take, with finding its host.
-const CALL_DEADLINE: Duration = Duration::from_secs(14);
+const CALL_DEADLINE: Duration = Duration::from_secs(8);
+
+/// A node that took some time to be found dead is left alone for so many times as long.
+const REST: u32 = 8;
 
 /// How long a node may take to hear a goodbye.
 const GOODBYE_DEADLINE: Duration = Duration::from_millis(500);
@@ -42,7 +45,7 @@ impl Line {
     /// The session that there is, or a new one. While one call is under way, others wait for it.
     pub(super) async fn session(&self, transport: &Transport, doing: &str) -> Result<Session> {
         let mut state = self.state.lock().await;
-        if let Some(session) = state.session.as_ref().filter(|session| session.reason().is_none()) {
+        if let Some(session) = state.session.as_ref().filter(|session| session.takes_streams()) {
             return Ok(session.clone());
         }
         if let Some((failure, until)) = &state.failed
@@ -60,8 +63,8 @@ impl Line {
             Err(failure) => {
                 // Without randomness the wait is one that is allowed all the same.
                 let wait = Duration::from_millis(state.backoff.failed(getrandom::u64().unwrap_or_default()));
-                // Where a call takes long to fail, not all of the time is spent on calls.
-                state.failed = Some((failure.clone(), Instant::now() + wait.max(begun.elapsed())));
+                // Where a call takes long to fail, little of the time is spent on calls.
+                state.failed = Some((failure.clone(), Instant::now() + wait.max(REST * begun.elapsed())));
                 Err(failure.while_doing(doing))
             }
         }
@@ -98,7 +101,11 @@ impl Failure {
                  SHARD_SEED_FILE",
             ),
             CallFailure::Full => (ErrorKind::Transient, "; the node has no room for another session now"),
-            CallFailure::Nobody => (ErrorKind::Unreachable, "; is `shard node serve` running there?"),
+            CallFailure::Nobody => (
+                ErrorKind::Unreachable,
+                "; is `shard node serve` running there? If it moved: `shard backend remove --force`, then `shard backend add` \
+                 with its new address",
+            ),
             CallFailure::Other => (ErrorKind::Unreachable, ""),
         };
         let source: &(dyn std::error::Error + 'static) = error;

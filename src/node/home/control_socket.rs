@@ -2,19 +2,17 @@
 
 use super::NodeHome;
 use super::control::{Answer, MAX_ANSWER_BYTES, MAX_QUESTION_BYTES, Question};
+use super::door::{Places, WhenFull, hear_all};
 use crate::error::{Error, ErrorKind, Result};
 use std::fs::{self, Permissions};
 use std::future::Future;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 /// Commands that are heard at once; others wait.
@@ -25,8 +23,6 @@ const LINE_DEADLINE: Duration = Duration::from_secs(5);
 const ANSWER_DEADLINE: Duration = Duration::from_secs(60);
 /// How long answers that are under way may take when the node stops.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
-/// After an error of accept, which would come again at once.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Asks the node that is served from a folder. [`ErrorKind::Unavailable`] where none is.
 pub async fn ask(home: &NodeHome, question: &Question) -> Result<Answer> {
@@ -97,35 +93,16 @@ impl ControlSocket {
     ) where
         F: Future<Output = Answer> + Send,
     {
-        let (places, mut heard) = (Arc::new(Semaphore::new(MAX_ASKING)), JoinSet::new());
-        loop {
-            let accepted = async {
-                let place = Arc::clone(&places).acquire_owned().await.ok()?;
-                match self.listener.accept().await {
-                    Ok((stream, _)) => Some((stream, place)),
-                    Err(_) => {
-                        sleep(ACCEPT_PAUSE).await;
-                        None
-                    }
+        let places = Places { count: MAX_ASKING, when_full: WhenFull::Wait, last_answers: LAST_ANSWERS };
+        let hear_one = move |stream| {
+            let answer = answer.clone();
+            async move {
+                if let Err(error) = hear(stream, answer).await {
+                    tracing::debug!("a command was not answered: {error}");
                 }
-            };
-            tokio::select! {
-                accepted = accepted => if let Some((stream, place)) = accepted {
-                    let answer = answer.clone();
-                    heard.spawn(async move {
-                        if let Err(error) = hear(stream, answer).await {
-                            tracing::debug!("a command was not answered: {error}");
-                        }
-                        drop(place);
-                    });
-                },
-                // What is over is not kept.
-                Some(_) = heard.join_next() => {}
-                () = stopping.cancelled() => break,
             }
-        }
-        timeout(LAST_ANSWERS, async { while heard.join_next().await.is_some() {} }).await.ok();
-        heard.shutdown().await;
+        };
+        hear_all(&self.listener, places, hear_one, stopping).await;
     }
 }
 

@@ -1,5 +1,6 @@
 //! Gives the metrics to whoever collects them: HTTP, `GET /metrics` and nothing else, within limits.
 
+use super::door::{Places, WhenFull, hear_all};
 use crate::error::{Error, Result};
 use hyper::body::Incoming;
 use hyper::header::{ALLOW, CONTENT_TYPE};
@@ -9,24 +10,19 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-/// Collectors that are heard at once; others wait.
-const MAX_COLLECTORS: usize = 8;
+/// Collectors that are heard at once; beyond them the one that has been there longest goes.
+const MAX_COLLECTORS: usize = 16;
 /// The head of a request is at most so long; the least that the library allows.
 const MAX_HEAD_BYTES: usize = 8192;
 /// How long a collector has to ask.
 const ASK_DEADLINE: Duration = Duration::from_secs(5);
 /// How long it has for everything.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// After an error of accept, which would come again at once.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// A socket that collectors call.
@@ -39,7 +35,10 @@ pub(super) struct MetricsServer {
 impl MetricsServer {
     /// At this address; port 0 is any that is free.
     pub(super) async fn bind(address: SocketAddr) -> Result<Self> {
-        let failed = |error| Error::local(format!("listening at {address} for collectors of metrics"), error);
+        let failed = |error| {
+            Error::local(format!("listening at {address} for collectors of metrics"), error)
+                .with_hint("choose another address with --metrics-listen; port 0 is any that is free")
+        };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         Ok(Self { listener, address })
@@ -55,31 +54,12 @@ impl MetricsServer {
     where
         F: Future<Output = String> + Send + 'static,
     {
-        let (places, mut heard) = (Arc::new(Semaphore::new(MAX_COLLECTORS)), JoinSet::new());
-        loop {
-            let accepted = async {
-                let place = Arc::clone(&places).acquire_owned().await.ok()?;
-                match self.listener.accept().await {
-                    Ok((stream, _)) => Some((stream, place)),
-                    Err(_) => {
-                        sleep(ACCEPT_PAUSE).await;
-                        None
-                    }
-                }
-            };
-            tokio::select! {
-                accepted = accepted => if let Some((stream, place)) = accepted {
-                    let text = text.clone();
-                    heard.spawn(async move {
-                        timeout(DEADLINE, hear(stream, text)).await.ok();
-                        drop(place);
-                    });
-                },
-                Some(_) = heard.join_next() => {}
-                () = stopping.cancelled() => break,
-            }
-        }
-        heard.shutdown().await;
+        let places = Places { count: MAX_COLLECTORS, when_full: WhenFull::OldestGoes, last_answers: Duration::ZERO };
+        let hear_one = move |stream| {
+            let text = text.clone();
+            async move { drop(timeout(DEADLINE, hear(stream, text)).await) }
+        };
+        hear_all(&self.listener, places, hear_one, stopping).await;
     }
 }
 
@@ -113,4 +93,45 @@ async fn answer<F: Future<Output = String>>(method: &Method, path: &str, text: i
         response.headers_mut().insert(ALLOW, "GET".parse().expect("it is plain text"));
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    async fn collect(address: SocketAddr) -> String {
+        let mut stream = TcpStream::connect(address).await.expect("a connection");
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: node\r\n\r\n").await.expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("an answer");
+        answer
+    }
+
+    #[tokio::test]
+    async fn collectors_that_say_nothing_keep_nobody_from_the_metrics() {
+        let server = MetricsServer::bind("127.0.0.1:0".parse().expect("an address")).await.expect("bound");
+        let (address, stopping) = (server.local_addr(), CancellationToken::new());
+        let serving = tokio::spawn(server.run(|| async { "up 1\n".to_owned() }, stopping.clone()));
+        let mut silent = Vec::new();
+        for number in 0..3 * MAX_COLLECTORS {
+            let mut stream = TcpStream::connect(address).await.expect("a connection");
+            if number % 2 == 0 {
+                stream.write_all(b"GET /met").await.expect("sent");
+            }
+            silent.push(stream);
+        }
+        // Much sooner than any of those would be cut off for its silence.
+        let answer = timeout(ASK_DEADLINE / 2, collect(address)).await.expect("at once");
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("up 1\n"), "{answer}");
+        stopping.cancel();
+        serving.await.expect("it ends");
+    }
+
+    #[tokio::test]
+    async fn a_port_that_is_taken_is_told_with_what_to_do() {
+        let server = MetricsServer::bind("127.0.0.1:0".parse().expect("an address")).await.expect("bound");
+        let error = MetricsServer::bind(server.local_addr()).await.expect_err("taken");
+        assert!(error.hint.is_some_and(|hint| hint.contains("--metrics-listen")));
+    }
 }

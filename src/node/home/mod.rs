@@ -21,6 +21,7 @@
 mod answers;
 mod control;
 mod control_socket;
+mod door;
 mod file;
 mod key;
 mod lock;

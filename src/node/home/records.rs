@@ -8,7 +8,7 @@ use crate::id::{MessageId, NodeId, PeerId, SessionId};
 use crate::peer::transport::{CloseReason, Session, SessionSide, Traffic};
 use crate::peer::{PeerAddress, PinError, Pins, TransportKind, compare, node_id};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -23,6 +23,8 @@ const MAX_MESSAGES: usize = 1000;
 const SPARE_MESSAGES: u64 = 64;
 /// Under which name the pins are kept.
 const PINS: &str = "pins";
+/// Under which name the addresses are kept that a node calls by itself.
+const CALLS: &str = "calls";
 
 /// How a session went, in words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -215,12 +217,34 @@ impl Records {
         pins.unwrap_or_default().into_iter().map(read).collect()
     }
 
-    /// Forgets what keys the peer had where it was called, or who was at the address, and says at how many addresses.
+    /// The addresses to be called by a node that is served: these, and those that it was given before and where somebody
+    /// answered. All are kept. An address where somebody was only once asked who is there is not among them.
+    pub fn calls(&self, given: &[PeerAddress]) -> Result<Vec<PeerAddress>> {
+        let calls = self.engine.transaction(|tx| {
+            let mut calls: BTreeSet<String> = tx.metadata(CALLS).map_err(unkept)?.unwrap_or_default();
+            let pins: BTreeMap<String, String> = tx.metadata(PINS).map_err(unkept)?.unwrap_or_default();
+            let before = calls.clone();
+            calls.retain(|address| pins.contains_key(address));
+            calls.extend(given.iter().map(ToString::to_string));
+            if calls.len() > MAX_PINS {
+                return Err(Error::new(ErrorKind::Refused, format!("a node calls at most {MAX_PINS} addresses")).into());
+            }
+            if calls != before {
+                tx.set_metadata(CALLS, &calls).map_err(unkept)?;
+            }
+            Ok::<_, Carried>(calls)
+        });
+        let calls = calls.map_err(|Carried(error)| error)?;
+        calls.iter().map(|address| address.parse().map_err(|error| torn().with_source(error))).collect()
+    }
+
+    /// Forgets what keys the peer had where it was called, or who was at the address, and says at how many addresses. None of
+    /// them is called any more.
     pub fn forget(&self, what: &Forgotten) -> Result<usize> {
         self.engine
             .transaction(|tx| {
                 let mut pins: BTreeMap<String, String> = tx.metadata(PINS).map_err(unkept)?.unwrap_or_default();
-                let before = pins.len();
+                let before: Vec<String> = pins.keys().cloned().collect();
                 match what {
                     Forgotten::Address(address) => drop(pins.remove(&address.to_string())),
                     Forgotten::Peer(peer) => {
@@ -229,7 +253,15 @@ impl Records {
                     }
                 }
                 tx.set_metadata(PINS, &pins).map_err(unkept)?;
-                Ok::<_, Carried>(before - pins.len())
+                let mut calls: BTreeSet<String> = tx.metadata(CALLS).map_err(unkept)?.unwrap_or_default();
+                if let Forgotten::Address(address) = what {
+                    calls.remove(&address.to_string());
+                }
+                let is_forgotten = |address: &String| before.contains(address) && !pins.contains_key(address);
+                let count = before.iter().filter(|address| is_forgotten(address)).count();
+                calls.retain(|address| !is_forgotten(address));
+                tx.set_metadata(CALLS, &calls).map_err(unkept)?;
+                Ok::<_, Carried>(count)
             })
             .map_err(|Carried(error)| error)
     }

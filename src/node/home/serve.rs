@@ -17,7 +17,7 @@ use crate::node::storage::{self, StorageOptions, StorageService};
 use crate::node::{Node, NodeConfig, NodeError};
 use crate::peer::transport::{Session, SessionSide};
 use crate::peer::{PeerAddress, SeedRing, TransportKind};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -48,7 +48,7 @@ pub struct ServeOptions {
     pub settings: NodeSettings,
     /// Where collectors of metrics call it, if they do.
     pub metrics_listen: Option<SocketAddr>,
-    /// Nodes that are called, and called again, beside those that were called before.
+    /// Nodes that are called, and called again, now and whenever it is served: beside those that were given before and answered.
     pub connect: Vec<PeerAddress>,
     /// The socket of a service manager that wants to know how things stand.
     pub notify: Option<OsString>,
@@ -114,7 +114,7 @@ pub async fn serve(
     let (events, answered) = mpsc::channel(answers::MAX_WAITING);
     let (found_damage, damage) = mpsc::channel(MAX_UNTOLD);
     let service = service.telling(events);
-    let calls = calls(&records, options.connect)?;
+    let calls = records.calls(&options.connect)?;
     let mut config = NodeConfig::new(identity, options.seeds.clone());
     config.listen = Some(options.settings.listen);
     config.websocket_listen = options.settings.ws_listen;
@@ -184,13 +184,6 @@ async fn open_shards(home: &NodeHome, settings: &NodeSettings) -> Result<Storage
 
 pub(super) fn backups(home: &NodeHome, records: &Records) -> Backups {
     Backups::new(Arc::clone(records.engine()), Arc::new(BackupFolder::new(home.backups_folder())))
-}
-
-/// Whom to call: those that are named, and those that were called before.
-fn calls(records: &Records, named: Vec<PeerAddress>) -> Result<Vec<PeerAddress>> {
-    let known = records.pins()?.into_iter().map(|(address, _)| address);
-    let all: BTreeSet<PeerAddress> = named.into_iter().chain(known).collect();
-    Ok(all.into_iter().collect())
 }
 
 fn not_started(error: NodeError) -> Error {

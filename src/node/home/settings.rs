@@ -54,7 +54,17 @@ pub(super) fn load(path: &Path) -> Result<Option<NodeSettings>> {
             .with_hint("correct the file, or remove it: without it there are the settings of a new node")
     };
     let text = std::str::from_utf8(&bytes).map_err(|error| wrong(error.into()))?;
-    toml_edit::de::from_str(text).map(Some).map_err(|error| wrong(error.to_string().trim_end().into()))
+    toml_edit::de::from_str(text).map(Some).map_err(|error| wrong(in_words(text, &error).into()))
+}
+
+/// In one line, with the number of the line that it is about.
+fn in_words(text: &str, error: &toml_edit::de::Error) -> String {
+    let what = error.message().lines().map(str::trim).collect::<Vec<_>>().join(", ").replace(char::is_control, " ");
+    let before = error.span().and_then(|span| text.as_bytes().get(..span.start));
+    match before {
+        Some(before) => format!("line {}: {what}", 1 + before.iter().filter(|byte| **byte == b'\n').count()),
+        None => what,
+    }
 }
 
 /// Keeps them.
@@ -89,7 +99,12 @@ mod tests {
             std::fs::write(&path, wrong).expect("written");
             let error = load(&path).expect_err(wrong);
             assert!(error.kind == ErrorKind::Invalid && error.hint.is_some(), "{wrong}");
+            let why = error.source.expect("a reason").to_string();
+            assert!(!why.chars().any(char::is_control), "{why:?}");
         }
+        std::fs::write(&path, "# mine\nreserve_bytes = 1\nlisen = \"x\"\n").expect("written");
+        let why = load(&path).expect_err("a word too many").source.expect("a reason").to_string();
+        assert!(why.starts_with("line 3: ") && why.contains("lisen"), "{why}");
         std::fs::write(&path, "# nothing but a word\n").expect("written");
         assert_eq!(load(&path).expect("read"), Some(NodeSettings::default()));
     }

@@ -55,6 +55,9 @@ pub enum PeerError {
     /// It took too long.
     #[error("the peer did not answer in time")]
     TimedOut,
+    /// It said who it is when newer callers had taken its place.
+    #[error("the peer made room for another before it was known")]
+    Displaced,
     /// The session is over.
     #[error("the session is over: {0:?}")]
     Closed(CloseReason),
@@ -103,7 +106,8 @@ impl PeerError {
     /// Why a call came to nothing.
     pub fn call_failure(&self) -> CallFailure {
         match self {
-            Self::Resolve { .. } | Self::Socket { .. } | Self::TimedOut => CallFailure::Nobody,
+            Self::Resolve { .. } | Self::TimedOut => CallFailure::Nobody,
+            Self::Socket { source, .. } => of_socket(source),
             Self::Pin(PinError::Changed { .. }) => CallFailure::OtherNode,
             Self::Handshake(HandshakeError::NoProof) => CallFailure::OtherSeed,
             Self::Quic(error) | Self::WebSocket(error) => below(error.as_ref()),
@@ -121,6 +125,20 @@ impl PeerError {
 
     pub(super) fn websocket(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::WebSocket(source.into())
+    }
+}
+
+/// Nobody answers, or this side may not or cannot ask.
+fn of_socket(error: &io::Error) -> CallFailure {
+    use io::ErrorKind::{
+        ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable, NetworkDown, NetworkUnreachable,
+        TimedOut, UnexpectedEof,
+    };
+    match error.kind() {
+        ConnectionRefused | ConnectionReset | ConnectionAborted | TimedOut | UnexpectedEof => CallFailure::Nobody,
+        HostUnreachable | NetworkUnreachable | NetworkDown => CallFailure::Nobody,
+        // What TLS or WebSocket say comes in an error of the socket too.
+        _ => below(error),
     }
 }
 
@@ -164,5 +182,26 @@ fn of_tls(error: &rustls::Error) -> CallFailure {
         rustls::Error::InvalidCertificate(_) => CallFailure::OtherSeed,
         rustls::Error::AlertReceived(alert) if CERTIFICATE_ALERTS.contains(alert) => CallFailure::OtherSeed,
         _ => CallFailure::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_that_this_machine_does_not_give_is_not_taken_for_a_node_that_is_not_there() {
+        let failure = |kind: io::ErrorKind| PeerError::socket("calling", kind.into()).call_failure();
+        for kind in [io::ErrorKind::ConnectionRefused, io::ErrorKind::TimedOut, io::ErrorKind::HostUnreachable] {
+            assert_eq!(failure(kind), CallFailure::Nobody, "{kind}");
+        }
+        for kind in [io::ErrorKind::PermissionDenied, io::ErrorKind::AddrNotAvailable, io::ErrorKind::OutOfMemory] {
+            assert_eq!(failure(kind), CallFailure::Other, "{kind}");
+        }
+        let too_many_files = PeerError::socket("calling", io::Error::from_raw_os_error(24));
+        assert_eq!(too_many_files.call_failure(), CallFailure::Other);
+        let refused = rustls::Error::AlertReceived(AlertDescription::UnknownCA);
+        let inside = PeerError::socket("calling", io::Error::new(io::ErrorKind::InvalidData, refused));
+        assert_eq!(inside.call_failure(), CallFailure::OtherSeed);
     }
 }

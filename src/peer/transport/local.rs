@@ -53,6 +53,12 @@ impl LocalNode {
         }
     }
 
+    /// How long a host may take to give any sign: one that is there needs two round trips for it, and the rest of the
+    /// deadline is for what is then computed.
+    pub(super) fn first_answer_deadline(&self) -> Duration {
+        self.handshake_deadline / 2
+    }
+
     /// Milliseconds since this was made: the clock of handshakes and heartbeats.
     pub(super) fn now_ms(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)

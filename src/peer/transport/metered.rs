@@ -1,4 +1,4 @@
-//! A TCP connection whose bytes are counted, and which takes few before its peer is known.
+//! A connection whose bytes are counted, and from which few are taken before its peer is known.
 
 use std::io;
 use std::pin::Pin;
@@ -7,8 +7,49 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// What a peer may send before it is known: a handshake of TLS, an upgrade to WebSocket and a proof have half of it.
-const UNKNOWN_BYTES: u64 = 16 * 1024;
+/// What a peer may send below TLS before it is known: its handshake and what is above it have less than half of it.
+pub(super) const UNKNOWN_WIRE_BYTES: u64 = 8 * 1024;
+/// What it may send above TLS: an upgrade to WebSocket and a proof have half of it.
+pub(super) const UNKNOWN_BYTES: u64 = 1024;
+
+/// What all peers that are not known have sent and are not done with, above TLS and below it.
+#[derive(Debug, Default)]
+pub(super) struct UnknownBytes {
+    pub(super) plain: Arc<Gauge>,
+    pub(super) wire: Arc<Gauge>,
+}
+
+/// How much there is of something, and the most that there was.
+#[derive(Debug, Default)]
+pub(super) struct Gauge {
+    now: AtomicU64,
+    most: AtomicU64,
+    most_each: AtomicU64,
+}
+
+impl Gauge {
+    pub(super) fn now(&self) -> u64 {
+        self.now.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn most(&self) -> u64 {
+        self.most.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn most_each(&self) -> u64 {
+        self.most_each.load(Ordering::Relaxed)
+    }
+
+    fn add(&self, bytes: u64, total_of_one: u64) {
+        let now = self.now.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        self.most.fetch_max(now, Ordering::Relaxed);
+        self.most_each.fetch_max(total_of_one, Ordering::Relaxed);
+    }
+
+    fn remove(&self, bytes: u64) {
+        self.now.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
 
 /// The counts of one connection.
 #[derive(Debug)]
@@ -18,12 +59,37 @@ pub(super) struct Meter {
     pub(super) reads: AtomicU64,
     pub(super) writes: AtomicU64,
     limit: AtomicU64,
+    gauge: Arc<Gauge>,
+    /// What of it is in the gauge.
+    gauged: AtomicU64,
 }
 
 impl Meter {
     /// The peer is known: it may send what it likes.
     pub(super) fn lift(&self) {
         self.limit.store(u64::MAX, Ordering::Relaxed);
+        self.gauge.remove(self.gauged.swap(0, Ordering::Relaxed));
+    }
+
+    /// How much may still be taken.
+    fn room(&self) -> u64 {
+        let limit = self.limit.load(Ordering::Relaxed);
+        limit.saturating_sub(self.received_bytes.load(Ordering::Relaxed))
+    }
+
+    fn count_read(&self, bytes: u64) {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        let total = self.received_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if self.limit.load(Ordering::Relaxed) != u64::MAX {
+            self.gauged.fetch_add(bytes, Ordering::Relaxed);
+            self.gauge.add(bytes, total);
+        }
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        self.lift();
     }
 }
 
@@ -35,13 +101,16 @@ pub(super) struct Metered<S> {
 }
 
 impl<S> Metered<S> {
-    pub(super) fn new(stream: S) -> (Self, Arc<Meter>) {
+    /// Takes at most so many bytes until the limit is lifted; the gauge knows of them for as long.
+    pub(super) fn new(stream: S, limit: u64, gauge: &Arc<Gauge>) -> (Self, Arc<Meter>) {
         let meter = Arc::new(Meter {
             received_bytes: AtomicU64::new(0),
             sent_bytes: AtomicU64::new(0),
             reads: AtomicU64::new(0),
             writes: AtomicU64::new(0),
-            limit: AtomicU64::new(UNKNOWN_BYTES),
+            limit: AtomicU64::new(limit),
+            gauge: Arc::clone(gauge),
+            gauged: AtomicU64::new(0),
         });
         (Self { stream, meter: Arc::clone(&meter) }, meter)
     }
@@ -49,17 +118,23 @@ impl<S> Metered<S> {
 
 impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, room: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let allowed = usize::try_from(self.meter.room()).unwrap_or(usize::MAX);
+        if allowed == 0 {
+            return Poll::Ready(Err(io::Error::other("a peer that is not known sent too much")));
+        }
         let before = room.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(cx, room);
+        let polled = if allowed >= room.remaining() {
+            Pin::new(&mut self.stream).poll_read(cx, room)
+        } else {
+            // No more is taken from below than is allowed: the rest stays where it is.
+            let mut part = ReadBuf::new(room.initialize_unfilled_to(allowed));
+            let polled = Pin::new(&mut self.stream).poll_read(cx, &mut part);
+            let read = part.filled().len();
+            room.advance(read);
+            polled
+        };
         if matches!(polled, Poll::Ready(Ok(()))) {
-            let read = (room.filled().len() - before) as u64;
-            self.meter.reads.fetch_add(1, Ordering::Relaxed);
-            let total = self.meter.received_bytes.fetch_add(read, Ordering::Relaxed) + read;
-            if total > self.meter.limit.load(Ordering::Relaxed) {
-                // With an error nothing counts as read.
-                room.set_filled(before);
-                return Poll::Ready(Err(io::Error::other("a peer that is not known sent too much")));
-            }
+            self.meter.count_read((room.filled().len() - before) as u64);
         }
         polled
     }
@@ -90,10 +165,11 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     #[tokio::test]
-    async fn a_peer_that_is_not_known_is_cut_off_and_one_that_is_known_is_not() {
+    async fn from_a_peer_that_is_not_known_no_byte_beyond_the_limit_is_taken() {
         for is_known in [false, true] {
-            let (mut far, near) = tokio::io::duplex(1024);
-            let (mut near, meter) = Metered::new(near);
+            let (mut far, near) = tokio::io::duplex(64);
+            let gauge = Arc::default();
+            let (mut near, meter) = Metered::new(near, UNKNOWN_BYTES, &gauge);
             if is_known {
                 meter.lift();
             }
@@ -102,9 +178,24 @@ mod tests {
             });
             let mut read = Vec::new();
             assert_eq!(near.read_to_end(&mut read).await.is_ok(), is_known);
-            drop(near);
+            assert_eq!(read.len() as u64, UNKNOWN_BYTES + u64::from(is_known));
+            let most = if is_known { 0 } else { UNKNOWN_BYTES };
+            assert_eq!((gauge.now(), gauge.most(), gauge.most_each()), (most, most, most));
+            drop((near, meter));
             sender.await.expect("it ends");
-            assert_eq!(meter.received_bytes.load(Ordering::Relaxed), UNKNOWN_BYTES + 1);
+            assert_eq!(gauge.now(), 0, "nothing is held of one that is gone");
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_beyond_the_limit_waits_until_the_peer_is_known() {
+        let (mut far, near) = tokio::io::duplex(4096);
+        let (mut near, meter) = Metered::new(near, 10, &Arc::default());
+        far.write_all(&[7; 25]).await.expect("sent");
+        let mut room = [0; 100];
+        assert_eq!(near.read(&mut room).await.expect("read"), 10);
+        meter.lift();
+        assert_eq!(near.read(&mut room).await.expect("read"), 15);
+        assert_eq!(meter.received_bytes.load(Ordering::Relaxed), 25);
     }
 }

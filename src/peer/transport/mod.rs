@@ -8,7 +8,8 @@
 //! *What it does not know.* What the streams carry; what becomes of a session.
 //!
 //! *Invariants.* Nobody who has not shown to be at an address is answered with more than was asked, over UDP. Before a
-//! peer is known it has [`HANDSHAKE_DEADLINE`], a small window and a place that is counted ([`GateLimits`]). There is no
+//! peer is known it has [`HANDSHAKE_DEADLINE`], a kibibyte and a place that is counted ([`GateLimits`]) and may have to make room
+//! for a newer one. A frame that has begun is whole within [`FRAME_DEADLINE`]. There is no
 //! session before both proofs were right, none with oneself, and, where the peer was called, none before its key was
 //! compared with the pinned one. Nothing is sent early and nothing is resumed.
 
@@ -24,11 +25,11 @@ mod stream;
 mod websocket;
 
 pub use error::{CallFailure, CloseReason, PeerError};
-pub use gate::{Gate, GateLimits, Pass};
+pub use gate::{Gate, GateLimits, GateStats, Pass};
 pub use link::Traffic;
 pub use local::{HANDSHAKE_DEADLINE, LocalNode};
 pub use session::{Session, SessionId, SessionSide};
-pub use stream::{PeerStream, ReceiveHalf, SendHalf};
+pub use stream::{FRAME_DEADLINE, PeerStream, ReceiveHalf, SendHalf};
 
 use super::{PeerAddress, Pins, TransportKind};
 use link::Established;
@@ -106,6 +107,11 @@ impl Transport {
     /// How many sessions there have been.
     pub fn session_count(&self) -> u64 {
         self.sessions.load(Ordering::Relaxed)
+    }
+
+    /// How many tasks run for it.
+    pub fn task_count(&self) -> usize {
+        self.tracker.len() + self.drivers.len()
     }
 
     /// Calls a node, and compares its key with the one that is pinned for the address.
@@ -274,11 +280,18 @@ impl Transport {
                 incoming.retry().ok();
                 return;
             }
+            // A connection that was given up lives on in QUIC for a moment: however many come, there are not more of these.
+            Knock::Quic(incoming) if self.drivers.len() > self.gate.most_connections() => {
+                self.gate.count_refused();
+                return incoming.refuse();
+            }
             knock => knock,
         };
         let Some(pass) = self.gate.enter(remote.ip()) else { return knock.refuse() };
         let (this, admitted, stop) = (Arc::clone(self), admitted.clone(), stop.clone());
         self.tracker.spawn(async move {
+            let displaced = pass.displaced();
+            let pass = (pass, &this.gate.unknown);
             let heard = async {
                 match knock {
                     Knock::Quic(incoming) => quic::welcome(*incoming, &this.local, pass).await,
@@ -289,6 +302,7 @@ impl Transport {
             };
             let outcome = tokio::select! {
                 outcome = heard => outcome,
+                () = displaced.cancelled() => Err(PeerError::Displaced),
                 () = stop.cancelled() => return,
             };
             match outcome {
@@ -298,7 +312,12 @@ impl Transport {
                         session.close();
                     }
                 }
-                Err(error) => tracing::debug!(%remote, "a caller is not admitted: {error}"),
+                Err(error) => {
+                    if matches!(error, PeerError::TimedOut) {
+                        this.gate.count_late();
+                    }
+                    tracing::debug!(%remote, "a caller is not admitted: {error}");
+                }
             }
         });
     }

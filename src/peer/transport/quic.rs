@@ -5,6 +5,7 @@ use super::super::tls::{EXPORTER_LABEL, PEER_SERVER_NAME, channel};
 use super::super::{Channel, Tls, TransportKind};
 use super::gate::Pass;
 use super::link::{Established, Link};
+use super::metered::{Metered, UNKNOWN_BYTES, UnknownBytes};
 use super::{LocalNode, PeerError};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{
@@ -24,7 +25,7 @@ use tokio_util::task::TaskTracker;
 /// Without more than the system's own buffers, one datagram in twenty is lost on loopback already.
 const UDP_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 /// What a peer that is not known may have on the way.
-const UNKNOWN_WINDOW_BYTES: u32 = 1024;
+const UNKNOWN_WINDOW_BYTES: u32 = UNKNOWN_BYTES as u32;
 /// What a peer that is known may.
 const WINDOW_BYTES: u32 = 16 * 1024 * 1024;
 /// What it may on one stream.
@@ -33,6 +34,8 @@ const STREAM_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
 pub(super) const MAX_STREAMS: u32 = 128;
 /// What is held of TLS messages that came in the wrong order; a whole handshake has less.
 const CRYPTO_BUFFER_BYTES: usize = 8 * 1024;
+/// What a round trip is taken for before one was measured: what is lost then is sent again after three of them.
+const INITIAL_ROUND_TRIP: Duration = Duration::from_millis(100);
 /// Connections that wait to be looked at, and what is held of all of them.
 const MAX_INCOMING: usize = 256;
 const INCOMING_BYTES: u64 = 4 * 1024;
@@ -97,7 +100,10 @@ pub(super) async fn connect(
 ) -> Result<Established, PeerError> {
     let called = async {
         let connecting = endpoint.connect_with(client_config(local)?, address, PEER_SERVER_NAME);
-        let connection = connecting.map_err(PeerError::quic)?.await.map_err(PeerError::quic)?;
+        let mut connecting = connecting.map_err(PeerError::quic)?;
+        let answered = timeout(local.first_answer_deadline(), connecting.handshake_data()).await;
+        answered.map_err(|_| PeerError::TimedOut)?.map_err(PeerError::quic)?;
+        let connection = connecting.await.map_err(PeerError::quic)?;
         let (send, receive) = connection.open_bi().await.map_err(PeerError::quic)?;
         let mut stream = tokio::io::join(receive, send);
         let admitted =
@@ -108,23 +114,27 @@ pub(super) async fn connect(
 }
 
 /// Hears one that calls, and that has shown that it is at its address.
-pub(super) async fn welcome(incoming: Incoming, local: &LocalNode, pass: Pass) -> Result<Established, PeerError> {
+pub(super) async fn welcome(
+    incoming: Incoming,
+    local: &LocalNode,
+    (mut pass, unknown): (Pass, &UnknownBytes),
+) -> Result<Established, PeerError> {
     let heard = async {
         let connection = incoming.accept().map_err(PeerError::quic)?.await.map_err(PeerError::quic)?;
         let (send, receive) = connection.accept_bi().await.map_err(PeerError::quic)?;
-        let mut stream = tokio::io::join(receive, send);
+        let (mut stream, _meter) = Metered::new(tokio::io::join(receive, send), UNKNOWN_BYTES, &unknown.plain);
         let admitted = local.welcome(&mut stream, channel_of(&connection)?).await?;
+        if !pass.admit() {
+            return Err(PeerError::Displaced);
+        }
         Ok(established(connection, admitted, Some(pass)))
     };
     timeout(local.handshake_deadline, heard).await.map_err(|_| PeerError::TimedOut)?
 }
 
-fn established(connection: Connection, admitted: Admitted, mut pass: Option<Pass>) -> Established {
+fn established(connection: Connection, admitted: Admitted, pass: Option<Pass>) -> Established {
     connection.set_receive_window(VarInt::from_u32(WINDOW_BYTES));
     connection.set_max_concurrent_bi_streams(VarInt::from_u32(MAX_STREAMS));
-    if let Some(pass) = &mut pass {
-        pass.admit();
-    }
     let remote = connection.remote_address();
     Established { link: Link::Quic(connection), admitted, remote, pass }
 }
@@ -170,6 +180,7 @@ fn transport_config(local: &LocalNode) -> Result<TransportConfig, PeerError> {
     let mut config = TransportConfig::default();
     let idle = Duration::from_millis(local.times.idle_ms);
     config.max_idle_timeout(Some(idle.try_into().map_err(PeerError::quic)?));
+    config.initial_rtt(INITIAL_ROUND_TRIP);
     config.receive_window(VarInt::from_u32(UNKNOWN_WINDOW_BYTES));
     config.stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES));
     config.send_window(u64::from(WINDOW_BYTES));

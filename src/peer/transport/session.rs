@@ -12,7 +12,7 @@ use crate::crypto::PublicKey;
 use crate::id::NodeId;
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, mpsc, watch};
@@ -66,6 +66,10 @@ struct Inner {
     taken: watch::Sender<u64>,
     /// Streams of the peer that are not read to their end.
     unread: TaskTracker,
+    /// Streams that were opened here and whose answer is not read to its end.
+    unanswered: TaskTracker,
+    /// Whether the peer said goodbye: it takes no more streams.
+    peer_leaves: AtomicBool,
     streams: Mutex<mpsc::Receiver<(StreamPurpose, PeerStream)>>,
 }
 
@@ -93,6 +97,8 @@ impl Session {
             opened: AtomicU64::new(0),
             taken: watch::Sender::new(0),
             unread: TaskTracker::new(),
+            unanswered: TaskTracker::new(),
+            peer_leaves: AtomicBool::new(false),
             streams: Mutex::new(streams),
         };
         let session = Self { inner: Arc::new(inner) };
@@ -155,13 +161,28 @@ impl Session {
         }
     }
 
-    /// Opens a stream and says what it is for.
+    /// Whether streams can be opened: it is not over, and the peer did not say goodbye.
+    pub fn takes_streams(&self) -> bool {
+        self.refusal().is_none()
+    }
+
+    fn refusal(&self) -> Option<CloseReason> {
+        let leaves = self.inner.peer_leaves.load(Ordering::SeqCst).then_some(CloseReason::Goodbye);
+        self.reason().or(leaves)
+    }
+
+    /// Opens a stream and says what it is for. A peer that says goodbye meanwhile is not left before the stream is read to
+    /// its end, or dropped.
     pub async fn open(&self, purpose: StreamPurpose) -> Result<PeerStream, PeerError> {
-        if let Some(reason) = self.reason() {
+        let unanswered = self.inner.unanswered.token();
+        if let Some(reason) = self.refusal() {
             return Err(PeerError::Closed(reason));
         }
         let mut stream = self.inner.established.link.open().await?;
         self.inner.opened.fetch_add(1, Ordering::Relaxed);
+        if purpose != StreamPurpose::Control {
+            stream.receive.holds(unanswered);
+        }
         stream.send.send_frame(&purpose.to_bytes()).await?;
         Ok(stream)
     }
@@ -281,6 +302,7 @@ impl Session {
                             Ok(Control::Pong(number)) => self.measured(&mut heartbeat, number, asked),
                             Ok(Control::Goodbye(opened)) => {
                                 drop(receive);
+                                self.inner.peer_leaves.store(true, Ordering::SeqCst);
                                 timeout(idle, self.read_all(opened)).await.ok();
                                 return CloseReason::Goodbye;
                             }
@@ -306,12 +328,14 @@ impl Session {
         }
     }
 
-    /// Waits until as many streams of the peer were taken, and all of them are read.
+    /// Waits until as many streams of the peer were taken, and all of them and all answers of the peer are read.
     async fn read_all(&self, opened: u64) {
         // The sender lives as long as the session does.
         self.inner.taken.subscribe().wait_for(|taken| *taken >= opened).await.ok();
-        self.inner.unread.close();
-        self.inner.unread.wait().await;
+        for streams in [&self.inner.unread, &self.inner.unanswered] {
+            streams.close();
+            streams.wait().await;
+        }
     }
 
     fn measured(&self, heartbeat: &mut Heartbeat, number: u64, asked: Instant) {

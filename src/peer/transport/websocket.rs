@@ -4,7 +4,7 @@ use super::super::tls::{EXPORTER_LABEL, channel, peer_name};
 use super::super::{Channel, TransportKind};
 use super::gate::Pass;
 use super::link::{Established, Link};
-use super::metered::{Meter, Metered};
+use super::metered::{Gauge, Meter, Metered, UNKNOWN_BYTES, UNKNOWN_WIRE_BYTES, UnknownBytes};
 use super::mux::Mux;
 use super::{LocalNode, PeerError};
 use bytes::Bytes;
@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
-use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error as WebSocketError, Message};
 use tokio_tungstenite::{WebSocketStream, accept_async_with_config, client_async_with_config};
 use tokio_util::task::TaskTracker;
@@ -40,19 +40,22 @@ pub(super) async fn connect(
     tracker: &TaskTracker,
 ) -> Result<Established, PeerError> {
     let called = async {
-        let stream = TcpStream::connect(address).await;
+        let stream = timeout(local.first_answer_deadline(), TcpStream::connect(address)).await;
+        let stream = stream.map_err(|_| PeerError::TimedOut)?;
         let stream = stream.map_err(|error| PeerError::socket(format!("connecting to TCP {address}"), error))?;
-        let (stream, meter) = metered(stream)?;
+        let (stream, meter) = metered(stream, &Arc::default())?;
         let connector = TlsConnector::from(Arc::clone(&local.tls(TransportKind::WebSocket).client));
         let stream = connector.connect(peer_name(), stream).await.map_err(PeerError::websocket)?;
         let channel = channel_of(stream.get_ref().1, |exporter| {
             stream.get_ref().1.export_keying_material(exporter, EXPORTER_LABEL, None)
         })?;
-        let (stream, _) =
-            client_async_with_config(REQUEST, stream, Some(config())).await.map_err(PeerError::websocket)?;
+        let (stream, plain) = Metered::new(stream, UNKNOWN_BYTES, &Arc::default());
+        let (stream, _) = client_async_with_config(REQUEST, stream, Some(config(MESSAGE_BYTES)))
+            .await
+            .map_err(PeerError::websocket)?;
         let mut stream = WebSocketBytes::new(stream);
         let admitted = local.introduce(&mut stream, channel).await?;
-        meter.lift();
+        [&meter, &plain].into_iter().for_each(|meter| meter.lift());
         let mux = Mux::start(stream, yamux::Mode::Client, meter, tracker);
         Ok(Established { link: Link::WebSocket(mux), admitted, remote: address, pass: None })
     };
@@ -64,30 +67,34 @@ pub(super) async fn welcome(
     stream: TcpStream,
     remote: SocketAddr,
     local: &LocalNode,
-    mut pass: Pass,
+    (mut pass, unknown): (Pass, &UnknownBytes),
     tracker: &TaskTracker,
 ) -> Result<Established, PeerError> {
     let heard = async {
-        let (stream, meter) = metered(stream)?;
+        let (stream, meter) = metered(stream, &unknown.wire)?;
         let acceptor = TlsAcceptor::from(Arc::clone(&local.tls(TransportKind::WebSocket).server));
         let stream = acceptor.accept(stream).await.map_err(PeerError::websocket)?;
         let channel = channel_of(stream.get_ref().1, |exporter| {
             stream.get_ref().1.export_keying_material(exporter, EXPORTER_LABEL, None)
         })?;
-        let stream = accept_async_with_config(stream, Some(config())).await.map_err(PeerError::websocket)?;
+        let (stream, plain) = Metered::new(stream, UNKNOWN_BYTES, &unknown.plain);
+        let config = config(UNKNOWN_BYTES as usize);
+        let stream = accept_async_with_config(stream, Some(config)).await.map_err(PeerError::websocket)?;
         let mut stream = WebSocketBytes::new(stream);
         let admitted = local.welcome(&mut stream, channel).await?;
-        meter.lift();
-        pass.admit();
-        let mux = Mux::start(stream, yamux::Mode::Server, meter, tracker);
+        [&meter, &plain].into_iter().for_each(|meter| meter.lift());
+        if !pass.admit() {
+            return Err(PeerError::Displaced);
+        }
+        let mux = Mux::start(stream.of_a_known_peer().await, yamux::Mode::Server, meter, tracker);
         Ok(Established { link: Link::WebSocket(mux), admitted, remote, pass: Some(pass) })
     };
     timeout(local.handshake_deadline, heard).await.map_err(|_| PeerError::TimedOut)?
 }
 
-fn metered(stream: TcpStream) -> Result<(Metered<TcpStream>, Arc<Meter>), PeerError> {
+fn metered(stream: TcpStream, gauge: &Arc<Gauge>) -> Result<(Metered<TcpStream>, Arc<Meter>), PeerError> {
     stream.set_nodelay(true).map_err(|error| PeerError::socket("setting up a TCP connection", error))?;
-    Ok(Metered::new(stream))
+    Ok(Metered::new(stream, UNKNOWN_WIRE_BYTES, gauge))
 }
 
 fn channel_of(
@@ -98,13 +105,13 @@ fn channel_of(
     channel(state.peer_certificates().unwrap_or_default(), exporter).ok_or(PeerError::NoKey)
 }
 
-fn config() -> WebSocketConfig {
+fn config(message_bytes: usize) -> WebSocketConfig {
     WebSocketConfig::default()
-        .read_buffer_size(BUFFER_BYTES)
+        .read_buffer_size(BUFFER_BYTES.min(message_bytes))
         .write_buffer_size(BUFFER_BYTES)
         .max_write_buffer_size(MAX_WRITE_BYTES)
-        .max_message_size(Some(MESSAGE_BYTES))
-        .max_frame_size(Some(MESSAGE_BYTES))
+        .max_message_size(Some(message_bytes))
+        .max_frame_size(Some(message_bytes))
 }
 
 /// The bytes of binary messages, one after another.
@@ -116,6 +123,15 @@ pub(super) struct WebSocketBytes<S> {
 impl<S> WebSocketBytes<S> {
     fn new(stream: WebSocketStream<S>) -> Self {
         Self { stream, held: Bytes::new() }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> WebSocketBytes<S> {
+    /// On the side that was called: the same, with room for messages of the size that a known peer may send. Whoever sent more
+    /// than its proof before it had the answer loses that.
+    async fn of_a_known_peer(self) -> Self {
+        let below = self.stream.into_inner();
+        Self::new(WebSocketStream::from_raw_socket(below, Role::Server, Some(config(MESSAGE_BYTES))).await)
     }
 }
 

@@ -1,0 +1,4 @@
+//! Fuzzes `control`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| shard_fuzz::run("control", input));

@@ -1,0 +1,4 @@
+//! Fuzzes `notice`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| shard_fuzz::run("notice", input));

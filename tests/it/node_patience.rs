@@ -1,0 +1,226 @@
+//! What a node that does not answer costs those who ask it, and what becomes of requests when it leaves.
+
+use super::cloud_contract::{pattern, put, shard};
+use super::desk::{Desk, noise};
+use super::node_cli_desk::{ServedNode, connected, group};
+use super::node_desk::within;
+use super::node_storage_desk::{Keeper, SEED, access, backend, seed_file};
+use shard::backend::{Backend, ErrorKind, NodeBackend};
+use shard::node::storage::StorageOptions;
+use shard::peer::TransportKind;
+use std::io::Write;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+use tokio::net::{TcpListener, UdpSocket};
+use tokio::runtime::Runtime;
+
+/// A first answer is waited for so long, and a machine that is busy with other tests has as much again.
+const ONE_CALL: Duration = Duration::from_millis(2500);
+/// So long a node may be silent while a store waits for it.
+const SILENCE: Duration = Duration::from_secs(12);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_not_there_costs_one_short_call_and_is_remembered() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let seed = seed_file(dir.path(), SEED);
+    // Both take what comes and say nothing.
+    let mute = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
+    let deaf = TcpListener::bind("127.0.0.1:0").await.expect("a socket");
+    let addresses = [
+        format!("node://{}", mute.local_addr().expect("bound")),
+        format!("node+ws://{}", deaf.local_addr().expect("bound")),
+    ];
+    for (address, longest) in addresses.into_iter().zip([2 * ONE_CALL, 4 * ONE_CALL]) {
+        let access = access(1, &seed, None);
+        let place = backend(address.parse().expect("an address"), &access);
+        let begun = Instant::now();
+        assert_eq!(place.head(shard(1, 0)).await.expect_err("nobody").kind, ErrorKind::Unreachable);
+        let one_call = begun.elapsed();
+        assert!(one_call < longest, "{address}: {one_call:?}");
+        // It is left alone after that, for longer than the call took: many requests cost no second one.
+        for _ in 0..20 {
+            let error = place.head(shard(1, 0)).await.expect_err("nobody");
+            assert_eq!(error.kind, ErrorKind::Unreachable);
+            assert!(error.source.expect("a reason").to_string().contains("backend remove --force"));
+        }
+        let begun_again = begun.elapsed();
+        assert!(begun_again < one_call + ONE_CALL, "{address}: {begun_again:?} after {one_call:?}");
+        within(access.close()).await;
+    }
+}
+
+/// A store with three nodes and two folders, and the nodes' keepers.
+fn store_with_nodes(runtime: &Runtime) -> (Desk, Vec<Keeper>) {
+    let mut desk = Desk::in_memory();
+    desk.expect(0, &["init", "--bare"]);
+    let seed = seed_file(desk.home(), SEED);
+    desk.set("SHARD_SEED_FILE", &seed.display().to_string());
+    let mut keepers = Vec::new();
+    for number in 1..=3_u8 {
+        let (name, folder) = (format!("friend-{number}"), desk.path(&format!("at-{number}")));
+        let keeper = runtime.block_on(Keeper::start(number, &folder, StorageOptions::default()));
+        let address = keeper.address(TransportKind::Quic).to_string();
+        desk.expect(0, &["backend", "add", &name, &address, "--zone", &name]);
+        keepers.push(keeper);
+    }
+    for name in ["here", "there"] {
+        desk.expect(0, &["backend", "add", name, name, "--zone", name]);
+    }
+    (desk, keepers)
+}
+
+#[test]
+fn three_nodes_that_are_not_there_cost_a_command_no_more_than_one() {
+    let runtime = Runtime::new().expect("threads");
+    let (desk, keepers) = store_with_nodes(&runtime);
+    let addresses: Vec<_> = keepers.iter().map(|keeper| keeper.node.local_addr().expect("it listens")).collect();
+    for keeper in keepers {
+        runtime.block_on(keeper.stop());
+    }
+    // Where they were, something takes what comes and says nothing.
+    let mute: Vec<_> = addresses.iter().map(|address| std::net::UdpSocket::bind(address).expect("free")).collect();
+    desk.file("a", &noise(100_000, 5));
+    let begun = Instant::now();
+    desk.expect(0, &["put", "a", "--shards", "1/2"]);
+    let put = begun.elapsed();
+    // Three calls one after another would take longer.
+    assert!(put < 3 * ONE_CALL - Duration::from_millis(500), "{put:?}");
+    drop(mute);
+}
+
+#[test]
+fn a_node_that_stops_answering_within_a_session_is_given_up_long_before_a_request_is() {
+    let runtime = Runtime::new().expect("threads");
+    let desk = group(&["a"]);
+    let node = ServedNode::start(&desk, "a", &[]);
+    let seed = shard::peer::SeedRing::parse(&std::fs::read_to_string(desk.path("seed.txt")).expect("a seed"));
+    let keyring = shard::crypto::Keyring::new(shard::crypto::MasterKey::from_bytes([1; 32]));
+    let access = shard::backend::NodeAccess::default().with_seeds(seed.expect("a seed")).of_store(&keyring, None);
+    let place = backend(node.address().parse().expect("an address"), &access);
+    runtime.block_on(async {
+        assert_eq!(put(&place, shard(1, 0), &pattern(1000)).await, Ok(1000));
+        node.signal("-STOP");
+        let begun = Instant::now();
+        let error = within(place.head(shard(1, 0))).await.expect_err("it is stopped");
+        let waited = begun.elapsed();
+        node.signal("-CONT");
+        assert_eq!(error.kind, ErrorKind::Unreachable, "{error:?}");
+        assert!(waited < 2 * SILENCE, "{waited:?}");
+        within(access.close()).await;
+    });
+}
+
+#[test]
+fn a_node_that_is_stopped_in_the_middle_of_a_put_holds_it_up_for_seconds() {
+    let mut desk = group(&["a"]);
+    let node = ServedNode::start(&desk, "a", &[]);
+    desk.set("SHARD_SEED_FILE", &desk.path("seed.txt").display().to_string());
+    desk.expect(0, &["init", "--bare"]);
+    desk.expect(0, &["backend", "add", "friend", &node.address(), "--zone", "friend"]);
+    for name in ["here", "there"] {
+        desk.expect(0, &["backend", "add", name, name, "--zone", name]);
+    }
+    let bytes = noise(12_000_000, 5);
+    let mut putting = desk
+        .command()
+        .args(["put", "-", "--name", "a", "--shards", "1/3"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("a process");
+    let mut stdin = putting.stdin.take().expect("a pipe");
+    stdin.write_all(&bytes[..6_000_000]).expect("it reads");
+    node.signal("-STOP");
+    let begun = Instant::now();
+    stdin.write_all(&bytes[6_000_000..]).expect("it reads");
+    drop(stdin);
+    let status = putting.wait().expect("its end");
+    let waited = begun.elapsed();
+    node.signal("-CONT");
+    assert!(waited < 3 * SILENCE, "{waited:?}");
+    // What was put is there, with one shard fewer or all of them.
+    assert!(matches!(status.code(), Some(0 | 3)), "{status}");
+    desk.expect(0, &["recover", "a", "-o", "back"]);
+    assert_eq!(std::fs::read(desk.path("back")).expect("recovered"), bytes);
+    node.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shard_that_is_being_written_when_its_node_leaves_is_finished() {
+    for transport in [TransportKind::Quic, TransportKind::WebSocket] {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (seed, folder) = (seed_file(dir.path(), SEED), dir.path().join("shards"));
+        let keeper = Keeper::start(1, &folder, StorageOptions::default()).await;
+        let access = access(1, &seed, None);
+        let place = NodeBackend::open(keeper.address(transport), access.clone(), None);
+        let mut writer = place.create(shard(1, 0)).await.expect("begun");
+        writer.write(pattern(300_000)).await.expect("written");
+        let node = keeper.node.clone();
+        let leaving = tokio::spawn(async move { node.stop(Duration::from_secs(20)).await });
+        // It takes nothing new, and says so at once.
+        within(async {
+            while place.head(shard(1, 1)).await.err().is_some_and(|error| error.kind == ErrorKind::NotFound) {}
+        })
+        .await;
+        writer.write(pattern(300_000)).await.expect("it is still heard");
+        assert_eq!(within(writer.finish()).await.expect("kept"), 600_000, "{transport:?}");
+        let report = within(leaving).await.expect("it ends");
+        assert_eq!((report.drained, report.cut), (1, 0), "{transport:?}");
+        within(access.close()).await;
+        keeper.stop().await;
+    }
+}
+
+/// The nodes that a served one says it calls.
+fn calls(node: &ServedNode) -> Vec<String> {
+    let calls = node.ready["calls"].as_array().expect("a list");
+    calls.iter().map(|address| address.as_str().expect("an address").to_owned()).collect()
+}
+
+#[test]
+fn a_node_calls_by_itself_those_it_was_told_to_and_not_those_it_once_asked_who_they_are() {
+    let desk = group(&["a", "b"]);
+    let a = ServedNode::start(&desk, "a", &[]);
+    desk.expect(0, &["node", "ping", "--data", "b", &a.address(), "--count", "1"]);
+    let b = ServedNode::start(&desk, "b", &[]);
+    assert_eq!(calls(&b), Vec::<String>::new());
+    b.stop();
+    // What was told and never answered is not called again either.
+    let nobody = "node://127.0.0.1:9".to_owned();
+    let b = ServedNode::start(&desk, "b", &["--connect", &a.address(), "--connect", &nobody]);
+    connected(&desk, "b", 1);
+    b.stop();
+    let b = ServedNode::start(&desk, "b", &[]);
+    assert_eq!(calls(&b), [a.address()]);
+    connected(&desk, "b", 1);
+    b.stop();
+    desk.expect(0, &["node", "forget", "--data", "b", &a.address()]);
+    let b = ServedNode::start(&desk, "b", &[]);
+    assert_eq!(calls(&b), Vec::<String>::new());
+    b.stop();
+    a.stop();
+}
+
+#[test]
+fn what_a_person_can_do_is_said_where_a_nodes_address_settings_or_port_are_wrong() {
+    let mut desk = group(&["a"]);
+    desk.expect(0, &["init", "--bare"]);
+    desk.set("SHARD_SEED_FILE", &desk.path("seed.txt").display().to_string());
+    let failure = desk.failure(1, &["backend", "add", "friend", "node://friend.example:1/path"]);
+    let hint = failure["hint"].as_str().expect("a hint");
+    assert!(hint.contains("node://HOST:PORT") && !hint.contains("bucket"), "{failure}");
+    let node = ServedNode::start(&desk, "a", &["--metrics-listen", "0", "--quota", "5GB"]);
+    let other = group(&["b"]);
+    let taken = ["node", "serve", "--data", "b", "--listen", "127.0.0.1:0", "--metrics-listen"];
+    let failure = other.failure(1, &[&taken[..], &[&node.text("metrics_listen")]].concat());
+    assert!(failure["hint"].as_str().is_some_and(|hint| hint.contains("--metrics-listen")), "{failure}");
+    // The quota that a node has for each store is in what the store says of it.
+    desk.expect(0, &["backend", "add", "friend", &node.address(), "--zone", "friend"]);
+    let check = desk.json(0, &["backend", "check", "friend"]);
+    assert_eq!(check["backends"][0]["quota"], 5_000_000_000_u64, "{check}");
+    assert!(check["backends"][0]["free"].is_u64(), "{check}");
+    node.stop();
+    std::fs::write(desk.path("a/node.toml"), "listen = \"127.0.0.1:0\"\nqota = 7\n").expect("written");
+    let failure = desk.failure(1, &["node", "serve", "--data", "a"]).to_string();
+    assert!(failure.contains("line 2: ") && !failure.contains("u{a}"), "{failure}");
+}
