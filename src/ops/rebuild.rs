@@ -163,9 +163,10 @@ pub async fn rebuild(store: &Store, options: RebuildOptions) -> Result<RebuildRe
     scan.take_place(store, &sources, file).await?;
     // What other machines put while the backends were read.
     scan.distrust(refresh_known(store, &sources, &options.controls).await?.untrusted);
-    // A removal tells what was to be deleted, and not what is deleted already.
+    // A removal tells what was to be deleted, and not what is deleted already. Nothing is deleted here: `gc` does that, once
+    // whoever lost a catalog has seen what there is.
     if store.held() == Held::Owner {
-        delete_pending(store, Which::All, &options.controls).await?;
+        delete_pending(store, Which::Done, &options.controls).await?;
     }
     let (stats, dead) = count(store, &scan).await?;
     Ok(scan.report(store, (stats, dead), begun))

@@ -25,6 +25,8 @@ pub(in crate::ops) enum Which {
     All,
     /// Those of these objects.
     Of(BTreeSet<ObjectId>),
+    /// None: it is only asked which are done already.
+    Done,
 }
 
 /// What became of the deletes.
@@ -81,11 +83,14 @@ pub(in crate::ops) async fn delete_pending(store: &Store, which: Which, controls
     let mut deletes = Deletes::default();
     let silent = Mutex::new(BTreeSet::new());
     match which {
-        Which::All => delete_from(store, None, None, (&silent, controls, &mut deletes)).await?,
+        Which::All | Which::Done => {
+            let only_asked = which == Which::Done;
+            delete_from(store, (None, None), (&silent, only_asked), (controls, &mut deletes)).await?;
+        }
         Which::Of(objects) => {
             for object in objects {
                 let first = PendingDelete { object, index: 0, backend: BackendId([0; BackendId::BYTES]) };
-                delete_from(store, Some(first), Some(object), (&silent, controls, &mut deletes)).await?;
+                delete_from(store, (Some(first), Some(object)), (&silent, false), (controls, &mut deletes)).await?;
             }
         }
     }
@@ -95,9 +100,9 @@ pub(in crate::ops) async fn delete_pending(store: &Store, which: Which, controls
 /// Goes through the deletes after `after`, to the end or while they are of one object.
 async fn delete_from(
     store: &Store,
-    mut after: Option<PendingDelete>,
-    only: Option<ObjectId>,
-    (silent, controls, deletes): (&Mutex<BTreeSet<BackendId>>, &Controls, &mut Deletes),
+    (mut after, only): (Option<PendingDelete>, Option<ObjectId>),
+    (silent, only_asked): (&Mutex<BTreeSet<BackendId>>, bool),
+    (controls, deletes): (&Controls, &mut Deletes),
 ) -> Result<()> {
     loop {
         controls.check_cancelled()?;
@@ -108,20 +113,25 @@ async fn delete_from(
         if after.is_none() {
             return Ok(());
         }
-        let made = stream::iter(page).map(async |delete| (delete, delete_one(store, delete, silent).await));
+        let made =
+            stream::iter(page).map(async |delete| (delete, delete_one(store, delete, (silent, only_asked)).await));
         let outcomes: Vec<_> = made.buffer_unordered(DELETES_IN_FLIGHT).collect().await;
         deletes.add(confirm(store, outcomes, controls).await?);
     }
 }
 
 /// How long the shard was; `None` where its backend could not say that it is gone.
-async fn delete_one(store: &Store, delete: PendingDelete, silent: &Mutex<BTreeSet<BackendId>>) -> Option<u64> {
+async fn delete_one(
+    store: &Store,
+    delete: PendingDelete,
+    (silent, only_asked): (&Mutex<BTreeSet<BackendId>>, bool),
+) -> Option<u64> {
     let is_silent = || silent.lock().unwrap_or_else(PoisonError::into_inner).contains(&delete.backend);
     let registered = store.registry().get(delete.backend).filter(|backend| backend.is_ready() && !backend.read_only);
     let registered = registered.filter(|_| !is_silent())?;
     let shard = ShardId { object: delete.object, index: delete.index };
-    match delete_from_place(registered, shard).await {
-        Ok(bytes) => Some(bytes),
+    match delete_from_place(registered, shard, only_asked).await {
+        Ok(bytes) => bytes,
         Err(error) => {
             tracing::debug!(%shard, backend = %registered.name, %error, "a delete has to wait");
             if matches!(error.kind, ErrorKind::Unreachable | ErrorKind::Denied | ErrorKind::ReadOnly) {
@@ -132,11 +142,19 @@ async fn delete_one(store: &Store, delete: PendingDelete, silent: &Mutex<BTreeSe
     }
 }
 
-async fn delete_from_place(place: &RegisteredBackend, shard: ShardId) -> backend::Result<u64> {
+/// How long the shard was; `None` where it is there and stays.
+async fn delete_from_place(
+    place: &RegisteredBackend,
+    shard: ShardId,
+    only_asked: bool,
+) -> backend::Result<Option<u64>> {
     match place.backend.head(shard).await {
-        Ok(bytes) => place.backend.delete(shard).await.map(|()| bytes),
+        Ok(_) if only_asked => Ok(None),
+        Ok(bytes) => place.backend.delete(shard).await.map(|()| Some(bytes)),
         // It may be there unfinished: a write that its backend did not survive waits to be deleted too.
-        Err(error) if error.kind == ErrorKind::NotFound => clear_place(place.backend.as_ref(), shard).await.map(|_| 0),
+        Err(error) if error.kind == ErrorKind::NotFound => {
+            clear_place(place.backend.as_ref(), shard).await.map(|_| Some(0))
+        }
         Err(error) => Err(error),
     }
 }

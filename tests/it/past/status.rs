@@ -123,6 +123,8 @@ async fn deletes_that_wait_are_counted_where_they_wait() {
     world.mount(3);
     let store = world.open("a").await;
     run_rebuild(&store).await;
+    assert_eq!((take(&store).await.space.pending_deletes, world.shards(3).len()), (1, 1), "a rebuild deletes nothing");
+    gc(&store, GcOptions::default()).await.expect("collected");
     assert_eq!((take(&store).await.space.pending_deletes, world.shards(3).len()), (0, 0));
 }
 
