@@ -126,6 +126,12 @@ pub trait Backend: fmt::Debug + Send + Sync {
     /// far as the place can tell.
     async fn clear_unfinished(&self, shard: ShardId) -> Result<u64>;
 
+    /// How many bytes more it would take now; `None` where it has no bound, or none that it knows of. What it holds is counted
+    /// for this only where a quota makes it necessary.
+    async fn room(&self) -> Result<Option<u64>> {
+        Ok(self.stats().await?.room())
+    }
+
     /// Shows blocks with their paths, where the place can do so by sending less than all leaves; `None` where it is better to
     /// read leaves and blocks.
     async fn challenge(&self, _: ShardId, _: &ShardChallenge) -> Result<Option<Vec<ShownBlock>>> {
@@ -185,6 +191,14 @@ pub struct BackendStats {
     pub free_bytes: Option<u64>,
     /// The most bytes it may hold, where one was set.
     pub quota_bytes: Option<u64>,
+}
+
+impl BackendStats {
+    /// How many bytes more fit; `None` where nothing bounds them.
+    pub fn room(&self) -> Option<u64> {
+        let within_quota = self.quota_bytes.map(|quota| quota.saturating_sub(self.used_bytes));
+        within_quota.into_iter().chain(self.free_bytes).min()
+    }
 }
 
 /// What a place says about itself: which store it belongs to and which backend of it this is.

@@ -52,8 +52,8 @@ pub struct RegisteredBackend {
     pub quota_bytes: Option<u64>,
     /// Whether it can be used.
     pub reach: Reach,
-    /// What it said of its room, and when.
-    pub(crate) room: Arc<Mutex<Option<(Instant, BackendStats)>>>,
+    /// How many bytes it said that it would take, and when; not knowing is an answer too.
+    pub(crate) room: Arc<Mutex<Option<(Instant, Option<u64>)>>>,
 }
 
 impl RegisteredBackend {
@@ -110,16 +110,20 @@ impl RegisteredBackend {
     /// Whether so many bytes more fit, as far as it can tell; one that does not say has room.
     pub async fn has_room_for(&self, bytes: u64) -> bool {
         let mut room = self.room.lock().await;
-        let known = room.filter(|(when, _)| when.elapsed() < ROOM_AGE).map(|(_, stats)| stats);
-        let stats = match known {
-            Some(stats) => stats,
-            None => match tokio::time::timeout(ANSWER_TIMEOUT, self.backend.stats()).await {
-                Ok(Ok(stats)) => room.insert((Instant::now(), stats)).1,
-                _ => return true,
-            },
+        let known = room.filter(|(when, _)| when.elapsed() < ROOM_AGE).map(|(_, free_bytes)| free_bytes);
+        let free_bytes = match known {
+            Some(free_bytes) => free_bytes,
+            None => {
+                let backend = Arc::clone(&self.backend);
+                // A task of its own, which goes on when nobody waits any more: a folder takes a call that is given up for one
+                // that hangs, and then answers nothing else either.
+                let asked = tokio::spawn(async move { backend.room().await });
+                let answer = tokio::time::timeout(ANSWER_TIMEOUT, asked).await;
+                let free_bytes = answer.ok().and_then(|ended| ended.ok()?.ok()?);
+                room.insert((Instant::now(), free_bytes)).1
+            }
         };
-        let within_quota = stats.quota_bytes.is_none_or(|quota| stats.used_bytes.saturating_add(bytes) <= quota);
-        within_quota && stats.free_bytes.is_none_or(|free| bytes <= free)
+        free_bytes.is_none_or(|free_bytes| bytes <= free_bytes)
     }
 
     async fn ask(&self, store: StoreId) -> Reach {

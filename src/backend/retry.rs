@@ -179,6 +179,10 @@ impl Backend for RetryBackend {
         self.patiently("counting", self.options.stats_timeout, || self.inner.stats()).await
     }
 
+    async fn room(&self) -> Result<Option<u64>> {
+        self.patiently("asking for the room", self.options.stats_timeout, || self.inner.room()).await
+    }
+
     async fn read_mark(&self) -> Result<Option<Mark>> {
         self.patiently("reading the mark", self.options.attempt_timeout, || self.inner.read_mark()).await
     }

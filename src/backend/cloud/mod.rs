@@ -233,6 +233,13 @@ impl Backend for CloudBackend {
         Ok(BackendStats { shard_count, used_bytes, free_bytes: None, quota_bytes: self.remote.quota_bytes })
     }
 
+    async fn room(&self) -> Result<Option<u64>> {
+        match self.remote.quota_bytes {
+            Some(_) => Ok(self.stats().await?.room()),
+            None => Ok(None),
+        }
+    }
+
     async fn read_mark(&self) -> Result<Option<Mark>> {
         let remote = &self.remote;
         let doing = remote.doing_mark("reading");

@@ -144,6 +144,10 @@ impl Backend for LocalBackend {
         self.blocking(|place| place.stats()).await
     }
 
+    async fn room(&self) -> Result<Option<u64>> {
+        self.blocking(|place| place.room()).await
+    }
+
     async fn read_mark(&self) -> Result<Option<Mark>> {
         self.blocking(|place| place.read_mark()).await
     }

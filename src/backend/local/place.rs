@@ -161,10 +161,15 @@ impl Place {
     pub(super) fn stats(&self) -> Result<BackendStats> {
         let root = self.root()?;
         let counted = listing::count(&root)?;
-        let disk =
-            rustix::fs::fstatvfs(root.handle()).map_err(root.failed("asking for the free space of", "the disk"))?;
-        let free_bytes = Some(disk.f_bavail.saturating_mul(disk.f_frsize));
+        let free_bytes = Some(free_bytes(&root)?);
         Ok(BackendStats { free_bytes, quota_bytes: self.options.quota_bytes, ..counted })
+    }
+
+    pub(super) fn room(&self) -> Result<Option<u64>> {
+        match self.options.quota_bytes {
+            Some(_) => Ok(self.stats()?.room()),
+            None => free_bytes(self.root()?.as_ref()).map(Some),
+        }
     }
 
     pub(super) fn clear_unfinished(&self, shard: ShardId) -> Result<u64> {
@@ -280,4 +285,9 @@ fn new_file(root: &Root, temporary: &OwnedFd, stem: &str) -> Result<(File, Strin
     let file = rustix::fs::openat(temporary, name.as_str(), flags, FILE_MODE)
         .map_err(root.failed("creating", &format!("{TEMPORARY}/{name}")))?;
     Ok((File::from(file), name))
+}
+/// Free bytes on the disk that a place is on.
+fn free_bytes(root: &Root) -> Result<u64> {
+    let disk = rustix::fs::fstatvfs(root.handle()).map_err(root.failed("asking for the free space of", "the disk"))?;
+    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
 }

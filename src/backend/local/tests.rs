@@ -314,3 +314,13 @@ async fn stats_know_the_free_space() {
     let stats = local(folder.path()).stats().await.expect("stats");
     assert!(stats.free_bytes.is_some_and(|bytes| bytes > 0) && stats.quota_bytes.is_none());
 }
+
+#[tokio::test]
+async fn the_room_of_a_folder_is_what_is_free_on_its_disk_or_left_of_its_quota() {
+    let folder = tempfile::tempdir().expect("a folder");
+    put(&local(folder.path()), 0, b"12345").await.expect("put");
+    let disk = local(folder.path()).stats().await.expect("stats").free_bytes;
+    assert!(disk.is_some() && local(folder.path()).room().await.expect("room").is_some());
+    let bounded = LocalBackend::open(folder.path().to_owned(), LocalOptions { quota_bytes: Some(12) });
+    assert_eq!(bounded.room().await.expect("room"), Some(7));
+}

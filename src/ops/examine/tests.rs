@@ -7,6 +7,7 @@ use crate::backend::{
 use crate::ops::mend::sample::{SampleObject, overwrite, place};
 use ShardState::{Corrupt, Misplaced, Missing, Ok as Fine, Surplus, Unreachable};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// An object with one shard on each of n backends, each in a zone of its own.
 struct World {
@@ -311,6 +312,18 @@ async fn a_place_without_room_for_a_shard_is_no_better_one_and_one_with_room_is(
         assert_eq!((misplaced == 1, seen.state == ObjectState::Healthy), (place_is_better, !place_is_better));
         assert_eq!(seen.full_places.is_empty(), place_is_better);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_place_that_does_not_say_how_much_room_it_has_is_asked_once_and_taken_for_one_with_room() {
+    let faulty = FaultyBackend::new(Arc::new(MemoryBackend::with_quota(1)), 1);
+    faulty.inject(Fault::new(Operation::Stats, When::Always, Effect::Hang));
+    let place = registered(0, "zone", &(Arc::new(faulty.clone()) as Arc<dyn Backend>));
+    let begun = tokio::time::Instant::now();
+    assert!(place.has_room_for(1_000_000).await);
+    let asked = begun.elapsed();
+    assert!(place.has_room_for(1_000_000).await);
+    assert!(asked > Duration::ZERO && begun.elapsed() == asked, "the second time nobody waits");
 }
 
 #[tokio::test]

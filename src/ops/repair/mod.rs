@@ -186,7 +186,6 @@ impl Work<'_> {
     pub(in crate::ops) async fn plan(&self, seen: &Examination, bad_twice: &BTreeSet<(u8, BackendId)>) -> Result<Plan> {
         let mut failed = self.failures.backends();
         failed.extend(failed_writers(self.store).await?);
-        failed.extend(&seen.full_places);
         let situation =
             Situation { seen, registry: self.store.registry(), failed: &failed, leaving: self.leaving, bad_twice };
         Ok(situation.plan())

@@ -81,7 +81,8 @@ impl Situation<'_> {
     pub(in crate::ops) fn plan(&self) -> Plan {
         let seen = self.seen;
         let needs: Vec<(u8, Need)> = seen.geometry().shard_indexes().map(|index| (index, self.need(index))).collect();
-        let closed: Vec<BackendId> = self.failed.iter().chain(self.leaving).copied().collect();
+        let closed = self.failed.iter().chain(self.leaving).chain(&seen.full_places);
+        let closed: Vec<BackendId> = closed.copied().collect();
         let candidates = self.registry.candidates(&closed);
         let placed: Vec<Option<usize>> = needs.iter().map(|(_, need)| self.position(*need)).collect();
         let rules = rules(&seen.manifest);
@@ -152,7 +153,8 @@ impl Situation<'_> {
         if let Some(copy) = of_state(ShardState::Corrupt).filter(stays).filter(|copy| copy.recorded).find(unsure) {
             return Need::Nothing(copy.backend.and_then(|backend| self.registry.position(backend)));
         }
-        let missing = of_state(ShardState::Missing).filter_map(|copy| copy.backend);
+        let has_room = |backend: &BackendId| !self.seen.full_places.contains(backend);
+        let missing = of_state(ShardState::Missing).filter_map(|copy| copy.backend).filter(has_room);
         if let Some(at) = missing.clone().find(|backend| self.takes(*backend)) {
             return Need::InPlace(at, self.mode(index, at));
         }
@@ -171,6 +173,7 @@ impl Situation<'_> {
         if self.is_bad(index, backend) { WriteMode::Replace } else { WriteMode::Create }
     }
 
+    /// Whether it may be written to; a full place takes the shard that replaces a bad one of the same length.
     fn takes(&self, backend: BackendId) -> bool {
         let open = !self.failed.contains(&backend) && !self.leaving.contains(&backend);
         open && self.registry.get(backend).is_some_and(|place| place.is_eligible())
