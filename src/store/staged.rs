@@ -28,7 +28,6 @@ impl Vaults {
     pub fn stage(&self, input: &mut dyn BufRead) -> Result<StagedImport> {
         let folder = {
             let _making = self.lock_making()?;
-            clear_abandoned(&self.root())?;
             StagingFolder::make(&self.root())?
         };
         let options = Options { durability: Durability::Relaxed, ..Options::default() };
@@ -101,7 +100,7 @@ fn remove(path: &Path, lock_path: &Path) {
 }
 
 /// Removes what killed imports left behind.
-fn clear_abandoned(root: &Path) -> Result<()> {
+pub(super) fn clear_abandoned(root: &Path) -> Result<()> {
     for lock_path in entries(root)? {
         let name = lock_path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let Some(name) = name.strip_suffix(LOCK_SUFFIX).filter(|name| name.starts_with(STAGING)) else { continue };

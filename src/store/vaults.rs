@@ -116,8 +116,15 @@ impl Vaults {
             Err(error) if is_damage(&error) => {}
             outcome => return outcome,
         }
+        // Whoever made another one since did so under this lock: it is looked at again.
+        let _making = self.lock_making()?;
+        match self.open(name).and_then(OpenedVault::drop_vault) {
+            Err(error) if is_damage(&error) => {}
+            outcome => return outcome,
+        }
         let folders = std::iter::once(self.root()).chain(self.node_folders()?);
-        let found = folders.map(|folder| folder.join(name.file_name())).find(|path| path.exists());
+        let is_made = |path: &PathBuf| fs::metadata(path).is_ok_and(|metadata| metadata.len() > 0);
+        let found = folders.map(|folder| folder.join(name.file_name())).find(is_made);
         let Some(path) = found else { return Ok(()) };
         let deleted = vault::file::delete_damaged(&path);
         deleted.map_err(|error| Error::local(format!("cannot delete {}", path.display()), error))
@@ -153,6 +160,7 @@ impl Vaults {
         let path = root.join(LOCK_NAME);
         let lock = File::options().write(true).create(true).truncate(false).open(path).map_err(making)?;
         lock.lock().map_err(making)?;
+        super::staged::clear_abandoned(&root)?;
         Ok(lock)
     }
 
@@ -381,8 +389,12 @@ impl From<vault::Error> for Error {
             Vault::Database { .. } | Vault::Io { .. } | Vault::Transfer { .. } => ErrorKind::Local,
             _ => ErrorKind::Invalid,
         };
+        let is_damaged = matches!(error, Vault::Damaged { .. });
         let told = Self::new(kind, "the vault could not be used").with_source(error);
         match kind {
+            ErrorKind::Damaged if !is_damaged => {
+                told.with_hint("it is no vault of this release: move its file away with those beside it, -wal and -shm")
+            }
             ErrorKind::Damaged => told.with_hint(
                 "`shard vault drop` deletes a damaged one, or move its file away with those beside it, -wal and -shm; an export \
                  of it can then be imported again",

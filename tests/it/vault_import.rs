@@ -142,7 +142,17 @@ fn an_import_from_a_pipe_is_checked_to_its_end_and_one_that_was_killed_leaves_no
         let names = names.map(|entry| entry.path());
         names.filter(|path| path.join(STAGED).exists()).map(|path| path.join(STAGED)).collect::<Vec<_>>()
     };
-    while staging().is_empty() {
+    // More than is kept in memory: what is read goes to the disk before all is there.
+    for number in 0..64 {
+        let value = "in the clear ".repeat(20_000);
+        input.write_all(format!("{{\"key\":\"secret {number}\",\"value\":\"{value}\"}}\n").as_bytes()).expect("taken");
+    }
+    let on_disk = || {
+        let folders = staging().into_iter().filter_map(|path| Some(fs::read_dir(path.parent()?).ok()?.flatten()));
+        folders.flatten().filter_map(|entry| Some(entry.metadata().ok()?.len())).sum::<u64>()
+    };
+    while on_disk() < 4_000_000 {
+        assert!(import.try_wait().expect("asked").is_none(), "it ended without its input");
         std::thread::yield_now();
     }
     import.kill().expect("killed");
