@@ -211,7 +211,7 @@ fn keys(vaults: &Vaults, options: &ListKeys, context: &mut Context) -> Result<()
     context.output.text(&lines)
 }
 
-/// Prints each entry as it comes: however many there are, only a few are held.
+/// Prints each entry as it comes, all of one state: however many there are, only a few values are held (and of a sealed vault all keys).
 fn each(
     vault: &OpenedVault,
     prefix: Option<&str>,
