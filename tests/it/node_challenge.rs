@@ -64,6 +64,14 @@ impl Scene {
         std::fs::write(&self.shard, bytes).expect("written");
     }
 
+    /// Where the leaves of the node's shard begin.
+    fn leaves_at(&self) -> usize {
+        let bytes = std::fs::read(&self.shard).expect("a shard");
+        let (before, trailer) = bytes.split_at(bytes.len() - 128);
+        let sections = [0, 8, 16, 24, 32].map(|at| u64::from_le_bytes(trailer[at..at + 8].try_into().expect("8")));
+        before.len() - sections.iter().sum::<u64>() as usize
+    }
+
     fn stop(self) {
         self.runtime.block_on(self.keeper.stop());
     }
@@ -122,18 +130,27 @@ fn damage_at_a_node_is_found_by_a_sample_counted_and_known_to_the_node() {
     scene.desk.expect(0, &["repair"]);
     scene.verify(0, &["verify", "--sample", "100"]);
     // A damaged leaf is on the way of every path.
-    let leaves_at = 64 + 23 * BLOCK_BYTES as usize;
-    let end = std::fs::metadata(&scene.shard).expect("a shard").len() as usize;
-    assert!(leaves_at < end);
-    let (document, _, _) = {
-        let trailer = std::fs::read(&scene.shard).expect("a shard")[end - 128..].to_vec();
-        let sections = [0, 8, 16, 24, 32].map(|at| u64::from_le_bytes(trailer[at..at + 8].try_into().expect("8")));
-        scene.flip(end - 128 - sections.iter().sum::<u64>() as usize + 40);
-        scene.verify(3, &["verify", "--sample", "100"])
-    };
+    scene.flip(scene.leaves_at() + 40);
+    let (document, _, _) = scene.verify(3, &["verify", "--sample", "100"]);
     let shards = document["objects"][0]["shards"].as_array().expect("shards");
     assert_eq!(shards.iter().filter(|shard| shard["state"] == "corrupt").count(), 1, "{document}");
     scene.desk.expect(0, &["repair"]);
+    scene.stop();
+}
+
+#[test]
+fn a_damaged_leaf_of_a_node_is_found_whether_or_not_a_block_of_its_shard_was_drawn() {
+    let mut scene = Scene::new(TransportKind::Quic);
+    scene.flip(scene.leaves_at() + 40);
+    // One block of 72 is drawn, and every third time it is the node's: some of these times it is not.
+    for _ in 0..8 {
+        let (document, _, _) = scene.verify(3, &["verify", "--sample", "1"]);
+        let shards = document["objects"][0]["shards"].as_array().expect("shards");
+        assert_eq!(shards.iter().filter(|shard| shard["state"] == "corrupt").count(), 1, "{document}");
+    }
+    scene.flip(scene.leaves_at() + 40);
+    let asked: Vec<_> = (0..20).map(|_| scene.verify(0, &["verify", "--sample", "1"]).2.len()).collect();
+    assert!(asked.contains(&0) && asked.contains(&1), "{asked:?}");
     scene.stop();
 }
 

@@ -78,10 +78,12 @@ async fn challenge(copy: &Present<'_>, (manifest, spans): (&Manifest, BlockSpans
     let shard = ShardId { object: manifest.object(), index: copy.copy.index };
     let root = manifest.shard_roots()[usize::from(shard.index)];
     let at_once = (CHALLENGE_BYTES / u64::from(spans.block_bytes())).clamp(1, MOST_BLOCKS) as usize;
+    // A copy of which no block was drawn has shown nothing that proves its leaves.
+    if stripes.is_empty() {
+        return Ok(Shown::Nothing);
+    }
     let mut bytes = 0;
-    // Where none was drawn, what can be asked for blocks still says so.
-    let runs = if stripes.is_empty() { vec![stripes] } else { stripes.chunks(at_once).collect() };
-    for stripes in runs {
+    for stripes in stripes.chunks(at_once) {
         let shown = match copy.backend.challenge(shard, &ShardChallenge { spans, stripes: stripes.to_vec() }).await {
             Ok(Some(shown)) => shown,
             Ok(None) if bytes == 0 => return Ok(Shown::Nothing),
