@@ -49,17 +49,27 @@ async fn find(shard: ShardId, opened: &LocalShard, store: Option<StoreId>) -> Re
     hold(header == header_bytes(&manifest, shard.index)[..], "its header is damaged")?;
     let end = opened.read(file.end()).await?;
     hold(is_end(&manifest, shard.index, &end), "its manifest, key share or trailer is damaged")?;
-    let leaves = leaves_of(&opened.read(file.leaves()).await?);
-    let root = shard_root(shard.object, shard.index, &leaves);
+    let section = opened.read(file.leaves()).await?;
+    let hash = move || {
+        let leaves = leaves_of(&section);
+        (shard_root(shard.object, shard.index, &leaves), leaves)
+    };
+    let (root, leaves) = hashed(hash).await?;
     hold(manifest.shard_roots()[usize::from(shard.index)] == root, "its Merkle leaves are damaged")?;
     let layout = manifest.layout();
-    for (stripe_index, expected) in (0..).zip(&leaves) {
+    for (stripe_index, expected) in (0..).zip(leaves) {
         let start = HEADER_BYTES as u64 + layout.block_offset(stripe_index);
         let block = opened.read(start..start + u64::from(layout.block_bytes(stripe_index))).await?;
         let position = BlockPosition { object: shard.object, shard_index: shard.index, stripe_index };
-        hold(leaf(position, &block) == *expected, "a block is damaged")?;
+        hold(hashed(move || leaf(position, &block)).await? == expected, "a block is damaged")?;
     }
     Ok(())
+}
+
+/// Off the threads that serve all streams.
+async fn hashed<T: Send + 'static>(hash: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+    let stopped = |error| Error::with_source(ErrorKind::Transient, "hashing a shard", error);
+    tokio::task::spawn_blocking(hash).await.map_err(stopped)
 }
 
 fn hold(holds: bool, damage: Damage) -> Result<(), Found> {

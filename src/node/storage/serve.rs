@@ -270,7 +270,7 @@ async fn write(
         let purpose = if acting.may_delete() { purpose } else { purpose.sparing_what_is_whole() };
         owner.begin(shard, purpose).await
     };
-    let mut write = match begun.await {
+    let mut write = match talk.unless_gone(begun).await? {
         Ok(write) => write,
         Err(refusal) => return talk.say(&refusal.to_answer()).await,
     };
@@ -305,6 +305,16 @@ impl Talk {
         match timeout(REQUEST_DEADLINE, self.receive.next_frame(&mut reader)).await {
             Ok(Ok(Some(bytes))) => Ok(StorageCall::parse(&bytes)),
             _ => Err(Gone),
+        }
+    }
+
+    /// Does this unless the peer ends the stream meanwhile. It has nothing to say before it is answered.
+    async fn unless_gone<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Gone> {
+        let mut reader = FrameReader::new(MAX_PIECE_BYTES);
+        tokio::select! {
+            biased;
+            done = work => Ok(done),
+            _ = self.receive.next_frame(&mut reader) => Err(Gone),
         }
     }
 
