@@ -197,7 +197,7 @@ async fn accepted(attacker: &Attacker, grant: &NodeGrant, requests: &[StorageReq
 async fn no_forged_changed_expired_or_borrowed_grant_is_accepted_for_anything() {
     let dir = tempfile::tempdir().expect("a folder");
     let (seed, folder) = (seed_file(dir.path(), SEED), dir.path().join("shards"));
-    let keeper = Keeper::start(1, &folder, StorageOptions::default()).await;
+    let mut keeper = Keeper::start(1, &folder, StorageOptions::default()).await;
     let own = backend(keeper.address(TransportKind::Quic), &access(1, &seed, None));
     assert_eq!(put(&own, shard(1, 0), &pattern(4000)).await, Ok(4000));
     for transport in BOTH {
@@ -254,6 +254,16 @@ async fn no_forged_changed_expired_or_borrowed_grant_is_accepted_for_anything() 
     assert_eq!(whole(&own, shard(1, 0)).await.expect("as it was"), pattern(4000));
     assert_eq!(own.list(None).await.expect("a page").shards.len(), 1);
     assert_eq!(std::fs::read_dir(&folder).expect("a folder").count(), 1, "one owner");
+    // What was asked and told in the name of who has nothing here is not kept.
+    let attacker = Attacker::start(&keeper, TransportKind::Quic).await;
+    keeper.answered();
+    for request in [requests()[5].clone(), requests()[7].clone()] {
+        for grant in [None, Some(NodeGrant::issue(&owner(2), helper().id(), ALL, FOREVER))] {
+            attacker.ask(&StorageCall { grant, request: request.clone() }.to_bytes()).await;
+        }
+    }
+    within(attacker.node.stop(Duration::from_secs(20))).await;
+    assert_eq!(keeper.answered(), []);
     assert_eq!(own.read_mark().await.expect("none"), None);
     keeper.stop().await;
 }

@@ -12,8 +12,8 @@ use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
-/// Answers that wait to be written; while there are so many, streams with further ones wait.
-pub(super) const MAX_WAITING: usize = 64;
+/// Answers that wait to be written, of at most some KiB each; while there are so many, further ones are dropped.
+pub(super) const MAX_WAITING: usize = 1024;
 /// Proofs that are kept, of which some more may be there for a while: many are forgotten at once.
 const MAX_PROOFS: u64 = 10_000;
 const SPARE_PROOFS: u64 = 2_000;
@@ -95,18 +95,20 @@ impl Records {
 
     fn forget_old_proofs(&self) -> Result<()> {
         let engine = self.engine();
-        let (mut request, mut seen) = (Some(PageRequest::newest(PAGE)), 0);
+        let (mut request, mut seen, mut old) = (Some(PageRequest::newest(PAGE)), 0, Vec::new());
         while let Some(asked) = request {
             let page = engine.proofs(ProofsOf::All, asked).map_err(unkept)?;
             request = PageRequest::after(PAGE, &page);
             for proof in page.records {
                 seen += 1;
                 if seen > MAX_PROOFS {
-                    engine.delete_proof(proof.id).map_err(unkept)?;
+                    old.push(proof.id);
                 }
             }
         }
-        Ok(())
+        // Each transaction waits for the disk: all of them go in one.
+        let forgotten = engine.transaction(|tx| old.iter().try_for_each(|id| tx.delete_proof(*id).map(drop)));
+        forgotten.map_err(unkept)
     }
 }
 

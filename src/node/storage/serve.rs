@@ -92,12 +92,15 @@ async fn answer(
 
 /// What takes one answer.
 async fn simple(service: &StorageService, acting: Acting, request: StorageRequest) -> Result<StorageAnswer, Refusal> {
+    let owners = &service.owners;
     if let StorageRequest::TellDamage(shards) = request {
-        let event = ToldDamage { told_by: acting.peer, owner: acting.owner, shards };
-        service.tell(StorageEvent::Told(event)).await;
+        // Of what nobody has here nothing is kept.
+        if owners.find(acting.owner).await?.is_some() {
+            let event = ToldDamage { told_by: acting.peer, owner: acting.owner, shards };
+            service.tell(StorageEvent::Told(event));
+        }
         return Ok(StorageAnswer::Ready);
     }
-    let owners = &service.owners;
     if let StorageRequest::WriteMark(StorageMark { store, backend }) = request {
         let owner = owners.find_or_make(acting.owner).await?;
         owner.place().write_mark(&Mark { store, backend }).await?;
@@ -144,7 +147,7 @@ async fn ask(
             let page = scrub(owner, after).await?;
             let Acting { peer: asked_by, owner: of, .. } = acting;
             let event = AnsweredScrub { asked_by, owner: of, backend: backend_of(owner).await, page: page.clone() };
-            service.tell(StorageEvent::Scrub(event)).await;
+            service.tell(StorageEvent::Scrub(event));
             StorageAnswer::Scrubbed(page)
         }
         // These have their own ways.
@@ -205,7 +208,8 @@ fn piece_at(at: u64, end: u64) -> Range<u64> {
     at..end.min(at.saturating_add(MAX_PIECE_BYTES as u64))
 }
 
-/// Shows blocks with their paths, and tells how each was met.
+/// Shows blocks with their paths, and tells how each was met. A shard that is not there is nothing that anybody lost here: else
+/// whoever makes up names would fill what is kept.
 async fn show(
     service: &StorageService,
     acting: Acting,
@@ -223,12 +227,13 @@ async fn show(
     };
     let outcome = match opening.await {
         Ok(showing) => show_blocks(&showing, &mut event, talk).await,
+        Err(refusal) if refusal.kind == RefusalKind::NotFound => return talk.say(&refusal.to_answer()).await,
         Err(refusal) => {
             event.blocks = stripes.iter().map(|stripe| (*stripe, BlockAnswer::Missing)).collect();
             talk.say(&refusal.to_answer()).await
         }
     };
-    service.tell(StorageEvent::Challenge(event)).await;
+    service.tell(StorageEvent::Challenge(event));
     outcome
 }
 
