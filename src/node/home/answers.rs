@@ -1,5 +1,4 @@
-//! Keeps what the storage service answered to challenges and scrubs as proofs and what stores found as notices, and says where
-//! damage was found.
+//! Keeps what the storage service answered to challenges and scrubs as proofs and what stores found as notices.
 
 use super::notice::{Notice, NoticeKind};
 use super::records::{Direction, Records, random, read, torn, unkept, written};
@@ -150,26 +149,8 @@ fn new_proof(
     })
 }
 
-/// Whose shards an event found damaged, and one of them.
-pub(super) fn damage_in(event: &StorageEvent) -> Option<(NodeId, ShardId)> {
-    match event {
-        StorageEvent::Challenge(answered) => {
-            let is_damaged = answered.blocks.iter().any(|(_, answer)| *answer == BlockAnswer::Damaged);
-            is_damaged.then_some((answered.owner, answered.shard))
-        }
-        StorageEvent::Scrub(answered) => answered.page.damaged.first().map(|shard| (answered.owner, *shard)),
-        // Whoever told it knows.
-        StorageEvent::Told(_) => None,
-    }
-}
-
-/// Writes what comes, and hands on where damage was found, until `over` and all that came before was written.
-pub(super) async fn keep_answers(
-    records: Records,
-    mut events: mpsc::Receiver<StorageEvent>,
-    damaged: mpsc::Sender<(NodeId, ShardId)>,
-    over: CancellationToken,
-) {
+/// Writes what comes, until `over` and all that came before was written.
+pub(super) async fn keep_answers(records: Records, mut events: mpsc::Receiver<StorageEvent>, over: CancellationToken) {
     loop {
         let event = tokio::select! {
             biased;
@@ -177,10 +158,6 @@ pub(super) async fn keep_answers(
             () = over.cancelled() => None,
         };
         let Some(event) = event else { return };
-        if let Some(found) = damage_in(&event) {
-            // Where too much is damaged to be told, the proofs tell it.
-            damaged.try_send(found).ok();
-        }
         let records = records.clone();
         let kept = spawn_blocking(move || records.keep_answer(&event)).await;
         let kept = kept.unwrap_or_else(|error| Err(torn().with_source(error)));
