@@ -6,7 +6,7 @@ use crate::format::{
     manifest_in_tail,
 };
 use crate::id::{ShardId, StoreId};
-use crate::merkle::{BlockPosition, leaf, shard_root};
+use crate::merkle::{BlockPosition, BlockSpans, leaf, shard_root};
 use serde::Deserialize;
 use std::ops::Range;
 
@@ -27,6 +27,20 @@ pub(super) async fn check(
         Err(Found::Error(error)) if error.kind == ErrorKind::Failed => Ok(Some("it cannot be read")),
         Err(Found::Error(error)) => Err(error),
     }
+}
+
+/// Where the blocks of a shard lie by its own manifest; `None` where that cannot be read any more.
+pub(super) async fn spans(opened: &LocalShard) -> Result<Option<BlockSpans>, Error> {
+    let manifest = match manifest(opened, None).await {
+        Ok(manifest) => manifest,
+        Err(Found::Damage(_)) => return Ok(None),
+        Err(Found::Error(error)) if error.kind == ErrorKind::Failed => return Ok(None),
+        Err(Found::Error(error)) => return Err(error),
+    };
+    let layout = manifest.layout();
+    let Some(last) = layout.stripe_count().checked_sub(1) else { return Ok(None) };
+    let (block_bytes, last_bytes) = (layout.shape().block_bytes(), layout.block_bytes(last));
+    Ok(BlockSpans::new(HEADER_BYTES as u64, block_bytes, last_bytes, layout.stripe_count()))
 }
 
 enum Found {

@@ -220,16 +220,24 @@ async fn show(
 ) -> Result<(), Gone> {
     let Acting { peer: asked_by, owner: of, .. } = acting;
     let mut event = AnsweredChallenge { asked_by, owner: of, backend: None, shard, blocks: Vec::new() };
+    let mut is_kept = true;
     let opening = async {
         let owner = service.owners.find(of).await?.ok_or_else(nothing_there)?;
         event.backend = backend_of(&owner).await;
         let opened = owner.place().open_shard(shard).await?;
         let _tree = service.trees.acquire().await;
+        // Of blocks that are asked for elsewhere than they are nothing is right, and nothing is damaged.
+        if super::check::spans(&opened).await?.is_some_and(|own| own != spans) {
+            is_kept = false;
+            return Err(Refusal::new(RefusalKind::OutOfRange, "the blocks of the shard lie elsewhere"));
+        }
         Showing::begin((shard, opened), spans, stripes.clone()).await
     };
     let outcome = match opening.await {
         Ok(showing) => show_blocks(&showing, &mut event, talk).await,
-        Err(refusal) if refusal.kind == RefusalKind::NotFound => return talk.say(&refusal.to_answer()).await,
+        Err(refusal) if !is_kept || refusal.kind == RefusalKind::NotFound => {
+            return talk.say(&refusal.to_answer()).await;
+        }
         Err(refusal) => {
             event.blocks = stripes.iter().map(|stripe| (*stripe, BlockAnswer::Missing)).collect();
             talk.say(&refusal.to_answer()).await
@@ -247,7 +255,12 @@ async fn show_blocks(showing: &Showing, event: &mut AnsweredChallenge, talk: &mu
                 talk.send(&block).await?;
                 event.blocks.push((stripe, if is_right { BlockAnswer::Shown } else { BlockAnswer::Damaged }));
             }
-            Err(refusal) => return talk.say(&refusal.to_answer()).await,
+            Err(refusal) => {
+                // What the disk cannot give back is lost there.
+                let lost = showing.stripe(number).filter(|_| refusal.kind == RefusalKind::Failed);
+                event.blocks.extend(lost.map(|stripe| (stripe, BlockAnswer::Damaged)));
+                return talk.say(&refusal.to_answer()).await;
+            }
         }
     }
     Ok(())
