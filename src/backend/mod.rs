@@ -65,7 +65,7 @@ pub use challenge::{ShardChallenge, ShownBlock};
 pub use distribute::{Distribution, Placement};
 pub use error::{Error, ErrorKind};
 pub use faulty::{Effect, Fault, FaultyBackend, Operation, When};
-pub use local::{LocalBackend, LocalOptions, LocalShard};
+pub use local::{LocalBackend, LocalOptions, LocalShard, ShardVersion};
 pub use memory::MemoryBackend;
 pub use node::{NodeAccess, NodeBackend};
 pub use probe::{ProbeError, ProbeReport, ProbeStep, clear_probes, left_probes, probe};

@@ -3,16 +3,20 @@
 //! It is their word: what `verify` finds is compared with what was signed, and this is not.
 
 use super::Controls;
-use crate::backend::{RegisteredBackend, ScrubPage};
-use crate::catalog::{ChallengeOutcome, ChallengeRecord};
+use crate::backend::{LIST_PAGE_SHARDS, RegisteredBackend, ScrubPage};
+use crate::catalog::{self, Catalog, ChallengeOutcome, ChallengeRecord, ShardRecord};
 use crate::error::{Error, ErrorKind, Result, with_causes};
-use crate::id::ShardId;
+use crate::id::{BackendId, ShardId};
 use crate::store::Store;
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 /// A place that names more damaged shards is not listened to any longer.
 const MAX_DAMAGED: usize = 100_000;
+/// A place may have read so many shards more than the catalog has there, and a tenth of these: what a removal or a put that was
+/// cut short left behind.
+const SPARE_SHARDS: u64 = 1_000;
 
 /// Which places are asked.
 #[derive(Debug, Clone, Default)]
@@ -43,7 +47,7 @@ pub struct ScrubbedBackend {
     pub shards: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Those that it found damaged.
+    /// Those of the shards that the catalog has there that it found damaged, each once.
     pub damaged: Vec<ShardId>,
     /// Why it is not at its end.
     pub problem: Option<String>,
@@ -65,7 +69,7 @@ pub async fn scrub(store: &Store, options: ScrubOptions) -> Result<ScrubReport> 
         if !is_named && !options.names.is_empty() {
             continue;
         }
-        let said = ask(registered, controls).await?;
+        let said = ask(store, registered, controls).await?;
         note(store, registered, &said.damaged).await?;
         // What cannot check itself is told of where it was meant.
         if said.state != "cannot" || is_named {
@@ -76,8 +80,9 @@ pub async fn scrub(store: &Store, options: ScrubOptions) -> Result<ScrubReport> 
     Ok(ScrubReport { backends, elapsed_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX) })
 }
 
-async fn ask(registered: &RegisteredBackend, controls: &Controls) -> Result<ScrubbedBackend> {
-    let name = registered.name.clone();
+async fn ask(store: &Store, registered: &RegisteredBackend, controls: &Controls) -> Result<ScrubbedBackend> {
+    let (name, backend) = (registered.name.clone(), registered.id);
+    let recorded = store.look(move |catalog| count_on(catalog, backend)).await?;
     let mut said = ScrubbedBackend { name, state: "checked", shards: 0, bytes: 0, damaged: Vec::new(), problem: None };
     let mut after = None;
     loop {
@@ -93,20 +98,58 @@ async fn ask(registered: &RegisteredBackend, controls: &Controls) -> Result<Scru
                 return Ok(said);
             }
         };
-        said.shards = said.shards.saturating_add(page.checked_shards);
-        said.bytes = said.bytes.saturating_add(page.checked_bytes);
-        said.damaged.extend(page.damaged);
         controls.items(page.checked_shards);
         after = page.next;
-        if said.damaged.len() > MAX_DAMAGED {
-            said.damaged.truncate(MAX_DAMAGED);
-            (said.state, said.problem) = ("unfinished", Some("it names more damage than is listened to".to_owned()));
-            return Ok(said);
-        }
-        if after.is_none() {
+        let damaged = page.damaged.iter().copied().collect();
+        let damaged = store.look(move |catalog| recorded_on(catalog, backend, damaged)).await?;
+        if !said.hear(&page, &damaged, recorded) || after.is_none() {
             return Ok(said);
         }
     }
+}
+
+impl ScrubbedBackend {
+    /// Takes in what a page says, with those of the damaged that are recorded there; `false` where no more is listened to, since
+    /// there is no end to what the place says it has.
+    fn hear(&mut self, page: &ScrubPage, damaged: &BTreeSet<ShardId>, recorded: u64) -> bool {
+        self.shards = self.shards.saturating_add(page.checked_shards);
+        self.bytes = self.bytes.saturating_add(page.checked_bytes);
+        let known: BTreeSet<ShardId> = self.damaged.iter().copied().collect();
+        self.damaged.extend(damaged.difference(&known));
+        let problem = if self.damaged.len() > MAX_DAMAGED {
+            self.damaged.truncate(MAX_DAMAGED);
+            "it names more damage than is listened to"
+        } else if self.shards > recorded.saturating_add(recorded / 10).saturating_add(SPARE_SHARDS) {
+            "it says that it read more shards than the catalog has there"
+        } else {
+            return true;
+        };
+        (self.state, self.problem) = ("unfinished", Some(problem.to_owned()));
+        false
+    }
+}
+
+/// How many shards the catalog has on a backend.
+fn count_on(catalog: &Catalog, backend: BackendId) -> catalog::Result<u64> {
+    let (mut count, mut after) = (0, None);
+    loop {
+        let page = catalog.shards_on(backend, after, LIST_PAGE_SHARDS)?;
+        let Some((object, last)) = page.last() else { return Ok(count) };
+        count += page.len() as u64;
+        after = Some(ShardId { object: *object, index: last.index });
+    }
+}
+
+/// Those of the shards that the catalog has on a backend.
+fn recorded_on(catalog: &Catalog, backend: BackendId, shards: BTreeSet<ShardId>) -> catalog::Result<BTreeSet<ShardId>> {
+    let mut recorded = BTreeSet::new();
+    for shard in shards {
+        let is_it = |record: &ShardRecord| (record.index, record.backend) == (shard.index, backend);
+        if catalog.shards(shard.object)?.iter().any(is_it) {
+            recorded.insert(shard);
+        }
+    }
+    Ok(recorded)
 }
 
 async fn note(store: &Store, registered: &RegisteredBackend, damaged: &[ShardId]) -> Result<()> {
@@ -125,4 +168,23 @@ async fn note(store: &Store, registered: &RegisteredBackend, damaged: &[ShardId]
     };
     let records: Vec<ChallengeRecord> = damaged.iter().map(record).collect();
     store.catalog(move |catalog| catalog.record_challenges(&records)).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::ObjectId;
+
+    #[test]
+    fn a_place_that_never_comes_to_an_end_is_not_listened_to_for_ever_and_names_a_shard_once() {
+        let name = "friend".to_owned();
+        let mut said =
+            ScrubbedBackend { name, state: "checked", shards: 0, bytes: 0, damaged: Vec::new(), problem: None };
+        let damaged = ShardId { object: ObjectId([1; 16]), index: 2 };
+        let page = ScrubPage { checked_shards: 1, checked_bytes: 10, damaged: vec![damaged; 3], next: Some(damaged) };
+        let heard = (0..).take_while(|_| said.hear(&page, &BTreeSet::from([damaged]), 100)).count();
+        assert_eq!((heard as u64, said.state), (100 + 10 + SPARE_SHARDS, "unfinished"));
+        assert_eq!((said.damaged.as_slice(), said.bytes), (&[damaged][..], 11_110));
+        assert!(said.problem.is_some_and(|problem| problem.contains("than the catalog has there")));
+    }
 }

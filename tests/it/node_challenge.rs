@@ -5,7 +5,8 @@ use super::node_storage_desk::{Keeper, SEED, seed_file};
 use serde_json::Value;
 use shard::node::storage::{AnsweredChallenge, BlockAnswer, StorageEvent, StorageOptions};
 use shard::peer::TransportKind;
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use tokio::runtime::Runtime;
 
 /// Of every stripe of the file but the last.
@@ -62,6 +63,14 @@ impl Scene {
         let mut bytes = std::fs::read(&self.shard).expect("a shard");
         bytes[at] ^= 1;
         std::fs::write(&self.shard, bytes).expect("written");
+    }
+
+    /// Where the leaves of the node's shard begin.
+    fn leaves_at(&self) -> usize {
+        let bytes = std::fs::read(&self.shard).expect("a shard");
+        let (before, trailer) = bytes.split_at(bytes.len() - 128);
+        let sections = [0, 8, 16, 24, 32].map(|at| u64::from_le_bytes(trailer[at..at + 8].try_into().expect("8")));
+        before.len() - sections.iter().sum::<u64>() as usize
     }
 
     fn stop(self) {
@@ -122,18 +131,33 @@ fn damage_at_a_node_is_found_by_a_sample_counted_and_known_to_the_node() {
     scene.desk.expect(0, &["repair"]);
     scene.verify(0, &["verify", "--sample", "100"]);
     // A damaged leaf is on the way of every path.
-    let leaves_at = 64 + 23 * BLOCK_BYTES as usize;
-    let end = std::fs::metadata(&scene.shard).expect("a shard").len() as usize;
-    assert!(leaves_at < end);
-    let (document, _, _) = {
-        let trailer = std::fs::read(&scene.shard).expect("a shard")[end - 128..].to_vec();
-        let sections = [0, 8, 16, 24, 32].map(|at| u64::from_le_bytes(trailer[at..at + 8].try_into().expect("8")));
-        scene.flip(end - 128 - sections.iter().sum::<u64>() as usize + 40);
-        scene.verify(3, &["verify", "--sample", "100"])
-    };
+    scene.flip(scene.leaves_at() + 40);
+    let (document, _, _) = scene.verify(3, &["verify", "--sample", "100"]);
     let shards = document["objects"][0]["shards"].as_array().expect("shards");
     assert_eq!(shards.iter().filter(|shard| shard["state"] == "corrupt").count(), 1, "{document}");
     scene.desk.expect(0, &["repair"]);
+    scene.stop();
+}
+
+#[test]
+fn a_damaged_leaf_of_a_node_is_found_whether_or_not_a_block_of_its_shard_was_drawn() {
+    let mut scene = Scene::new(TransportKind::Quic);
+    let at = scene.leaves_at() + 40;
+    let mut asked = Vec::new();
+    // One block of 72 is drawn, and every third time it is the node's.
+    for _ in 0..12 {
+        scene.flip(at);
+        let (document, _, challenges) = scene.verify(3, &["verify", "--sample", "1"]);
+        let shards = document["objects"][0]["shards"].as_array().expect("shards");
+        let corrupt: Vec<_> = shards.iter().filter(|shard| shard["state"] == "corrupt").collect();
+        assert_eq!(corrupt.len(), 1, "{document}");
+        assert!(!corrupt[0]["reason"].to_string().contains("earlier"), "{document}");
+        asked.push(challenges.len());
+        // What was found is remembered until all of it was read again.
+        scene.flip(at);
+        scene.verify(0, &["verify"]);
+    }
+    assert!(asked.contains(&0), "{asked:?}");
     scene.stop();
 }
 
@@ -165,10 +189,33 @@ fn a_node_reads_its_own_disk_and_says_what_is_damaged_without_moving_it() {
         StorageEvent::Challenge(_) | StorageEvent::Told(_) => false,
     });
     assert_eq!(found.count(), 3);
+    // A shard that the catalog does not have there is read, and is nothing to note.
+    let objects = scene.shard.parent().and_then(Path::parent).expect("a folder");
+    let last = objects.join("ff");
+    std::fs::create_dir_all(&last).expect("a folder");
+    let behind = last.join(format!("{}.7.shard", "f".repeat(32)));
+    std::fs::write(&behind, b"no shard").expect("written");
+    let document = scene.desk.json(0, &["backend", "scrub"]);
+    let friend = &document["backends"][0];
+    assert_eq!((&friend["state"], &friend["shards"]), (&"checked".into(), &2.into()), "{document}");
+    assert_eq!(friend["damaged"], serde_json::json!([]), "{document}");
+    // What cannot even be opened is damaged, and what comes after it is read all the same.
+    let allow = |mode| std::fs::set_permissions(&scene.shard, std::fs::Permissions::from_mode(mode)).expect("chmod");
+    allow(0);
+    let is_denied = std::fs::File::open(&scene.shard).is_err();
+    // Some accounts may open everything.
+    if is_denied {
+        let document = scene.desk.json(3, &["backend", "scrub"]);
+        let friend = &document["backends"][0];
+        assert_eq!((&friend["state"], &friend["shards"]), (&"checked".into(), &2.into()), "{document}");
+        assert_eq!(friend["damaged"].as_array().map(Vec::len), Some(1), "{document}");
+    }
+    allow(0o600);
+    std::fs::remove_file(&behind).expect("removed");
     let status = scene.desk.json(0, &["status"]);
     let backends = status["backends"].as_array().expect("backends");
     let friend = backends.iter().find(|backend| backend["name"] == "friend").expect("the node");
-    assert_eq!(friend["history"]["wrong"], 3, "{friend}");
+    assert_eq!(friend["history"]["wrong"], 3 + u64::from(is_denied), "{friend}");
     scene.desk.expect(0, &["verify"]);
     scene.stop();
 }

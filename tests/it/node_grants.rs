@@ -3,7 +3,7 @@
 use super::cloud_contract::{pattern, put, shard, whole};
 use super::node_desk::{BOTH, caller, within};
 use super::node_storage_desk::{Keeper, SEED, access, backend, seed_file};
-use shard::backend::{Backend, ErrorKind, Mark, NodeAccess};
+use shard::backend::{Backend, ErrorKind, Mark, NodeAccess, ShardChallenge};
 use shard::crypto::{Keyring, MasterKey};
 use shard::id::{BackendId, ShardId, StoreId};
 use shard::merkle::BlockSpans;
@@ -255,5 +255,39 @@ async fn no_forged_changed_expired_or_borrowed_grant_is_accepted_for_anything() 
     assert_eq!(own.list(None).await.expect("a page").shards.len(), 1);
     assert_eq!(std::fs::read_dir(&folder).expect("a folder").count(), 1, "one owner");
     assert_eq!(own.read_mark().await.expect("none"), None);
+    keeper.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_kept_of_a_challenge_is_not_decided_by_where_it_says_that_blocks_lie() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (seed, folder) = (seed_file(dir.path(), SEED), dir.path().join("shards"));
+    let mut keeper = Keeper::start(1, &folder, StorageOptions::default()).await;
+    let own = backend(keeper.address(TransportKind::Quic), &access(1, &seed, None));
+    let (id, bytes) = golden();
+    put(&own, id, &bytes.clone().into()).await.expect("put");
+    let reading = NodeGrant::issue(&owner(1), helper().id(), GrantRights::default(), FOREVER);
+    let place = backend(keeper.address(TransportKind::Quic), &granted(&seed, reading));
+    let spans = BlockSpans::new(64, 16, 10, 3).expect("within the limits");
+    assert!(spans.leaves().end < bytes.len() as u64);
+    let elsewhere = ShardChallenge { spans, stripes: vec![0, 2] };
+    assert_eq!(place.challenge(id, &elsewhere).await.expect_err("elsewhere").kind, ErrorKind::OutOfRange);
+    assert_eq!(keeper.answered(), []);
+    // What was asked and told in the name of who has nothing here is not kept.
+    let attacker = Attacker::start(&keeper, TransportKind::Quic).await;
+    for request in [requests()[5].clone(), requests()[7].clone()] {
+        for grant in [None, Some(NodeGrant::issue(&owner(2), helper().id(), ALL, FOREVER))] {
+            attacker.ask(&StorageCall { grant, request: request.clone() }.to_bytes()).await;
+        }
+    }
+    within(attacker.node.stop(Duration::from_secs(20))).await;
+    assert_eq!(keeper.answered(), []);
+    // A grant to repair clears nothing: it may be what the owner is writing now.
+    let repairing = NodeGrant::issue(&owner(1), helper().id(), REPAIR, FOREVER);
+    let mending = backend(keeper.address(TransportKind::Quic), &granted(&seed, repairing));
+    let mut live = own.create(shard(3, 0)).await.expect("begun");
+    live.write(pattern(4000)).await.expect("taken");
+    assert_eq!(mending.clear_unfinished(shard(3, 0)).await.expect("nothing to do"), 0);
+    assert_eq!(live.finish().await.expect("nobody cleared it"), 4000);
     keeper.stop().await;
 }

@@ -32,6 +32,7 @@ use crate::id::ShardId;
 use async_trait::async_trait;
 use bytes::Bytes;
 use calls::Calls;
+pub use place::ShardVersion;
 use place::{OpenShard, Place};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -105,6 +106,12 @@ impl LocalShard {
     /// Its length in bytes.
     pub fn bytes(&self) -> u64 {
         self.opened.length()
+    }
+
+    /// Which file it is, and when that was changed last.
+    pub async fn version(&self) -> Result<ShardVersion> {
+        let opened = Arc::clone(&self.opened);
+        self.calls.run(move || opened.version()).await
     }
 
     /// Bytes `range.start..range.end`; [`ErrorKind::OutOfRange`](super::ErrorKind::OutOfRange) beyond its end.

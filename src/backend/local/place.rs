@@ -15,6 +15,7 @@ use std::fs::File;
 use std::io::Write;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
@@ -197,6 +198,15 @@ impl Place {
     }
 }
 
+/// Which file a shard is and when that was changed last: where it is the same as before, so are the bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ShardVersion {
+    file: (u64, u64),
+    length: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
 /// A finished shard that was opened for reading.
 #[derive(Debug)]
 pub(super) struct OpenShard {
@@ -208,6 +218,16 @@ pub(super) struct OpenShard {
 impl OpenShard {
     pub(super) fn length(&self) -> u64 {
         self.length
+    }
+
+    pub(super) fn version(&self) -> Result<ShardVersion> {
+        let metadata = self.file.metadata().map_err(|error| Error::io(self.doing.clone(), error))?;
+        Ok(ShardVersion {
+            file: (metadata.dev(), metadata.ino()),
+            length: metadata.len(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        })
     }
 
     pub(super) fn read(&self, range: Range<u64>) -> Result<Bytes> {

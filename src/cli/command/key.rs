@@ -250,6 +250,14 @@ fn export_verifier(folder: &Path, options: &ExportKey, context: &mut Context) ->
         let why = "the seed of its group was not found: name a file with it in SHARD_SEED_FILE and export again";
         context.notices.warning(&format!("the key does not lead to {nodes}; {why}"));
     }
+    if let LimitedKey::Verify(key) = &exported.key
+        && key.nodes().is_some_and(|pass| !pass.seeds.is_empty())
+    {
+        context.notices.note(
+            "the key brings the seed of the group: whoever has it is a member, and can make up ids, each with an owner's folder \
+             and quota at every node",
+        );
+    }
     Ok(exported.key)
 }
 

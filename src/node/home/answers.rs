@@ -1,5 +1,4 @@
-//! Keeps what the storage service answered to challenges and scrubs as proofs and what stores found as notices, and says where
-//! damage was found.
+//! Keeps what the storage service answered to challenges and scrubs as proofs and what stores found as notices.
 
 use super::notice::{Notice, NoticeKind};
 use super::records::{Direction, Records, random, read, torn, unkept, written};
@@ -12,8 +11,8 @@ use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
-/// Answers that wait to be written; while there are so many, streams with further ones wait.
-pub(super) const MAX_WAITING: usize = 64;
+/// Answers that wait to be written, of at most some KiB each; while there are so many, further ones are dropped.
+pub(super) const MAX_WAITING: usize = 1024;
 /// Proofs that are kept, of which some more may be there for a while: many are forgotten at once.
 const MAX_PROOFS: u64 = 10_000;
 const SPARE_PROOFS: u64 = 2_000;
@@ -95,18 +94,20 @@ impl Records {
 
     fn forget_old_proofs(&self) -> Result<()> {
         let engine = self.engine();
-        let (mut request, mut seen) = (Some(PageRequest::newest(PAGE)), 0);
+        let (mut request, mut seen, mut old) = (Some(PageRequest::newest(PAGE)), 0, Vec::new());
         while let Some(asked) = request {
             let page = engine.proofs(ProofsOf::All, asked).map_err(unkept)?;
             request = PageRequest::after(PAGE, &page);
             for proof in page.records {
                 seen += 1;
                 if seen > MAX_PROOFS {
-                    engine.delete_proof(proof.id).map_err(unkept)?;
+                    old.push(proof.id);
                 }
             }
         }
-        Ok(())
+        // Each transaction waits for the disk: all of them go in one.
+        let forgotten = engine.transaction(|tx| old.iter().try_for_each(|id| tx.delete_proof(*id).map(drop)));
+        forgotten.map_err(unkept)
     }
 }
 
@@ -148,26 +149,8 @@ fn new_proof(
     })
 }
 
-/// Whose shards an event found damaged, and one of them.
-pub(super) fn damage_in(event: &StorageEvent) -> Option<(NodeId, ShardId)> {
-    match event {
-        StorageEvent::Challenge(answered) => {
-            let is_damaged = answered.blocks.iter().any(|(_, answer)| *answer == BlockAnswer::Damaged);
-            is_damaged.then_some((answered.owner, answered.shard))
-        }
-        StorageEvent::Scrub(answered) => answered.page.damaged.first().map(|shard| (answered.owner, *shard)),
-        // Whoever told it knows.
-        StorageEvent::Told(_) => None,
-    }
-}
-
-/// Writes what comes, and hands on where damage was found, until `over` and all that came before was written.
-pub(super) async fn keep_answers(
-    records: Records,
-    mut events: mpsc::Receiver<StorageEvent>,
-    damaged: mpsc::Sender<(NodeId, ShardId)>,
-    over: CancellationToken,
-) {
+/// Writes what comes, until `over` and all that came before was written.
+pub(super) async fn keep_answers(records: Records, mut events: mpsc::Receiver<StorageEvent>, over: CancellationToken) {
     loop {
         let event = tokio::select! {
             biased;
@@ -175,10 +158,6 @@ pub(super) async fn keep_answers(
             () = over.cancelled() => None,
         };
         let Some(event) = event else { return };
-        if let Some(found) = damage_in(&event) {
-            // Where too much is damaged to be told, the proofs tell it.
-            damaged.try_send(found).ok();
-        }
         let records = records.clone();
         let kept = spawn_blocking(move || records.keep_answer(&event)).await;
         let kept = kept.unwrap_or_else(|error| Err(torn().with_source(error)));

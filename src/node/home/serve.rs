@@ -12,7 +12,7 @@ use super::records::{Direction, Records, unkept};
 use super::{NodeHome, NodeSettings, OpenedNode, notify};
 use crate::engine::{BackupFolder, Backups};
 use crate::error::{Error, ErrorKind, Result, with_causes};
-use crate::id::{NodeId, PeerId, ShardId};
+use crate::id::{NodeId, PeerId};
 use crate::node::storage::{self, StorageOptions, StorageService};
 use crate::node::{Node, NodeConfig, NodeError};
 use crate::peer::transport::{Session, SessionSide};
@@ -34,7 +34,7 @@ const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
 /// How long peers may take to hear that it stops.
 const LEAVE_DEADLINE: Duration = Duration::from_secs(2);
 
-/// Peers that are to be told that there is no room or that there is damage, and were not yet.
+/// Peers that are to be told that there is no room, and were not yet.
 const MAX_UNTOLD: usize = 64;
 /// A peer is told once in this time.
 const NOTICE_EVERY: Duration = Duration::from_secs(3600);
@@ -112,7 +112,6 @@ pub async fn serve(
         no_room.try_send(peer).ok();
     });
     let (events, answered) = mpsc::channel(answers::MAX_WAITING);
-    let (found_damage, damage) = mpsc::channel(MAX_UNTOLD);
     let service = service.telling(events);
     let calls = records.calls(&options.connect)?;
     let mut config = NodeConfig::new(identity, options.seeds.clone());
@@ -132,10 +131,9 @@ pub async fn serve(
     let (tracker, ended) = (TaskTracker::new(), CancellationToken::new());
     running.start(home, socket, metrics, (&tracker, &ended));
     tracker.spawn(running.clone().tell_of_quotas(lacking_room, ended.clone()));
-    tracker.spawn(running.clone().tell_of_damage(damage, ended.clone()));
     // What is answered while the last streams end is kept too.
     let drained = CancellationToken::new();
-    tracker.spawn(answers::keep_answers(running.records.clone(), answered, found_damage, drained.clone()));
+    tracker.spawn(answers::keep_answers(running.records.clone(), answered, drained.clone()));
     served.calls.iter().for_each(|address| running.node.keep_connected(address.clone()));
     ready(&served);
     notify::tell(options.notify.as_deref(), notify::READY);
@@ -342,30 +340,6 @@ impl Running {
             let deliveries = self.send(Some(peer.into()), notice).await;
             if deliveries.iter().all(|delivery| delivery.failure.is_none()) {
                 told.insert(peer, Instant::now());
-            }
-        }
-    }
-
-    /// Tells owners that shards of theirs are damaged here, each now and then.
-    async fn tell_of_damage(self, mut damage: mpsc::Receiver<(NodeId, ShardId)>, ended: CancellationToken) {
-        let mut told: HashMap<NodeId, Instant> = HashMap::new();
-        loop {
-            let found = tokio::select! {
-                found = damage.recv() => found,
-                () = ended.cancelled() => None,
-            };
-            let Some((owner, shard)) = found else { return };
-            told.retain(|_, at| at.elapsed() < NOTICE_EVERY);
-            if told.contains_key(&owner) {
-                continue;
-            }
-            let text = format!(
-                "shard {shard} of yours is damaged here: `shard verify` shows all that is, `shard repair` mends it"
-            );
-            let notice = Notice::new(NoticeKind::RepairNeeded, text).expect("it is short");
-            let deliveries = self.send(Some(owner.into()), notice).await;
-            if deliveries.iter().all(|delivery| delivery.failure.is_none()) {
-                told.insert(owner, Instant::now());
             }
         }
     }

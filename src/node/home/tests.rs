@@ -3,8 +3,9 @@
 use super::*;
 use crate::crypto::ChamberKey;
 use crate::crypto::PublicKey;
-use crate::engine::PageRequest;
-use crate::id::PeerId;
+use crate::engine::{PageRequest, ProofsOf};
+use crate::id::{ObjectId, PeerId, ShardId};
+use crate::node::storage::{AnsweredChallenge, BlockAnswer, StorageEvent};
 use crate::peer::{PinError, Pins, node_id};
 use crate::vault::Durability;
 use std::fs;
@@ -69,6 +70,31 @@ fn pins_outlive_the_process_and_go_only_when_they_are_forgotten() {
     records.check(&address, &other).expect("met anew");
     assert_eq!(records.forget(&Forgotten::Address(address)).expect("forgotten"), 1);
     assert!(records.peers().expect("peers").is_empty());
+}
+
+#[test]
+fn the_oldest_answers_are_forgotten_together_once_there_are_too_many() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let options = EngineOptions { durability: Durability::Relaxed, ..EngineOptions::default() };
+    let key = ChamberKey::from_secret(NodeId([3; 32]), &[4; 32]);
+    let engine = StorageEngine::open(dir.path(), RECORDS_NAME, key, options).expect("records");
+    let records = Records::new(Arc::new(engine));
+    let keep = |first: u64, count: u64| {
+        let answered = AnsweredChallenge {
+            asked_by: NodeId([1; 32]),
+            owner: NodeId([1; 32]),
+            backend: None,
+            shard: ShardId { object: ObjectId([1; 16]), index: 0 },
+            blocks: (first..first + count).map(|block| (block, BlockAnswer::Shown)).collect(),
+        };
+        records.keep_answer(&StorageEvent::Challenge(answered)).expect("kept");
+    };
+    (0..12).for_each(|round| keep(round * 1000, 1000));
+    assert_eq!(records.engine().count_proofs(ProofsOf::All).expect("counted"), 12_000);
+    keep(12_000, 1);
+    assert_eq!(records.engine().count_proofs(ProofsOf::All).expect("counted"), 10_000);
+    let newest = records.answers(1000).expect("answers");
+    assert_eq!((newest.len(), newest[0].stripe_index), (1000, 12_000));
 }
 
 #[test]

@@ -49,6 +49,11 @@ impl Showing {
         self.blocks.len()
     }
 
+    /// Which block it is.
+    pub(super) fn stripe(&self, number: usize) -> Option<u64> {
+        self.blocks.get(number).map(|(stripe, ..)| *stripe)
+    }
+
     /// Reads a block of them: which it is, its path, its bytes, and whether these are those that its leaf was made of.
     pub(super) async fn block(&self, number: usize) -> Result<(u64, &[Digest], Bytes, bool), Refusal> {
         let missing = || Refusal::new(RefusalKind::OutOfRange, "the shard has no such block");

@@ -6,7 +6,7 @@ use crate::format::{
     manifest_in_tail,
 };
 use crate::id::{ShardId, StoreId};
-use crate::merkle::{BlockPosition, leaf, shard_root};
+use crate::merkle::{BlockPosition, BlockSpans, leaf, shard_root};
 use serde::Deserialize;
 use std::ops::Range;
 
@@ -29,6 +29,20 @@ pub(super) async fn check(
     }
 }
 
+/// Where the blocks of a shard lie by its own manifest; `None` where that cannot be read any more.
+pub(super) async fn spans(opened: &LocalShard) -> Result<Option<BlockSpans>, Error> {
+    let manifest = match manifest(opened, None).await {
+        Ok(manifest) => manifest,
+        Err(Found::Damage(_)) => return Ok(None),
+        Err(Found::Error(error)) if error.kind == ErrorKind::Failed => return Ok(None),
+        Err(Found::Error(error)) => return Err(error),
+    };
+    let layout = manifest.layout();
+    let Some(last) = layout.stripe_count().checked_sub(1) else { return Ok(None) };
+    let (block_bytes, last_bytes) = (layout.shape().block_bytes(), layout.block_bytes(last));
+    Ok(BlockSpans::new(HEADER_BYTES as u64, block_bytes, last_bytes, layout.stripe_count()))
+}
+
 enum Found {
     Damage(Damage),
     Error(Error),
@@ -49,17 +63,27 @@ async fn find(shard: ShardId, opened: &LocalShard, store: Option<StoreId>) -> Re
     hold(header == header_bytes(&manifest, shard.index)[..], "its header is damaged")?;
     let end = opened.read(file.end()).await?;
     hold(is_end(&manifest, shard.index, &end), "its manifest, key share or trailer is damaged")?;
-    let leaves = leaves_of(&opened.read(file.leaves()).await?);
-    let root = shard_root(shard.object, shard.index, &leaves);
+    let section = opened.read(file.leaves()).await?;
+    let hash = move || {
+        let leaves = leaves_of(&section);
+        (shard_root(shard.object, shard.index, &leaves), leaves)
+    };
+    let (root, leaves) = hashed(hash).await?;
     hold(manifest.shard_roots()[usize::from(shard.index)] == root, "its Merkle leaves are damaged")?;
     let layout = manifest.layout();
-    for (stripe_index, expected) in (0..).zip(&leaves) {
+    for (stripe_index, expected) in (0..).zip(leaves) {
         let start = HEADER_BYTES as u64 + layout.block_offset(stripe_index);
         let block = opened.read(start..start + u64::from(layout.block_bytes(stripe_index))).await?;
         let position = BlockPosition { object: shard.object, shard_index: shard.index, stripe_index };
-        hold(leaf(position, &block) == *expected, "a block is damaged")?;
+        hold(hashed(move || leaf(position, &block)).await? == expected, "a block is damaged")?;
     }
     Ok(())
+}
+
+/// Off the threads that serve all streams.
+async fn hashed<T: Send + 'static>(hash: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+    let stopped = |error| Error::with_source(ErrorKind::Transient, "hashing a shard", error);
+    tokio::task::spawn_blocking(hash).await.map_err(stopped)
 }
 
 fn hold(holds: bool, damage: Damage) -> Result<(), Found> {

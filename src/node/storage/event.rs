@@ -23,7 +23,7 @@ pub struct AnsweredChallenge {
 pub enum BlockAnswer {
     /// It was shown, and is what its leaf was made of.
     Shown,
-    /// It was shown as it is, which is not what its leaf was made of.
+    /// It was shown as it is, which is not what its leaf was made of, or the disk could not give it back.
     Damaged,
     /// There is no such shard, or it could not be read.
     Missing,

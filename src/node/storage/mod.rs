@@ -42,6 +42,8 @@ use owners::Owners;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Semaphore, mpsc};
 
 /// What peers may have.
@@ -61,6 +63,8 @@ pub struct StorageService {
     owners: Arc<Owners>,
     when_full: Option<WhenFull>,
     events: Option<mpsc::Sender<StorageEvent>>,
+    /// How many of them nobody was told.
+    dropped: Arc<AtomicU64>,
     /// Leaves of a large shard and the tree over them take some MiB: a few are at work at once, others wait.
     trees: Arc<Semaphore>,
 }
@@ -75,7 +79,8 @@ impl StorageService {
     /// Over a folder, which is made if it is not there. Blocks on the file system.
     pub fn open(folder: &Path, options: StorageOptions) -> Result<Self, NodeError> {
         let owners = Arc::new(Owners::open(folder, options)?);
-        Ok(Self { owners, when_full: None, events: None, trees: Arc::new(Semaphore::new(TREES_AT_ONCE)) })
+        let trees = Arc::new(Semaphore::new(TREES_AT_ONCE));
+        Ok(Self { owners, when_full: None, events: None, dropped: Arc::default(), trees })
     }
 
     /// Tells this, which does not wait, whenever something is refused to a peer since its quota is reached or the disk is full.
@@ -84,8 +89,8 @@ impl StorageService {
         Self { when_full: Some(Arc::new(told)), ..self }
     }
 
-    /// Tells each answer to a challenge or a scrub, and what stores found. While there is no room for another, a stream waits
-    /// before its end.
+    /// Tells each answer to a challenge or a scrub, and what stores found. What comes while there is no room for another is
+    /// counted and dropped: no stream waits for whoever keeps them.
     #[must_use]
     pub fn telling(self, events: mpsc::Sender<StorageEvent>) -> Self {
         Self { events: Some(events), ..self }
@@ -101,9 +106,13 @@ impl StorageService {
     }
 
     /// Whoever is told may be gone: then nobody keeps it.
-    async fn tell(&self, event: StorageEvent) {
-        if let Some(events) = &self.events {
-            events.send(event).await.ok();
+    fn tell(&self, event: StorageEvent) {
+        let Some(events) = &self.events else { return };
+        if let Err(TrySendError::Full(_)) = events.try_send(event) {
+            let dropped = self.dropped.fetch_add(1, Ordering::Relaxed) + 1;
+            if dropped.is_power_of_two() {
+                tracing::warn!(dropped, "answers come quicker than they can be noted");
+            }
         }
     }
 
@@ -116,5 +125,31 @@ impl StorageService {
 impl fmt::Debug for StorageService {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StorageService").field("owners", &self.owners).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::ShardId;
+
+    #[test]
+    fn nobody_waits_for_whoever_keeps_the_answers_and_what_is_dropped_is_counted() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (told, mut events) = mpsc::channel(1);
+        let service = StorageService::open(dir.path(), StorageOptions::default()).expect("a folder").telling(told);
+        let told = |number: u8| {
+            let event =
+                ToldDamage { told_by: NodeId([number; 32]), owner: NodeId([1; 32]), shards: Vec::<ShardId>::new() };
+            StorageEvent::Told(event)
+        };
+        (0..4).for_each(|number| service.tell(told(number)));
+        assert_eq!(service.dropped.load(Ordering::Relaxed), 3);
+        assert_eq!(events.try_recv(), Ok(told(0)));
+        service.tell(told(9));
+        assert_eq!(events.try_recv(), Ok(told(9)));
+        drop(events);
+        service.tell(told(1));
+        assert_eq!(service.dropped.load(Ordering::Relaxed), 3, "nobody keeps them");
     }
 }

@@ -4,12 +4,13 @@ use super::StorageOptions;
 use super::acting::denied;
 use super::check::check;
 use super::refusal::Refusal;
-use crate::backend::{Backend, Error, ErrorKind, LocalBackend, LocalOptions, ShardWriter};
+use crate::backend::{Backend, Error, ErrorKind, LocalBackend, LocalOptions, ShardVersion, ShardWriter};
 use crate::id::{ShardId, StoreId};
 use crate::peer::storage::{RefusalKind, StorageStats};
 use bytes::Bytes;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::Semaphore;
 
 /// Changes of so many shards go on at once without one waiting for another's disk.
 const LOCKS: usize = 32;
@@ -34,6 +35,10 @@ pub(super) struct Owner {
     changing: [tokio::sync::Mutex<()>; LOCKS],
     /// Held while a scrub reads.
     scrubbing: tokio::sync::Mutex<()>,
+    /// Held while a shard is read that is to be replaced only if it is damaged.
+    sparing: tokio::sync::Mutex<()>,
+    /// The same of all owners together.
+    checks: Arc<Semaphore>,
 }
 
 /// Whether a write may replace what is there.
@@ -44,6 +49,9 @@ pub(super) enum Purpose {
     /// Only what is absent or damaged, when it is begun and when it is finished.
     ReplaceDamaged,
 }
+
+/// What was found damaged, so that it may be replaced; `None` where nothing was there or anything may be.
+type FoundDamaged = Option<ShardVersion>;
 
 impl Purpose {
     /// For whoever may not delete: else to replace would be to delete.
@@ -57,6 +65,7 @@ pub(super) struct OwnedWrite {
     owner: Arc<Owner>,
     shard: ShardId,
     purpose: Purpose,
+    found: FoundDamaged,
     writer: Box<dyn ShardWriter>,
     promise: Option<Promise>,
 }
@@ -88,7 +97,7 @@ impl Drop for Promise {
 
 impl Owner {
     /// Over a folder that is there; what is in it is counted.
-    pub(super) async fn open(folder: PathBuf, options: StorageOptions) -> Result<Self, Error> {
+    pub(super) async fn open(folder: PathBuf, options: StorageOptions, checks: Arc<Semaphore>) -> Result<Self, Error> {
         let place = LocalBackend::open(folder.clone(), LocalOptions { quota_bytes: options.quota_bytes });
         let stats = place.stats().await?;
         let tally = Tally { shards: stats.shard_count, bytes: stats.used_bytes, promised: 0 };
@@ -100,6 +109,8 @@ impl Owner {
             tally: Mutex::new(tally),
             changing,
             scrubbing: tokio::sync::Mutex::default(),
+            sparing: tokio::sync::Mutex::default(),
+            checks,
         })
     }
 
@@ -119,28 +130,41 @@ impl Owner {
 
     /// Begins a shard.
     pub(super) async fn begin(self: &Arc<Self>, shard: ShardId, purpose: Purpose) -> Result<OwnedWrite, Refusal> {
-        self.spare_whole(shard, purpose).await?;
+        let found = self.spare_whole(shard, purpose, None).await?;
         let writer = match purpose {
             Purpose::Create => self.place.create(shard).await?,
             Purpose::Replace | Purpose::ReplaceDamaged => self.place.replace(shard).await?,
         };
         let is_there = purpose != Purpose::Create && self.length(shard).await?.is_some();
         let promise = if is_there { None } else { Some(self.promise()?) };
-        Ok(OwnedWrite { owner: Arc::clone(self), shard, purpose, writer, promise })
+        Ok(OwnedWrite { owner: Arc::clone(self), shard, purpose, found, writer, promise })
     }
 
-    /// Refuses to take the place of a whole shard for that purpose.
-    async fn spare_whole(&self, shard: ShardId, purpose: Purpose) -> Result<(), Refusal> {
+    /// Refuses to take the place of a whole shard for that purpose. What was found damaged already, and is still as it was
+    /// then, is not read again.
+    async fn spare_whole(
+        &self,
+        shard: ShardId,
+        purpose: Purpose,
+        found: FoundDamaged,
+    ) -> Result<FoundDamaged, Refusal> {
         if purpose != Purpose::ReplaceDamaged {
-            return Ok(());
+            return Ok(None);
         }
         let opened = match self.place.open_shard(shard).await {
             Ok(opened) => opened,
-            Err(error) if error.kind == ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error.into()),
         };
+        let version = opened.version().await?;
+        if found == Some(version) {
+            return Ok(found);
+        }
+        // All of it is read: one after another here, and a few of all owners.
+        let _one = self.sparing.lock().await;
+        let _few = self.checks.acquire().await;
         match check(shard, &opened, self.marked_store().await).await? {
-            Some(_) => Ok(()),
+            Some(_) => Ok(Some(version)),
             None => Err(denied("the shard is whole, and the grant does not allow to delete what is")),
         }
     }
@@ -238,10 +262,10 @@ impl OwnedWrite {
 
     /// Makes the shard durable and visible, and gives its length.
     pub(super) async fn finish(self) -> Result<u64, Refusal> {
-        let Self { owner, shard, purpose, writer, promise } = self;
+        let Self { owner, shard, purpose, found, writer, promise } = self;
         let _changing = owner.lock(shard).await;
         // It may have been mended meanwhile by whoever may.
-        owner.spare_whole(shard, purpose).await?;
+        owner.spare_whole(shard, purpose, found).await?;
         let old_bytes = owner.length(shard).await?;
         // What was to be replaced may have been deleted meanwhile: then it is one shard more.
         let promise = match promise {
@@ -265,5 +289,41 @@ impl OwnedWrite {
     /// Gives up: nothing of it stays.
     pub(super) async fn abort(self) {
         self.writer.abort().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::ObjectId;
+    use std::time::Duration;
+    use tokio::time::timeout;
+
+    #[tokio::test]
+    async fn what_is_replaced_if_damaged_is_read_in_turn_and_not_again_while_it_is_as_it_was() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let checks = Arc::new(Semaphore::new(1));
+        let owner = Owner::open(dir.path().to_owned(), StorageOptions::default(), Arc::clone(&checks)).await;
+        let owner = Arc::new(owner.expect("a folder"));
+        let shard = ShardId { object: ObjectId([1; 16]), index: 0 };
+        let mut first = owner.begin(shard, Purpose::Create).await.expect("begun");
+        first.write(Bytes::from_static(b"garbage")).await.expect("written");
+        first.finish().await.expect("there");
+        let waits = async || {
+            let begun = owner.begin(shard, Purpose::ReplaceDamaged);
+            timeout(Duration::from_millis(100), begun).await.is_err()
+        };
+        let another = owner.sparing.lock().await;
+        assert!(waits().await);
+        drop(another);
+        let others = Arc::clone(&checks).acquire_owned().await.expect("a turn");
+        assert!(waits().await);
+        drop(others);
+        let [quick, slow] = [(); 2].map(|()| owner.begin(shard, Purpose::ReplaceDamaged));
+        let (quick, slow) = (quick.await.expect("damaged"), slow.await.expect("damaged"));
+        let _others = checks.acquire().await.expect("a turn");
+        let replaced = timeout(Duration::from_secs(20), quick.finish()).await;
+        assert_eq!(replaced.expect("it is not read again"), Ok(0));
+        assert!(timeout(Duration::from_millis(100), slow.finish()).await.is_err(), "another file is");
     }
 }

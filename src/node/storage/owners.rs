@@ -10,7 +10,11 @@ use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore};
+
+/// So many owners' shards are read whole at once to see whether they may be replaced: beside a block, each takes the leaves of
+/// a shard, which are some MiB. Challenges do not wait for these, which may take minutes.
+const CHECKS_AT_ONCE: usize = 2;
 
 /// What one owner has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +34,8 @@ pub(super) struct Owners {
     /// Device and inode: a disk that is not mounted any more is not an empty one.
     identity: (u64, u64),
     options: StorageOptions,
+    /// Of shards that are read whole before they are replaced.
+    checks: Arc<Semaphore>,
     known: Mutex<HashMap<NodeId, Arc<OnceCell<Arc<Owner>>>>>,
 }
 
@@ -39,7 +45,8 @@ impl Owners {
         let folder = std::path::absolute(folder).map_err(opening)?;
         LocalBackend::create_root(&folder)?;
         let identity = identity(&folder)?;
-        Ok(Self { folder, identity, options, known: Mutex::default() })
+        let checks = Arc::new(Semaphore::new(CHECKS_AT_ONCE));
+        Ok(Self { folder, identity, options, checks, known: Mutex::default() })
     }
 
     pub(super) fn options(&self) -> &StorageOptions {
@@ -101,7 +108,7 @@ impl Owners {
     async fn open_owner(&self, id: NodeId) -> Result<Arc<Owner>, Error> {
         let cell = Arc::clone(self.known().entry(id).or_default());
         let folder = self.folder_of(id);
-        let open = async || Owner::open(folder, self.options).await.map(Arc::new);
+        let open = async || Owner::open(folder, self.options, Arc::clone(&self.checks)).await.map(Arc::new);
         cell.get_or_try_init(open).await.cloned()
     }
 

@@ -17,11 +17,18 @@ pub(super) async fn scrub(owner: &Owner, after: Option<ShardId>) -> Result<Scrub
     let under_way = |_| Refusal::new(RefusalKind::Transient, "these shards are being checked already");
     let _one = owner.scrubbing().try_lock().map_err(under_way)?;
     let (begun, store) = (Instant::now(), owner.marked_store().await);
-    let (mut page, mut after) = (ScrubPage::default(), after);
+    let (mut page, mut after, mut last) = (ScrubPage::default(), after, None);
     loop {
         let listed = owner.place().list(after).await?;
         for shard in &listed.shards {
-            read(owner, shard.id, store, &mut page).await?;
+            match read(owner, shard.id, store, &mut page).await {
+                Ok(()) => last = Some(shard.id),
+                // What was found before is told, and whoever asks on is told why.
+                Err(refusal) => {
+                    page.next = last.filter(|_| page.checked_shards > 0);
+                    return if page.next.is_some() { Ok(page) } else { Err(refusal) };
+                }
+            }
             if begun.elapsed() >= PAGE_TIME && page.checked_shards > 0 {
                 page.next = Some(shard.id);
                 return Ok(page);
@@ -42,6 +49,13 @@ async fn read(owner: &Owner, shard: ShardId, store: Option<StoreId>, page: &mut 
         Ok(opened) => opened,
         // It went after it was listed.
         Err(error) if error.kind == ErrorKind::NotFound => return Ok(()),
+        // What the disk does not even open is lost there, and no reason to leave the others unread.
+        Err(error) if matches!(error.kind, ErrorKind::Failed | ErrorKind::Denied) => {
+            tracing::warn!(%shard, "a shard of a peer cannot be opened: {error}");
+            page.damaged.push(shard);
+            page.checked_shards += 1;
+            return Ok(());
+        }
         Err(error) => return Err(error.into()),
     };
     if let Some(damage) = check(shard, &opened, store).await? {

@@ -92,12 +92,15 @@ async fn answer(
 
 /// What takes one answer.
 async fn simple(service: &StorageService, acting: Acting, request: StorageRequest) -> Result<StorageAnswer, Refusal> {
+    let owners = &service.owners;
     if let StorageRequest::TellDamage(shards) = request {
-        let event = ToldDamage { told_by: acting.peer, owner: acting.owner, shards };
-        service.tell(StorageEvent::Told(event)).await;
+        // Of what nobody has here nothing is kept.
+        if owners.find(acting.owner).await?.is_some() {
+            let event = ToldDamage { told_by: acting.peer, owner: acting.owner, shards };
+            service.tell(StorageEvent::Told(event));
+        }
         return Ok(StorageAnswer::Ready);
     }
-    let owners = &service.owners;
     if let StorageRequest::WriteMark(StorageMark { store, backend }) = request {
         let owner = owners.find_or_make(acting.owner).await?;
         owner.place().write_mark(&Mark { store, backend }).await?;
@@ -139,12 +142,14 @@ async fn ask(
             let mark = place.read_mark().await?;
             StorageAnswer::Mark(mark.map(|Mark { store, backend }| StorageMark { store, backend }))
         }
+        // Among what is unfinished may be what the owner is writing now; what a stream leaves goes with it.
+        StorageRequest::ClearUnfinished(_) if !acting.is_owner() => StorageAnswer::Number(0),
         StorageRequest::ClearUnfinished(shard) => StorageAnswer::Number(place.clear_unfinished(shard).await?),
         StorageRequest::Scrub { after } => {
             let page = scrub(owner, after).await?;
             let Acting { peer: asked_by, owner: of, .. } = acting;
             let event = AnsweredScrub { asked_by, owner: of, backend: backend_of(owner).await, page: page.clone() };
-            service.tell(StorageEvent::Scrub(event)).await;
+            service.tell(StorageEvent::Scrub(event));
             StorageAnswer::Scrubbed(page)
         }
         // These have their own ways.
@@ -205,7 +210,8 @@ fn piece_at(at: u64, end: u64) -> Range<u64> {
     at..end.min(at.saturating_add(MAX_PIECE_BYTES as u64))
 }
 
-/// Shows blocks with their paths, and tells how each was met.
+/// Shows blocks with their paths, and tells how each was met. A shard that is not there is nothing that anybody lost here: else
+/// whoever makes up names would fill what is kept.
 async fn show(
     service: &StorageService,
     acting: Acting,
@@ -214,21 +220,30 @@ async fn show(
 ) -> Result<(), Gone> {
     let Acting { peer: asked_by, owner: of, .. } = acting;
     let mut event = AnsweredChallenge { asked_by, owner: of, backend: None, shard, blocks: Vec::new() };
+    let mut is_kept = true;
     let opening = async {
         let owner = service.owners.find(of).await?.ok_or_else(nothing_there)?;
         event.backend = backend_of(&owner).await;
         let opened = owner.place().open_shard(shard).await?;
         let _tree = service.trees.acquire().await;
+        // Of blocks that are asked for elsewhere than they are nothing is right, and nothing is damaged.
+        if super::check::spans(&opened).await?.is_some_and(|own| own != spans) {
+            is_kept = false;
+            return Err(Refusal::new(RefusalKind::OutOfRange, "the blocks of the shard lie elsewhere"));
+        }
         Showing::begin((shard, opened), spans, stripes.clone()).await
     };
     let outcome = match opening.await {
         Ok(showing) => show_blocks(&showing, &mut event, talk).await,
+        Err(refusal) if !is_kept || refusal.kind == RefusalKind::NotFound => {
+            return talk.say(&refusal.to_answer()).await;
+        }
         Err(refusal) => {
             event.blocks = stripes.iter().map(|stripe| (*stripe, BlockAnswer::Missing)).collect();
             talk.say(&refusal.to_answer()).await
         }
     };
-    service.tell(StorageEvent::Challenge(event)).await;
+    service.tell(StorageEvent::Challenge(event));
     outcome
 }
 
@@ -240,7 +255,12 @@ async fn show_blocks(showing: &Showing, event: &mut AnsweredChallenge, talk: &mu
                 talk.send(&block).await?;
                 event.blocks.push((stripe, if is_right { BlockAnswer::Shown } else { BlockAnswer::Damaged }));
             }
-            Err(refusal) => return talk.say(&refusal.to_answer()).await,
+            Err(refusal) => {
+                // What the disk cannot give back is lost there.
+                let lost = showing.stripe(number).filter(|_| refusal.kind == RefusalKind::Failed);
+                event.blocks.extend(lost.map(|stripe| (stripe, BlockAnswer::Damaged)));
+                return talk.say(&refusal.to_answer()).await;
+            }
         }
     }
     Ok(())
@@ -270,7 +290,7 @@ async fn write(
         let purpose = if acting.may_delete() { purpose } else { purpose.sparing_what_is_whole() };
         owner.begin(shard, purpose).await
     };
-    let mut write = match begun.await {
+    let mut write = match talk.unless_gone(begun).await? {
         Ok(write) => write,
         Err(refusal) => return talk.say(&refusal.to_answer()).await,
     };
@@ -305,6 +325,16 @@ impl Talk {
         match timeout(REQUEST_DEADLINE, self.receive.next_frame(&mut reader)).await {
             Ok(Ok(Some(bytes))) => Ok(StorageCall::parse(&bytes)),
             _ => Err(Gone),
+        }
+    }
+
+    /// Does this unless the peer ends the stream meanwhile. It has nothing to say before it is answered.
+    async fn unless_gone<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Gone> {
+        let mut reader = FrameReader::new(MAX_PIECE_BYTES);
+        tokio::select! {
+            biased;
+            done = work => Ok(done),
+            _ = self.receive.next_frame(&mut reader) => Err(Gone),
         }
     }
 

@@ -7,7 +7,7 @@ use crate::format::{HEADER_BYTES, Manifest, ShardFileLayout};
 use crate::id::{Digest, MAX_BLOCK_BYTES, ShardId};
 use crate::merkle::{BlockPosition, BlockSpans, VerifiedBlock};
 use futures_util::{StreamExt, stream};
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 /// How many challenges are under way at once.
 const CHALLENGES_AT_ONCE: usize = 2;
@@ -30,16 +30,17 @@ enum Shown {
     Gone(backend::Error),
 }
 
-/// Asks every copy for its drawn blocks, notes those of which all are right, and gives the numbers of these copies. About their
-/// leaves nothing more is to be known: with another leaf on its way, no path leads to the signed root.
+/// Asks every copy for its drawn blocks, notes those of which all are right, and gives the numbers of these copies, each with
+/// how many blocks were. About the leaves nothing more is to be known from two blocks on: with another leaf on its way, no path
+/// leads to the signed root, and a block's own leaf is on the way of the other.
 pub(super) async fn ask(
     manifest: &Manifest,
     present: &[Present<'_>],
     reading: &mut Reading,
     positions: &[BlockPosition],
-) -> Result<BTreeSet<usize>> {
+) -> Result<BTreeMap<usize, usize>> {
     let expected_bytes = ShardFileLayout::of(manifest).file_bytes();
-    let Some(spans) = spans(manifest) else { return Ok(BTreeSet::new()) };
+    let Some(spans) = spans(manifest) else { return Ok(BTreeMap::new()) };
     let whole: Vec<&Present<'_>> = present.iter().filter(|copy| copy.file_bytes == expected_bytes).collect();
     let asked = whole.into_iter().map(|copy| async move {
         let of_it = positions.iter().filter(|position| position.shard_index == copy.copy.index);
@@ -48,7 +49,7 @@ pub(super) async fn ask(
         shown.map(|shown| (copy.number, stripes, shown))
     });
     let mut answers = stream::iter(asked.collect::<Vec<_>>()).buffer_unordered(CHALLENGES_AT_ONCE);
-    let mut right = BTreeSet::new();
+    let mut right = BTreeMap::new();
     while let Some(answer) = answers.next().await {
         let (number, stripes, shown) = answer?;
         match shown {
@@ -57,7 +58,7 @@ pub(super) async fn ask(
                 reading.bytes_read += bytes;
                 reading.blocks_checked += stripes.len() as u64;
                 stripes.iter().for_each(|stripe| reading.copies[number].note(*stripe, true));
-                right.insert(number);
+                right.insert(number, stripes.len());
             }
             Shown::Doubtful(bytes) => reading.bytes_read += bytes,
             Shown::Gone(error) => reading.note_gone(number, &error),
@@ -78,10 +79,12 @@ async fn challenge(copy: &Present<'_>, (manifest, spans): (&Manifest, BlockSpans
     let shard = ShardId { object: manifest.object(), index: copy.copy.index };
     let root = manifest.shard_roots()[usize::from(shard.index)];
     let at_once = (CHALLENGE_BYTES / u64::from(spans.block_bytes())).clamp(1, MOST_BLOCKS) as usize;
+    // A copy of which no block was drawn has shown nothing that proves its leaves.
+    if stripes.is_empty() {
+        return Ok(Shown::Nothing);
+    }
     let mut bytes = 0;
-    // Where none was drawn, what can be asked for blocks still says so.
-    let runs = if stripes.is_empty() { vec![stripes] } else { stripes.chunks(at_once).collect() };
-    for stripes in runs {
+    for stripes in stripes.chunks(at_once) {
         let shown = match copy.backend.challenge(shard, &ShardChallenge { spans, stripes: stripes.to_vec() }).await {
             Ok(Some(shown)) => shown,
             Ok(None) if bytes == 0 => return Ok(Shown::Nothing),

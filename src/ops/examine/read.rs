@@ -130,8 +130,9 @@ pub(super) async fn read(reader: &ObjectReader, copies: &[Copy], depth: Depth, c
     if let Depth::Sample(sample) = depth {
         let positions = sample.positions(reader.manifest())?;
         let shown = challenge::ask(reader.manifest(), &present, &mut reading, &positions).await?;
-        read_edges(reader, &present, &mut reading, (depth, &shown)).await?;
-        let others = present.iter().filter(|copy| !shown.contains(&copy.number)).collect();
+        let proved = shown.iter().filter(|(_, blocks)| **blocks > 1).map(|(number, _)| *number).collect();
+        read_edges(reader, &present, &mut reading, (depth, &proved)).await?;
+        let others = present.iter().filter(|copy| !shown.contains_key(&copy.number)).collect();
         read_sample(reader, others, &mut reading, positions).await?;
     } else {
         read_edges(reader, &present, &mut reading, (depth, &BTreeSet::new())).await?;
