@@ -282,12 +282,8 @@ impl Backend for FaultyBackend {
 
     async fn read(&self, shard: ShardId, range: Range<u64>) -> Result<Bytes> {
         let faults = self.script.strike(Operation::Read, Some(shard)).await?;
-        let start = range.start;
-        let bytes = self.inner.read(shard, range).await?;
-        match faults.contains(&Effect::FlipBit) {
-            true => Ok(self.script.flip_bit(shard, start, &bytes)),
-            false => Ok(bytes),
-        }
+        let (start, bytes) = (range.start, self.inner.read(shard, range).await?);
+        Ok(if faults.contains(&Effect::FlipBit) { self.script.flip_bit(shard, start, &bytes) } else { bytes })
     }
 
     async fn head(&self, shard: ShardId) -> Result<u64> {
@@ -313,6 +309,11 @@ impl Backend for FaultyBackend {
     async fn stats(&self) -> Result<BackendStats> {
         self.script.strike(Operation::Stats, None).await?;
         self.inner.stats().await
+    }
+
+    async fn room(&self) -> Result<Option<u64>> {
+        self.script.strike(Operation::Stats, None).await?;
+        self.inner.room().await
     }
 
     async fn read_mark(&self) -> Result<Option<Mark>> {

@@ -14,6 +14,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 /// What a backend said of its room is believed for so long: to find out, some places count all that they hold.
 const ROOM_AGE: Duration = Duration::from_secs(60);
 
+/// When a backend was asked for its room, and how many bytes it said; not knowing is an answer too.
+type KnownRoom = Option<(Instant, Option<u64>)>;
+
 /// Whether a backend can be used.
 #[derive(Debug, Clone, Default)]
 pub enum Reach {
@@ -52,8 +55,8 @@ pub struct RegisteredBackend {
     pub quota_bytes: Option<u64>,
     /// Whether it can be used.
     pub reach: Reach,
-    /// How many bytes it said that it would take, and when; not knowing is an answer too.
-    pub(crate) room: Arc<Mutex<Option<(Instant, Option<u64>)>>>,
+    /// How many bytes it said that it would take.
+    pub(crate) room: Arc<Mutex<KnownRoom>>,
 }
 
 impl RegisteredBackend {
