@@ -150,7 +150,7 @@ class Level:
 
     def recover_without(self, synced=True):
         """As many data shards are missing as may be."""
-        lost = self.shards[: min(self.data, self.total - self.data)]
+        lost = self.shards[: self.lost()]
         for path in lost:
             os.rename(path, path + ".away")
         measured = self.recover((DEGRADED,), synced)
@@ -197,10 +197,14 @@ class Level:
         remove(folder)
         os.makedirs(folder)
         settle()
-        words = ["-q", "-f", "-k", str(self.data), "-m", str(self.total), "-d", folder, self.file]
-        measured = run([self.options.zfec, *words])
+        measured = run(self.zfec_into(folder))
         remove(folder)
         return measured
+
+    def zfec_into(self, folder):
+        """A prefix of their own keeps the shares in that folder: else they lie beside a file with an absolute path."""
+        counts = ["-k", str(self.data), "-m", str(self.total)]
+        return [self.options.zfec, "-q", "-f", *counts, "-d", folder, "-p", "share", self.file]
 
     def par2(self):
         """The file cut in k files, a block each; n - k blocks of parity, in as many files."""
@@ -215,9 +219,56 @@ class Level:
         remove(folder)
         return measured
 
+    def lost(self):
+        """As many pieces as may be missing, beginning with those of data."""
+        return min(self.data, self.total - self.data)
+
+    def zunfec(self):
+        """Decodes from the last k shares, which are parity as far as there is any; the shares are made once."""
+        folder = os.path.join(self.folder, "shares")
+        if not os.path.isdir(folder):
+            os.makedirs(folder)
+            run(self.zfec_into(folder))
+        shares = sorted(glob.glob(os.path.join(folder, "*.fec")))[-self.data :]
+        output = os.path.join(self.folder, "decoded")
+        remove(output)
+        settle()
+        zunfec = os.path.join(os.path.dirname(self.options.zfec), "zunfec")
+        measured = run([zunfec, "-f", "-o", output, *shares])
+        subprocess.run(["cmp", output, self.file], check=True)
+        remove(output)
+        return measured
+
+    def par2_set(self):
+        """Parts and parity files, made once: the parts, and the file to name to par2."""
+        folder = os.path.join(self.folder, "set")
+        parts = lambda: sorted(glob.glob(os.path.join(folder, "part.??")))
+        index = os.path.join(folder, "set.par2")
+        if not os.path.isdir(folder):
+            os.makedirs(folder)
+            subprocess.run(["split", "-n", str(self.data), self.file, os.path.join(folder, "part.")], check=True)
+            counts = [f"-b{self.data}", f"-c{self.total - self.data}", f"-n{self.total - self.data}"]
+            run([self.options.par2, "create", "-q", *counts, index, *parts()])
+        return parts(), index
+
+    def par2_verify(self):
+        _, index = self.par2_set()
+        settle()
+        return run([self.options.par2, "verify", "-q", index])
+
+    def par2_repair(self):
+        """Makes the missing parts anew, and leaves the set as it was."""
+        parts, index = self.par2_set()
+        remove(*parts[: self.lost()])
+        settle()
+        measured = run([self.options.par2, "repair", "-q", index])
+        with subprocess.Popen(["cat", *parts], stdout=subprocess.PIPE) as whole:
+            subprocess.run(["cmp", "-", self.file], stdin=whole.stdout, check=True)
+        return measured
+
     def rows(self):
         name = lambda what: f"{self.data}/{self.total} {what}"
-        lost = min(self.data, self.total - self.data)
+        lost = self.lost()
         of_shards = f"cp of {self.total} shard files + sync"
         yield Row(name("put"), of_shards, lambda: self.put("--check", "parity"), self.copy_shards)
         yield Row(name("put --check full"), of_shards, lambda: self.put("--check", "full"), self.copy_shards)
@@ -235,8 +286,11 @@ class Level:
             yield Row(name(f"recover, {lost} data shards missing, no sync"), "cp of the file", without, self.copy_file_unsynced)
         if self.options.zfec:
             yield Row(name("put beside zfec"), "zfec", lambda: self.put("--check", "parity"), self.zfec)
+            yield Row(name(f"recover beside zunfec, {lost} missing"), "zunfec", self.recover_without, self.zunfec)
         if self.options.par2:
             yield Row(name("put beside par2"), "par2cmdline-turbo create", lambda: self.put("--check", "parity"), self.par2)
+            yield Row(name("verify beside par2"), "par2cmdline-turbo verify", self.verify, self.par2_verify)
+            yield Row(name(f"recover beside par2, {lost} missing"), "par2cmdline-turbo repair", self.recover_without, self.par2_repair)
 
 
 def shard_index(path):
