@@ -4,6 +4,7 @@
 //! All engines take turns, a sample each, so that what else the machine does hits all of them; samples are shorter than
 //! the time slices of a scheduler, and their median is what counts.
 
+use reed_solomon_erasure::galois_8::ReedSolomon;
 use shard::codec::{Engine, ErasureCodec};
 use shard::id::{Geometry, RedundancyLevel};
 use std::error::Error;
@@ -21,6 +22,8 @@ const SAMPLE_TIME: Duration = Duration::from_micros(500);
 const SAMPLE_COUNT: usize = 81;
 /// What stands in the place of an engine where bytes are only read and written.
 const BOUND: &str = "memory";
+/// The same work by `reed-solomon-erasure` itself, as it is without SIMD.
+const PEER: &str = "rs-erasure";
 
 /// How the memory is gone through.
 #[derive(Clone, Copy)]
@@ -60,6 +63,26 @@ impl Operation {
                 let absent = repeat_n(None, codec.geometry().total_shards() - blocks.len());
                 let blocks: Vec<_> = blocks.into_iter().chain(absent).collect();
                 codec.reconstruct_into(&blocks, &wanted, &mut lost).expect("k blocks are left");
+            }
+        }
+    }
+
+    /// As `run`, by the library whose code this is.
+    fn run_peer(self, code: &ReedSolomon, stripe: &mut [u8]) {
+        let data = code.data_shard_count();
+        let block_bytes = stripe.len() / code.total_shard_count();
+        let mut blocks: Vec<&mut [u8]> = stripe.chunks_mut(block_bytes).collect();
+        match self {
+            Self::Check => assert!(code.verify(&blocks).expect("n equal blocks"), "parity is right"),
+            Self::Encode => {
+                let (data, parity) = blocks.split_at_mut(data);
+                code.encode_sep(data, parity).expect("n equal blocks");
+            }
+            Self::Reconstruct => {
+                let lost = data.min(code.parity_shard_count());
+                let mut blocks: Vec<_> =
+                    blocks.into_iter().enumerate().map(|(index, block)| (block, index >= lost)).collect();
+                code.reconstruct_data(&mut blocks).expect("k blocks are left");
             }
         }
     }
@@ -170,9 +193,10 @@ impl<'a> Runner<'a> {
     }
 }
 
-/// Each engine and the bound, with what they need: seconds a stripe.
+/// Each engine, the peer and the bound, with what they need: seconds a stripe.
 fn measure(operation: Operation, level: RedundancyLevel, stripes: &mut Stripes) -> Vec<(&'static str, f64)> {
     let geometry = level.geometry();
+    let code = ReedSolomon::new(geometry.data_shards(), geometry.parity_shards()).expect("a level's geometry");
     let mut runners: Vec<Runner<'_>> = Vec::new();
     for engine in Engine::available() {
         let codec = ErasureCodec::with_engine(level, engine).expect("available");
@@ -182,6 +206,11 @@ fn measure(operation: Operation, level: RedundancyLevel, stripes: &mut Stripes) 
         assert!(*stripe == before, "{engine} does not give back what was there");
         runners.push(Runner::new(engine.name(), move |stripe| operation.run(&codec, stripe)));
     }
+    let stripe = stripes.next();
+    let before = stripe.to_vec();
+    operation.run_peer(&code, stripe);
+    assert!(*stripe == before, "{PEER} does not give back what was there");
+    runners.push(Runner::new(PEER, |stripe| operation.run_peer(&code, stripe)));
     runners.push(Runner::new(BOUND, |stripe| operation.bound(geometry, stripe)));
     runners.iter_mut().for_each(|runner| runner.warm_up(stripes));
     for _ in 0..SAMPLE_COUNT {
