@@ -83,9 +83,20 @@ fn object(number: u64) -> Commit {
 }
 
 /// What is timed: the catalog, how many objects it was made with, and the number of the sample.
-const OPERATIONS: [(&str, Operation); 7] = [
+const OPERATIONS: [(&str, Operation); 8] = [
     ("put one", |catalog, _, sample| {
         catalog.commit(&object(first_timed() + sample)).expect("committed");
+    }),
+    ("show one", |catalog, size, sample| {
+        // What `shard show` asks, as it asks it.
+        let name = name(sample * 6_007 % size);
+        let shown = catalog.consistently(|catalog| {
+            let heads = catalog.heads(&name)?;
+            let versions = catalog.versions(&name)?;
+            let id = catalog.pieces(heads[0].id)?[0].object;
+            Ok((versions, catalog.object(id)?, catalog.health(id)?, catalog.shards(id)?))
+        });
+        black_box(shown.expect("shown"));
     }),
     ("look one up by name", |catalog, size, sample| {
         let heads = catalog.heads(&name(sample * 7919 % size)).expect("heads");
