@@ -2,9 +2,9 @@
 """Put and recover between two hosts that are far from each other, beside a plain TCP copy over the same link.
 
 Two network namespaces, joined by a program that passes packets on late and loses some of them: kernels without `sch_netem`
-need no more than /dev/net/tun. Wants root, `ip`, and a release build of shard. The copy, and WebSocket, use the congestion control
-that `--tcp` names, or the system's own: which one that was is printed. With `--rate` the link is full at so much, and what does not
-fit its queue is lost; how much that was is printed, too.
+need no more than /dev/net/tun. Wants root, `ip`, and a release build of shard. The copy uses the congestion control that `--tcp`
+names, or the system's own, which WebSocket uses in any case: what it was is printed. With `--rate` the link is full at so much,
+and what does not fit its queue is lost; how much that was is printed, too.
 
     benches/far.py --rtt 50 --loss 2 --size 32 --tcp cubic
     benches/far.py --rtt 50 --loss 0 --size 32 --rate 4 --queue 25
@@ -119,7 +119,9 @@ if role == "take":
         left = size
         while left and (piece := peer.recv(1 << 18)): left -= len(piece)
         peer.sendall(b"k"); peer.close()
-peer = socket.create_connection((host, 7500)); begun = time.monotonic()
+peer = socket.create_connection((host, 7500))
+if sys.argv[4]: peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, sys.argv[4].encode())
+begun = time.monotonic()
 block, left = bytes(1 << 18), size
 while left: piece = block[:left]; peer.sendall(piece); left -= len(piece)
 peer.recv(1); print(time.monotonic() - begun)
@@ -134,7 +136,7 @@ def main():
     parser.add_argument("--loss", type=float, default=2, help="percent of the packets each way")
     parser.add_argument("--rate", type=float, default=0, help="MB/s that the link carries each way; 0 for no limit")
     parser.add_argument("--queue", type=float, default=25, help="milliseconds of its rate that wait before the link")
-    parser.add_argument("--tcp", default="", help="congestion control of TCP, such as cubic or bbr; the system's own if not said")
+    parser.add_argument("--tcp", default="", help="congestion control of the copy, such as cubic or bbr")
     parser.add_argument("--size", type=int, default=32, help="MiB of the file")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--shards", default="1/2")
@@ -148,10 +150,6 @@ def main():
         devices = [tunnel("shardtun0"), tunnel("shardtun1")]
         namespace(spaces[0], "shardtun0", NEAR, FAR)
         namespace(spaces[1], "shardtun1", FAR, NEAR)
-        if options.tcp:
-            for space in spaces:
-                setting = f"net.ipv4.tcp_congestion_control={options.tcp}"
-                run(*in_space(space, "sysctl", "-qw", setting))
         counts = Counts()
         passing = os.fork()
         if passing == 0:
@@ -202,7 +200,7 @@ def main():
             for number, address in enumerate(addresses):
                 command(spaces[0], "backend", "add", f"far-{number}", address[which], "--zone", f"z{number}")
             for round_number in range(options.rounds):
-                sending = in_space(spaces[0], sys.executable, "-c", COPY, "send", FAR, str(total))
+                sending = in_space(spaces[0], sys.executable, "-c", COPY, "send", FAR, str(total), options.tcp)
                 copy, _, copy_lost = timed(lambda: run(*sending, capture_output=True))
                 copied, control = copy.stdout.decode().split()
                 copied, name_there = float(copied), f"file-{round_number}"
