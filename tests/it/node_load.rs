@@ -30,8 +30,8 @@ const WORK: &str = "SHARD_LOAD_WORK";
 const WORD: &str = "WORKER ";
 /// More sockets than the system lets a process have without being asked.
 const OPEN_FILES: u32 = 20_000;
-/// Whoever was cut off calls again after this, each after a part or a multiple of it: they are no wave.
-const PAUSE: Duration = Duration::from_secs(1);
+/// Whoever was cut off calls again after half of this to one and a half, each after its own time: they are no wave.
+const PAUSE: Duration = Duration::from_secs(4);
 /// How long a caller over UDP is half open; then it calls again from another port.
 const HALF_OPEN: Duration = Duration::from_secs(5);
 /// From one byte of a slow caller to its next.
@@ -244,7 +244,7 @@ impl Done {
 
     async fn pause(&self, number: usize) {
         self.under_way.fetch_sub(1, Ordering::Relaxed);
-        tokio::time::sleep(PAUSE * (number % 16) as u32 / 8).await;
+        tokio::time::sleep(PAUSE / 2 + PAUSE * (number % 16) as u32 / 16).await;
         self.under_way.fetch_add(1, Ordering::Relaxed);
     }
 
