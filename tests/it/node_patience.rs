@@ -5,48 +5,60 @@ use super::desk::{Desk, noise};
 use super::node_cli_desk::{ServedNode, connected, group};
 use super::node_desk::within;
 use super::node_storage_desk::{Keeper, SEED, access, backend, seed_file};
-use shard::backend::{Backend, ErrorKind, NodeBackend};
+use shard::backend::{Backend, ErrorKind, NodeBackend, RetryOptions};
 use shard::node::storage::StorageOptions;
 use shard::peer::TransportKind;
+use shard::peer::transport::HANDSHAKE_DEADLINE;
+use std::collections::BTreeSet;
 use std::io::Write;
+use std::net::{TcpListener, UdpSocket};
 use std::process::Stdio;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use tokio::net::{TcpListener, UdpSocket};
 use tokio::runtime::Runtime;
 
-/// A first answer is waited for so long, and a machine that is busy with other tests has as much again.
-const ONE_CALL: Duration = Duration::from_millis(2500);
-/// So long a node may be silent while a store waits for it.
-const SILENCE: Duration = Duration::from_secs(12);
+/// Which call over QUIC a datagram belongs to (RFC 9000, section 17.2): the id that the caller made up. `None` where it does
+/// not begin a connection.
+fn call_of(datagram: &[u8]) -> Option<Vec<u8>> {
+    (datagram[0] & 0x80 != 0).then(|| datagram[6..][..usize::from(datagram[5])].to_vec())
+}
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+// The clock stands still until everyone waits: what is measured is what was waited for, and not how busy the machine is.
+#[tokio::test(start_paused = true)]
 async fn a_node_that_is_not_there_costs_one_short_call_and_is_remembered() {
     let dir = tempfile::tempdir().expect("a folder");
     let seed = seed_file(dir.path(), SEED);
     // Both take what comes and say nothing.
-    let mute = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
-    let deaf = TcpListener::bind("127.0.0.1:0").await.expect("a socket");
+    let mute = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let deaf = TcpListener::bind("127.0.0.1:0").expect("a socket");
+    mute.set_nonblocking(true).expect("set");
+    deaf.set_nonblocking(true).expect("set");
     let addresses = [
         format!("node://{}", mute.local_addr().expect("bound")),
         format!("node+ws://{}", deaf.local_addr().expect("bound")),
     ];
-    for (address, longest) in addresses.into_iter().zip([4 * ONE_CALL, 6 * ONE_CALL]) {
+    // Whoever is not there at all is not waited for as long as one who took the call.
+    for (address, longest) in addresses.into_iter().zip([HANDSHAKE_DEADLINE / 2, HANDSHAKE_DEADLINE]) {
         let access = access(1, &seed, None);
         let place = backend(address.parse().expect("an address"), &access);
-        let begun = Instant::now();
+        let begun = tokio::time::Instant::now();
         assert_eq!(place.head(shard(1, 0)).await.expect_err("nobody").kind, ErrorKind::Unreachable);
         let one_call = begun.elapsed();
-        assert!(one_call < longest, "{address}: {one_call:?}");
-        // It is left alone after that, for longer than the call took: many requests cost no second one.
+        assert!(one_call <= longest + Duration::from_millis(100), "{address}: {one_call:?}");
+        // It is left alone after that: many requests cost no second call.
         for _ in 0..20 {
             let error = place.head(shard(1, 0)).await.expect_err("nobody");
             assert_eq!(error.kind, ErrorKind::Unreachable);
             assert!(error.source.expect("a reason").to_string().contains("backend remove --force"));
         }
-        let begun_again = begun.elapsed();
-        assert!(begun_again < one_call + ONE_CALL, "{address}: {begun_again:?} after {one_call:?}");
+        assert_eq!(begun.elapsed(), one_call, "{address}: it was waited for again");
         within(access.close()).await;
     }
+    let mut room = [0; 2048];
+    let datagrams = std::iter::from_fn(|| mute.recv(&mut room).ok().map(|length| call_of(&room[..length])));
+    assert_eq!(datagrams.flatten().collect::<BTreeSet<_>>().len(), 1, "one call over UDP");
+    assert_eq!(std::iter::from_fn(|| deaf.accept().ok()).count(), 1, "one call over TCP");
 }
 
 /// A store with three nodes and two folders, and the nodes' keepers.
@@ -78,23 +90,36 @@ fn three_nodes_that_are_not_there_cost_a_command_no_more_than_one() {
         runtime.block_on(keeper.stop());
     }
     // Where they were, something takes what comes and says nothing.
-    let mute: Vec<_> = addresses.iter().map(|address| std::net::UdpSocket::bind(address).expect("free")).collect();
+    let mute: Vec<_> = addresses.iter().map(|address| UdpSocket::bind(address).expect("free")).collect();
     desk.file("a", &noise(100_000, 5));
-    // When each is called first.
-    let called: Vec<Instant> = std::thread::scope(|scope| {
-        let first = |socket| scope.spawn(move || first_call(socket));
-        let called: Vec<_> = mute.iter().map(first).collect();
+    let (heard, is_over) = (Mutex::new(Vec::new()), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        for (number, socket) in mute.iter().enumerate() {
+            let (heard, is_over) = (&heard, &is_over);
+            scope.spawn(move || hear(socket, is_over, |call| heard.lock().expect("whole").push((number, call))));
+        }
         desk.expect(0, &["put", "a", "--shards", "1/2"]);
-        called.into_iter().map(|first| first.join().expect("it heard one")).collect()
+        is_over.store(true, Ordering::Relaxed);
     });
-    let (earliest, latest) = (called.iter().min().expect("three"), called.iter().max().expect("three"));
-    assert!(latest.duration_since(*earliest) < ONE_CALL, "one waited for another: {called:?}");
+    // A call that nobody answers is repeated for as long as it lasts. All three began before one of them was repeated last.
+    let heard = heard.into_inner().expect("whole");
+    let calls = (0..mute.len()).map(|number| {
+        let (first, call) = heard.iter().enumerate().find(|(_, (node, _))| *node == number).expect("it was called");
+        (first, heard.iter().rposition(|other| other == call).expect("it was called"))
+    });
+    let (begun, repeated): (Vec<_>, Vec<_>) = calls.unzip();
+    assert!(begun.iter().max() < repeated.iter().min(), "one waited for another: {begun:?}, {repeated:?} of {heard:?}");
 }
 
-fn first_call(socket: &std::net::UdpSocket) -> Instant {
-    socket.set_read_timeout(Some(Duration::from_secs(60))).expect("set");
-    socket.recv(&mut [0; 2048]).expect("a call");
-    Instant::now()
+/// Tells of each datagram which call it belongs to, in the order in which they come.
+fn hear(socket: &UdpSocket, is_over: &AtomicBool, tell: impl Fn(Vec<u8>)) {
+    socket.set_read_timeout(Some(Duration::from_millis(50))).expect("set");
+    let mut room = [0; 2048];
+    while !is_over.load(Ordering::Relaxed) {
+        if let Some(call) = socket.recv(&mut room).ok().and_then(|length| call_of(&room[..length])) {
+            tell(call);
+        }
+    }
 }
 
 #[test]
@@ -109,18 +134,18 @@ fn a_node_that_stops_answering_within_a_session_is_given_up_long_before_a_reques
     runtime.block_on(async {
         assert_eq!(put(&place, shard(1, 0), &pattern(1000)).await, Ok(1000));
         node.signal("-STOP");
-        let begun = Instant::now();
         let error = within(place.head(shard(1, 0))).await.expect_err("it is stopped");
-        let waited = begun.elapsed();
         node.signal("-CONT");
         assert_eq!(error.kind, ErrorKind::Unreachable, "{error:?}");
-        assert!(waited < 2 * SILENCE, "{waited:?}");
+        // The session ended first, and another could not be begun: the request's own time was not over.
+        let why = error.source.expect("a reason").to_string();
+        assert!(why.contains("is `shard node serve` running there?") && !why.contains("no answer within"), "{why}");
         within(access.close()).await;
     });
 }
 
 #[test]
-fn a_node_that_is_stopped_in_the_middle_of_a_put_holds_it_up_for_seconds() {
+fn a_node_that_is_stopped_in_the_middle_of_a_put_does_not_hold_it_up_for_as_long_as_a_write_may_take() {
     let mut desk = group(&["a"]);
     let node = ServedNode::start(&desk, "a", &[]);
     desk.set("SHARD_SEED_FILE", &desk.path("seed.txt").display().to_string());
@@ -146,7 +171,8 @@ fn a_node_that_is_stopped_in_the_middle_of_a_put_holds_it_up_for_seconds() {
     let status = putting.wait().expect("its end");
     let waited = begun.elapsed();
     node.signal("-CONT");
-    assert!(waited < 3 * SILENCE, "{waited:?}");
+    let a_write = RetryOptions::default().write_timeout;
+    assert!(waited < a_write, "{waited:?}");
     // What was put is there, with one shard fewer or all of them.
     assert!(matches!(status.code(), Some(0 | 3)), "{status}");
     desk.expect(0, &["recover", "a", "-o", "back"]);

@@ -13,6 +13,8 @@
 //! session before both proofs were right, none with oneself, and, where the peer was called, none before its key was
 //! compared with the pinned one. Nothing is sent early and nothing is resumed.
 
+mod congestion;
+mod datagram;
 mod error;
 mod gate;
 mod link;

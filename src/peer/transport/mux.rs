@@ -23,6 +23,16 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 /// Streams that were asked for and are not open.
 const MAX_WAITING: usize = 16;
 
+/// What the multiplexer allows both sides together: each may open as many as there may be.
+const MAX_STREAMS_OF_BOTH: usize = 2 * MAX_STREAMS as usize;
+/// What all windows together may have grown by, beyond what each stream begins with: as much as a session over UDP has in all.
+/// One grows, to its double, where it is used up within two round trips.
+const MAX_GROWTH_BYTES: usize = 16 * 1024 * 1024;
+
+/// What goes out at a time, at most: with the 12 bytes of its own header and the 8 of a message of WebSocket it fills four
+/// records of TLS.
+const SEND_BYTES: usize = 4 * 16 * 1024 - 12 - 8;
+
 type Reply = oneshot::Sender<Result<MuxStream, yamux::ConnectionError>>;
 type Over = Pin<Box<WaitForCancellationFutureOwned>>;
 
@@ -89,12 +99,7 @@ impl Mux {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let mut config = Config::default();
-        // The window first: the count is checked against it, and each of the streams has its own least window.
-        config.set_max_connection_receive_window(None);
-        config.set_max_num_streams(2 * MAX_STREAMS as usize);
-        config.set_max_connection_receive_window(Some(2 * MAX_STREAMS as usize * 256 * 1024));
-        let connection = Connection::new(stream.compat(), config, mode);
+        let connection = Connection::new(stream.compat(), config(), mode);
         let (requests, asked) = mpsc::channel(MAX_WAITING);
         let (found, inbound) = mpsc::channel(MAX_STREAMS as usize);
         let (closing, closed) = (CancellationToken::new(), CancellationToken::new());
@@ -121,6 +126,18 @@ impl Mux {
     pub(super) async fn closed(&self) {
         self.closed.cancelled().await;
     }
+}
+
+fn config() -> Config {
+    let mut config = Config::default();
+    // The window first: the count is checked against it, and each of the streams has its own least window.
+    config.set_max_connection_receive_window(None);
+    config.set_max_num_streams(MAX_STREAMS_OF_BOTH);
+    config.set_split_send_size(SEND_BYTES);
+    config.set_max_connection_receive_window(Some(
+        MAX_STREAMS_OF_BOTH * yamux::DEFAULT_CREDIT as usize + MAX_GROWTH_BYTES,
+    ));
+    config
 }
 
 struct Driver<S> {
@@ -187,5 +204,90 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 false
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::metered::Metered;
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+    use tokio::time::{Instant, sleep_until, timeout};
+
+    /// One way of a connection that is far.
+    const DELAY: Duration = Duration::from_millis(10);
+    const PIECE_BYTES: usize = 64 * 1024;
+    /// What a stream may have on its way at first.
+    const FIRST_BYTES: usize = yamux::DEFAULT_CREDIT as usize;
+
+    /// Two ends of a connection on which everything is late.
+    fn far_apart() -> (DuplexStream, DuplexStream) {
+        let ((near, near_inside), (far, far_inside)) = (duplex(MAX_GROWTH_BYTES), duplex(MAX_GROWTH_BYTES));
+        let ((from_near, to_near), (from_far, to_far)) = (tokio::io::split(near_inside), tokio::io::split(far_inside));
+        tokio::spawn(pass_on(from_near, to_far));
+        tokio::spawn(pass_on(from_far, to_near));
+        (near, far)
+    }
+
+    async fn pass_on(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin + Send + 'static) {
+        let (late, mut waiting) = mpsc::unbounded_channel::<(Instant, Vec<u8>)>();
+        tokio::spawn(async move {
+            while let Some((when, bytes)) = waiting.recv().await {
+                sleep_until(when).await;
+                if to.write_all(&bytes).await.is_err() {
+                    return;
+                }
+            }
+        });
+        let mut room = vec![0; PIECE_BYTES];
+        while let Ok(length @ 1..) = from.read(&mut room).await {
+            late.send((Instant::now() + DELAY, room[..length].to_vec())).expect("it is passed on");
+        }
+    }
+
+    /// How much is taken of a stream that nobody reads.
+    async fn taken_unread(stream: &mut MuxStream) -> usize {
+        let mut taken_bytes = 0;
+        while let Ok(written) = timeout(100 * DELAY, stream.write(&[7; PIECE_BYTES])).await {
+            taken_bytes += written.expect("it goes on");
+            stream.flush().await.expect("it goes on");
+        }
+        taken_bytes
+    }
+
+    #[tokio::test]
+    async fn the_window_of_a_stream_grows_on_a_long_way_where_it_is_used_up_and_not_beyond_its_bound() {
+        let (tracker, (near, far)) = (TaskTracker::new(), far_apart());
+        let mux = |stream, mode| {
+            let (stream, meter) = Metered::new(stream, u64::MAX, &Arc::default());
+            Mux::start(stream, mode, meter, &tracker)
+        };
+        let (near, far) = (mux(near, Mode::Client), mux(far, Mode::Server));
+        let mut unread = near.open().await.expect("a stream");
+        assert_eq!(taken_unread(&mut unread).await, FIRST_BYTES);
+        // It is there once something was said on it.
+        drop(far.accept().await.expect("a stream"));
+        let mut sending = near.open().await.expect("a stream");
+        sending.write_all(&[7]).await.expect("sent");
+        sending.flush().await.expect("sent");
+        let mut receiving = far.accept().await.expect("a stream");
+        let much = 64 * FIRST_BYTES;
+        let read = async {
+            let mut room = vec![0; PIECE_BYTES];
+            let mut left_bytes = much + 1;
+            while left_bytes > 0 {
+                left_bytes -= receiving.read(&mut room).await.expect("it comes");
+            }
+        };
+        let sent = async {
+            for _ in 0..much / PIECE_BYTES {
+                sending.write_all(&[7; PIECE_BYTES]).await.expect("sent");
+            }
+            sending.flush().await.expect("sent");
+        };
+        tokio::join!(read, sent);
+        let taken_bytes = taken_unread(&mut sending).await;
+        assert!(taken_bytes >= 4 * FIRST_BYTES, "{taken_bytes}: it did not grow");
+        assert!(taken_bytes <= FIRST_BYTES + MAX_GROWTH_BYTES, "{taken_bytes}");
     }
 }

@@ -3,14 +3,16 @@
 use super::super::handshake::Admitted;
 use super::super::tls::{EXPORTER_LABEL, PEER_SERVER_NAME, channel};
 use super::super::{Channel, Tls, TransportKind};
+use super::congestion::PatientCubicConfig;
+use super::datagram::{MAX_DATAGRAM_BYTES, longest_to};
 use super::gate::Pass;
 use super::link::{Established, Link};
 use super::metered::{Metered, UNKNOWN_BYTES, UnknownBytes};
 use super::{LocalNode, PeerError};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{
-    AsyncTimer, AsyncUdpSocket, ClientConfig, Connection, Endpoint, EndpointConfig, Incoming, Runtime, ServerConfig,
-    TokioRuntime, TransportConfig, VarInt,
+    AsyncTimer, AsyncUdpSocket, ClientConfig, Connection, Endpoint, EndpointConfig, Incoming, MtuDiscoveryConfig,
+    Runtime, ServerConfig, TokioRuntime, TransportConfig, VarInt,
 };
 use rustls::pki_types::CertificateDer;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -36,6 +38,8 @@ pub(super) const MAX_STREAMS: u32 = 128;
 const CRYPTO_BUFFER_BYTES: usize = 8 * 1024;
 /// What a round trip is taken for before one was measured: what is lost then is sent again after three of them.
 const INITIAL_ROUND_TRIP: Duration = Duration::from_millis(100);
+/// What comes through where frames are those of Ethernet.
+const ETHERNET_DATAGRAM_BYTES: u16 = 1452;
 /// Connections that wait to be looked at, and what is held of all of them.
 const MAX_INCOMING: usize = 256;
 const INCOMING_BYTES: u64 = 4 * 1024;
@@ -63,9 +67,11 @@ pub(super) fn bind(
     };
     let failed = |error| PeerError::socket(format!("listening at UDP {address}"), error);
     let socket = bound().map_err(failed)?;
-    let server = is_server.then(|| server_config(local)).transpose()?;
+    let server = is_server.then(|| server_config(local, ETHERNET_DATAGRAM_BYTES)).transpose()?;
     let runtime = Arc::new(TrackedRuntime { drivers: drivers.clone() });
-    Endpoint::new(EndpointConfig::default(), server, socket, runtime).map_err(failed)
+    let mut config = EndpointConfig::default();
+    config.max_udp_payload_size(MAX_DATAGRAM_BYTES).map_err(PeerError::quic)?;
+    Endpoint::new(config, server, socket, runtime).map_err(failed)
 }
 
 /// Tokio, with every task known: a node that stops waits for them.
@@ -99,7 +105,7 @@ pub(super) async fn connect(
     local: &LocalNode,
 ) -> Result<Established, PeerError> {
     let called = async {
-        let connecting = endpoint.connect_with(client_config(local)?, address, PEER_SERVER_NAME);
+        let connecting = endpoint.connect_with(client_config(local, longest_to(address))?, address, PEER_SERVER_NAME);
         let mut connecting = connecting.map_err(PeerError::quic)?;
         let answered = timeout(local.first_answer_deadline(), connecting.handshake_data()).await;
         answered.map_err(|_| PeerError::TimedOut)?.map_err(PeerError::quic)?;
@@ -120,7 +126,11 @@ pub(super) async fn welcome(
     (mut pass, unknown): (Pass, &UnknownBytes),
 ) -> Result<Established, PeerError> {
     let heard = async {
-        let connection = incoming.accept().map_err(PeerError::quic)?.await.map_err(PeerError::quic)?;
+        let accepted = match longest_to(incoming.remote_address()) {
+            ETHERNET_DATAGRAM_BYTES => incoming.accept(),
+            other => incoming.accept_with(Arc::new(server_config(local, other)?)),
+        };
+        let connection = accepted.map_err(PeerError::quic)?.await.map_err(PeerError::quic)?;
         let (send, receive) = connection.accept_bi().await.map_err(PeerError::quic)?;
         let (mut stream, _meter) = Metered::new(tokio::io::join(receive, send), UNKNOWN_BYTES, &unknown.plain);
         let admitted = local.welcome(&mut stream, channel_of(&connection)?).await?;
@@ -155,19 +165,19 @@ fn channel_of(connection: &Connection) -> Result<Channel, PeerError> {
     channel(&chain, exporter).ok_or(PeerError::NoKey)
 }
 
-fn client_config(local: &LocalNode) -> Result<ClientConfig, PeerError> {
+fn client_config(local: &LocalNode, datagram_bytes: u16) -> Result<ClientConfig, PeerError> {
     let Tls { client, .. } = local.tls(TransportKind::Quic);
     let crypto = QuicClientConfig::try_from(Arc::clone(client)).map_err(PeerError::quic)?;
     let mut config = ClientConfig::new(Arc::new(crypto));
-    config.transport_config(Arc::new(transport_config(local)?));
+    config.transport_config(Arc::new(transport_config(local, datagram_bytes)?));
     Ok(config)
 }
 
-fn server_config(local: &LocalNode) -> Result<ServerConfig, PeerError> {
+fn server_config(local: &LocalNode, datagram_bytes: u16) -> Result<ServerConfig, PeerError> {
     let Tls { server, .. } = local.tls(TransportKind::Quic);
     let crypto = QuicServerConfig::try_from(Arc::clone(server)).map_err(PeerError::quic)?;
     let mut config = ServerConfig::with_crypto(Arc::new(crypto));
-    config.transport_config(Arc::new(transport_config(local)?));
+    config.transport_config(Arc::new(transport_config(local, datagram_bytes)?));
     config.max_incoming(MAX_INCOMING);
     config.incoming_buffer_size(INCOMING_BYTES);
     config.incoming_buffer_size_total(INCOMING_TOTAL_BYTES);
@@ -176,7 +186,8 @@ fn server_config(local: &LocalNode) -> Result<ServerConfig, PeerError> {
     Ok(config)
 }
 
-fn transport_config(local: &LocalNode) -> Result<TransportConfig, PeerError> {
+/// For a way on which datagrams of this length may come through.
+fn transport_config(local: &LocalNode, datagram_bytes: u16) -> Result<TransportConfig, PeerError> {
     let mut config = TransportConfig::default();
     let idle = Duration::from_millis(local.times.idle_ms);
     config.max_idle_timeout(Some(idle.try_into().map_err(PeerError::quic)?));
@@ -188,5 +199,9 @@ fn transport_config(local: &LocalNode) -> Result<TransportConfig, PeerError> {
     config.max_concurrent_uni_streams(VarInt::from_u32(0));
     config.datagram_receive_buffer_size(None);
     config.crypto_buffer_size(CRYPTO_BUFFER_BYTES);
+    config.congestion_controller_factory(Arc::new(PatientCubicConfig::default()));
+    let mut discovery = MtuDiscoveryConfig::default();
+    discovery.upper_bound(datagram_bytes);
+    config.mtu_discovery_config(Some(discovery));
     Ok(config)
 }

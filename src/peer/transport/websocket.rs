@@ -7,7 +7,7 @@ use super::link::{Established, Link};
 use super::metered::{Gauge, Meter, Metered, UNKNOWN_BYTES, UNKNOWN_WIRE_BYTES, UnknownBytes};
 use super::mux::Mux;
 use super::{LocalNode, PeerError};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::{Sink, Stream};
 use rustls::CommonState;
 use std::io;
@@ -118,11 +118,13 @@ fn config(message_bytes: usize) -> WebSocketConfig {
 pub(super) struct WebSocketBytes<S> {
     stream: WebSocketStream<S>,
     held: Bytes,
+    /// Written and not yet a message: what is written in several parts before it is flushed is one.
+    unsent: BytesMut,
 }
 
 impl<S> WebSocketBytes<S> {
     fn new(stream: WebSocketStream<S>) -> Self {
-        Self { stream, held: Bytes::new() }
+        Self { stream, held: Bytes::new(), unsent: BytesMut::new() }
     }
 }
 
@@ -130,8 +132,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocketBytes<S> {
     /// On the side that was called: the same, with room for messages of the size that a known peer may send. Whoever sent more
     /// than its proof before it had the answer loses that.
     async fn of_a_known_peer(self) -> Self {
+        debug_assert!(self.unsent.is_empty(), "an answer is flushed");
         let below = self.stream.into_inner();
         Self::new(WebSocketStream::from_raw_socket(below, Role::Server, Some(config(MESSAGE_BYTES))).await)
+    }
+
+    /// Makes a message of what was written.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.unsent.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        ready!(Pin::new(&mut self.stream).poll_ready(cx)).map_err(io_error)?;
+        let message = Message::Binary(self.unsent.split().freeze());
+        Poll::Ready(Pin::new(&mut self.stream).start_send(message).map_err(io_error))
     }
 }
 
@@ -165,18 +178,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WebSocketBytes<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WebSocketBytes<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        ready!(Pin::new(&mut self.stream).poll_ready(cx)).map_err(io_error)?;
-        let part = &bytes[..bytes.len().min(MESSAGE_BYTES)];
-        let message = Message::Binary(Bytes::copy_from_slice(part));
-        Pin::new(&mut self.stream).start_send(message).map_err(io_error)?;
+        if self.unsent.len() == MESSAGE_BYTES {
+            ready!(self.poll_send(cx))?;
+        }
+        let part = &bytes[..bytes.len().min(MESSAGE_BYTES - self.unsent.len())];
+        self.unsent.extend_from_slice(part);
         Poll::Ready(Ok(part.len()))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_send(cx))?;
         Pin::new(&mut self.stream).poll_flush(cx).map_err(io_error)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_send(cx))?;
         Pin::new(&mut self.stream).poll_close(cx).map_err(io_error)
     }
 }
