@@ -293,8 +293,9 @@ impl Scene {
         object[..8].copy_from_slice(&seed.to_be_bytes());
         let shard = ShardId { object: ObjectId(object), index: seed as u8 };
         let mut script = Script { place, shard, dice: &mut dice, possible: vec![None], acknowledged: 0 };
-        let outcome =
-            timeout(STUCK, script.run()).await.unwrap_or_else(|_| panic!("schedule {seed}: the store is stuck"));
+        let outcome = timeout(STUCK, script.run()).await;
+        assert!(outcome.is_ok(), "schedule {seed}: the store is stuck");
+        let is_whole = matches!(outcome, Ok(Ok(())));
         let (possible, acknowledged) = (std::mem::take(&mut script.possible), script.acknowledged);
         // A store that is gone without a word leaves streams that end by their own deadlines; else the link ends now.
         if dice.below(2) == 0 {
@@ -313,7 +314,7 @@ impl Scene {
         timeout(STUCK, sessions.wait()).await.expect("the sessions end");
         links.wait().await;
         fates.acknowledged += acknowledged;
-        *if outcome.is_ok() { &mut fates.whole } else { &mut fates.cut } += 1;
+        *if is_whole { &mut fates.whole } else { &mut fates.cut } += 1;
         self.judge(seed, shard, &possible, fates).await;
     }
 
@@ -331,8 +332,8 @@ impl Scene {
             }
         };
         let at = possible.iter().position(|content| content.as_ref().map(|content| &content.bytes) == there.as_ref());
-        let at = at.unwrap_or_else(|| panic!("schedule {seed}: what is there was never stored, or was replaced"));
-        fates.unknown += u64::from(at > 0);
+        assert!(at.is_some(), "schedule {seed}: what is there was never stored, or was replaced");
+        fates.unknown += u64::from(at > Some(0));
         let left_bytes = owner.place().clear_unfinished(shard).await.expect("looked at");
         assert_eq!(left_bytes, 0, "schedule {seed}: something was left");
         owner.place().delete(shard).await.expect("deleted");
