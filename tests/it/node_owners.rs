@@ -148,6 +148,30 @@ fn a_notice_is_for_its_owner_alone_and_what_a_person_writes_waits_for_a_store_to
 }
 
 #[test]
+fn a_machine_with_a_grant_hears_what_its_owner_hears_and_takes_it_from_nobody() {
+    let desk = desk_of_one();
+    let node = ServedNode::start(&desk, "a", &["--ws-listen", "127.0.0.1:0"]);
+    store_with(&desk, "s", &node.ws_address());
+    let key = desk.path("helper.key").display().to_string();
+    desk.expect(0, &["--store", "s", "key", "export", "--verify-only", "-o", &key]);
+    desk.expect(0, &["--store", "helper", "key", "import", &key]);
+    desk.expect(0, &["--store", "helper", "catalog", "rebuild"]);
+    let [shard] = shards_below(&desk.path("a/shards")).try_into().expect("one shard");
+    flip(&shard, 200);
+    desk.expect(3, &["node", "scrub", "--data", "a"]);
+    waiting(&desk, 1);
+    assert!(quick(&desk, "helper").contains("1 shard of yours there is damaged"));
+    assert_eq!(quick(&desk, "helper"), "");
+    assert_eq!(messages(&desk, "waiting").len(), 1);
+    assert!(quick(&desk, "s").contains("1 shard of yours there is damaged"));
+    // It mends what it heard of, and then nothing is left to say.
+    desk.expect(0, &["--store", "helper", "repair"]);
+    desk.expect(0, &["node", "scrub", "--data", "a"]);
+    assert_eq!((said(&desk, "helper", 0).len(), quick(&desk, "s")), (0, String::new()));
+    node.stop();
+}
+
+#[test]
 fn an_owner_for_whose_shards_there_is_no_room_hears_it_when_it_comes_again() {
     let desk = desk_of_one();
     let node = ServedNode::start(&desk, "a", &["--quota-shards", "1", "--reserve", "0"]);
