@@ -3,11 +3,17 @@
 use super::cloud_contract::{pattern, put, shard};
 use super::desk::{Desk, Outcome, PROGRAM, noise};
 use super::node_cli_desk::{ServedNode, group, list, until};
-use super::node_storage_desk::access;
+use super::node_desk::{address, listener, start, within};
+use super::node_storage_desk::{SEED, access, seed_file};
 use super::private_mounts::PrivateMounts;
 use serde_json::Value;
+use shard::backend::node::heard;
 use shard::backend::{Backend, ErrorKind, NodeBackend};
+use shard::node::Node;
+use shard::peer::storage::{MAX_NOTICES, MAX_REQUEST_BYTES, NoticeKind, OwnerNotice, StorageAnswer, StorageRequest};
+use shard::peer::{FrameReader, TransportKind};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tokio::runtime::Runtime;
 
 /// Two of three: each place has one shard of the file.
@@ -224,4 +230,73 @@ fn a_shard_that_the_nodes_disk_cannot_give_back_is_damaged_there_and_said_to_be(
     assert_eq!(runtime.block_on(place.read(id, 0..length)).expect("it is there"), pattern(length as usize));
     runtime.block_on(access.close());
     node.stop();
+}
+
+/// What a node answers that does not mean well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hostile {
+    /// Never.
+    Silent,
+    /// Something else.
+    Other,
+    /// Bytes that are no answer.
+    Nonsense,
+    /// As many notices as fit, each time new ones.
+    Endless,
+}
+
+/// Answers whatever comes on streams of the storage service: notices in its own way, all else with a number.
+async fn answer_as(node: Node, hostile: Hostile) {
+    let mut incoming = node.services().expect("taken once");
+    let (mut number, mut held) = (0, Vec::new());
+    while let Some(mut asked) = incoming.next().await {
+        let frame = asked.stream.receive.next_frame(&mut FrameReader::new(MAX_REQUEST_BYTES)).await;
+        let Ok(Some(frame)) = frame else { continue };
+        let is_notices = matches!(StorageRequest::parse(&frame), Ok(StorageRequest::Notices { .. }));
+        let mut notice = || {
+            number += 1;
+            let (kind, text) = (NoticeKind::Text, format!("\u{1b}]0;{number}\u{7}"));
+            OwnerNotice { number, said_ms: u64::MAX, kind, shard_count: u64::MAX, shards: Vec::new(), text }
+        };
+        let answer = match hostile {
+            _ if !is_notices => StorageAnswer::Number(1).to_bytes(),
+            Hostile::Silent => {
+                held.push(asked);
+                continue;
+            }
+            Hostile::Other => StorageAnswer::Number(7).to_bytes(),
+            Hostile::Nonsense => vec![0xff; 100],
+            Hostile::Endless => StorageAnswer::Notices((0..MAX_NOTICES).map(|_| notice()).collect()).to_bytes(),
+        };
+        // Whoever asked may be gone.
+        let _ = asked.stream.send.send_frame(&answer).await;
+        let _ = asked.stream.send.finish().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_tells_nonsense_or_no_end_of_it_holds_nobody_up_and_fills_no_disk() {
+    for hostile in [Hostile::Silent, Hostile::Other, Hostile::Nonsense, Hostile::Endless] {
+        let dir = tempfile::tempdir().expect("a folder");
+        let node = start(listener(1, &[SEED])).await;
+        let answering = tokio::spawn(answer_as(node.clone(), hostile));
+        let address = address(&node, TransportKind::Quic);
+        let mut said = Vec::new();
+        for _ in 0..3 {
+            let access = access(1, &seed_file(dir.path(), SEED), Some(dir.path()));
+            let place = NodeBackend::open(address.clone(), access.clone(), None);
+            assert_eq!(within(place.head(shard(1, 0))).await.expect("a length"), 1, "{hostile:?}");
+            within(access.close()).await;
+            said.push(access.take_said().len());
+        }
+        let kept = heard(dir.path(), &address);
+        if hostile == Hostile::Endless {
+            assert!(said.iter().all(|count| (MAX_NOTICES..=4 * MAX_NOTICES).contains(count)), "{said:?}");
+            assert!(kept.len() <= 16 && !kept.is_empty(), "{}", kept.len());
+        } else {
+            assert_eq!((said, kept.len()), (vec![0; 3], 0), "{hostile:?}");
+        }
+        node.stop(Duration::ZERO).await;
+        within(answering).await.expect("it does not panic");
+    }
 }
