@@ -344,8 +344,8 @@ impl Backend for FaultyBackend {
         self.inner.scrub(after).await
     }
 
-    async fn tell_damage(&self, shards: &[ShardId]) -> Result<()> {
-        self.inner.tell_damage(shards).await
+    async fn tell_damage(&self, shard_count: u64, shards: &[ShardId]) -> Result<()> {
+        self.inner.tell_damage(shard_count, shards).await
     }
 }
 

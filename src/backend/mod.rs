@@ -143,8 +143,9 @@ pub trait Backend: fmt::Debug + Send + Sync {
         Ok(None)
     }
 
-    /// Tells whoever looks after the place that these shards were found damaged or missing, where there is somebody.
-    async fn tell_damage(&self, _: &[ShardId]) -> Result<()> {
+    /// Tells whoever looks after the place that so many shards were found damaged or missing, of which these are the first, where
+    /// there is somebody.
+    async fn tell_damage(&self, _: u64, _: &[ShardId]) -> Result<()> {
         Ok(())
     }
 }

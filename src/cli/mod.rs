@@ -34,6 +34,7 @@ mod quantity;
 mod render;
 mod run;
 mod runtime;
+mod said;
 mod streams;
 mod table;
 

@@ -7,7 +7,7 @@ use super::exit::ExitCode;
 use super::failure::{Failure, FailureKind};
 use super::notices::{Notices, Talk};
 use super::output::{Output, Reader};
-use super::{command, completions, man, runtime};
+use super::{command, completions, man, runtime, said};
 use clap::Parser;
 use clap::error::ErrorKind;
 use shard::codec::Engine;
@@ -50,6 +50,7 @@ fn run_command(command: Command, context: &mut Context) -> Result<ExitCode, Fail
                 let outcome = command::run(command, context).await;
                 // A node that is not told keeps the session for a while, and has only so many for one address.
                 nodes.close().await;
+                said::tell(context);
                 outcome
             })
         }

@@ -1,6 +1,7 @@
 //! What can go wrong with a node.
 
 use crate::backend;
+use crate::id::NodeId;
 use crate::peer::transport::{PeerError, SessionId};
 
 /// A failed operation of a node.
@@ -24,6 +25,14 @@ pub enum NodeError {
     /// The folder in which shards are kept for peers.
     #[error("keeping shards for peers")]
     Storage(#[from] backend::Error),
+    /// The shards of an owner could not be checked.
+    #[error("the shards of {owner} could not be checked: {why}")]
+    Unscrubbed {
+        /// Whose they are.
+        owner: NodeId,
+        /// What was in the way.
+        why: String,
+    },
     /// The session or its transport.
     #[error(transparent)]
     Peer(#[from] PeerError),

@@ -14,9 +14,11 @@ use std::time::Instant;
 
 /// A place that names more damaged shards is not listened to any longer.
 const MAX_DAMAGED: usize = 100_000;
-/// A place may have read so many shards more than the catalog has there, and a tenth of these: what a removal or a put that was
-/// cut short left behind.
+/// A place may have read so many shards more than it said that it has, and a tenth of these: what came meanwhile.
 const SPARE_SHARDS: u64 = 1_000;
+/// No place is believed to have more shards than this, or than the catalog has there if that is more: one that says a shard a page
+/// would go on for ever. A catalog that is yet to be made again has none of those that there are.
+const MAX_BELIEVED: u64 = 10_000_000;
 
 /// Which places are asked.
 #[derive(Debug, Clone, Default)]
@@ -49,6 +51,8 @@ pub struct ScrubbedBackend {
     pub bytes: u64,
     /// Those of the shards that the catalog has there that it found damaged, each once.
     pub damaged: Vec<ShardId>,
+    /// How many it found damaged beside these: shards that the catalog does not have there.
+    pub damaged_unknown: u64,
     /// Why it is not at its end.
     pub problem: Option<String>,
 }
@@ -83,8 +87,8 @@ pub async fn scrub(store: &Store, options: ScrubOptions) -> Result<ScrubReport> 
 async fn ask(store: &Store, registered: &RegisteredBackend, controls: &Controls) -> Result<ScrubbedBackend> {
     let (name, backend) = (registered.name.clone(), registered.id);
     let recorded = store.look(move |catalog| count_on(catalog, backend)).await?;
-    let mut said = ScrubbedBackend { name, state: "checked", shards: 0, bytes: 0, damaged: Vec::new(), problem: None };
-    let mut after = None;
+    let mut said = ScrubbedBackend::new(name);
+    let (mut after, mut expected, mut is_asked) = (None, recorded, false);
     loop {
         controls.check_cancelled()?;
         let page: ScrubPage = match registered.backend.scrub(after).await {
@@ -100,27 +104,42 @@ async fn ask(store: &Store, registered: &RegisteredBackend, controls: &Controls)
         };
         controls.items(page.checked_shards);
         after = page.next;
+        if !is_asked && said.shards.saturating_add(page.checked_shards) > recorded {
+            (expected, is_asked) = (recorded.max(stated(registered).await), true);
+        }
         let damaged = page.damaged.iter().copied().collect();
         let damaged = store.look(move |catalog| recorded_on(catalog, backend, damaged)).await?;
-        if !said.hear(&page, &damaged, recorded) || after.is_none() {
+        if !said.hear(&page, &damaged, expected) || after.is_none() {
             return Ok(said);
         }
     }
 }
 
+/// How many shards the place says that it has, as far as it is believed.
+async fn stated(registered: &RegisteredBackend) -> u64 {
+    registered.backend.stats().await.map_or(0, |stats| stats.shard_count.min(MAX_BELIEVED))
+}
+
 impl ScrubbedBackend {
+    fn new(name: String) -> Self {
+        let (damaged, damaged_unknown, problem) = (Vec::new(), 0, None);
+        Self { name, state: "checked", shards: 0, bytes: 0, damaged, damaged_unknown, problem }
+    }
+
     /// Takes in what a page says, with those of the damaged that are recorded there; `false` where no more is listened to, since
     /// there is no end to what the place says it has.
-    fn hear(&mut self, page: &ScrubPage, damaged: &BTreeSet<ShardId>, recorded: u64) -> bool {
+    fn hear(&mut self, page: &ScrubPage, damaged: &BTreeSet<ShardId>, expected: u64) -> bool {
         self.shards = self.shards.saturating_add(page.checked_shards);
         self.bytes = self.bytes.saturating_add(page.checked_bytes);
         let known: BTreeSet<ShardId> = self.damaged.iter().copied().collect();
         self.damaged.extend(damaged.difference(&known));
+        let named: BTreeSet<ShardId> = page.damaged.iter().copied().collect();
+        self.damaged_unknown = self.damaged_unknown.saturating_add(named.difference(damaged).count() as u64);
         let problem = if self.damaged.len() > MAX_DAMAGED {
             self.damaged.truncate(MAX_DAMAGED);
             "it names more damage than is listened to"
-        } else if self.shards > recorded.saturating_add(recorded / 10).saturating_add(SPARE_SHARDS) {
-            "it says that it read more shards than the catalog has there"
+        } else if self.shards > expected.saturating_add(expected / 10).saturating_add(SPARE_SHARDS) {
+            "it says that it read more shards than it has"
         } else {
             return true;
         };
@@ -178,13 +197,16 @@ mod tests {
     #[test]
     fn a_place_that_never_comes_to_an_end_is_not_listened_to_for_ever_and_names_a_shard_once() {
         let name = "friend".to_owned();
-        let mut said =
-            ScrubbedBackend { name, state: "checked", shards: 0, bytes: 0, damaged: Vec::new(), problem: None };
+        let mut said = ScrubbedBackend::new(name);
         let damaged = ShardId { object: ObjectId([1; 16]), index: 2 };
         let page = ScrubPage { checked_shards: 1, checked_bytes: 10, damaged: vec![damaged; 3], next: Some(damaged) };
         let heard = (0..).take_while(|_| said.hear(&page, &BTreeSet::from([damaged]), 100)).count();
         assert_eq!((heard as u64, said.state), (100 + 10 + SPARE_SHARDS, "unfinished"));
-        assert_eq!((said.damaged.as_slice(), said.bytes), (&[damaged][..], 11_110));
-        assert!(said.problem.is_some_and(|problem| problem.contains("than the catalog has there")));
+        assert_eq!((said.damaged.as_slice(), said.bytes, said.damaged_unknown), (&[damaged][..], 11_110, 0));
+        assert!(said.problem.is_some_and(|problem| problem.contains("than it has")));
+        // What the catalog does not have is counted, and not named.
+        let mut said = ScrubbedBackend::new("friend".to_owned());
+        assert!(said.hear(&page, &BTreeSet::new(), 100));
+        assert_eq!((said.damaged.as_slice(), said.damaged_unknown), (&[][..], 1));
     }
 }

@@ -14,6 +14,7 @@
 //! config.toml   settings, for people        master.key   all keys, mode 0600, under a passphrase where wanted
 //! catalog.db    what is where               run/         one locked file for each live process
 //! vaults/       dictionaries, sealed or not       seeds, pins  how nodes are called, and their keys
+//! notices.json  what nodes said
 //! backends/     the five default folders of a store that was not told where to put things
 //! ```
 

@@ -64,6 +64,7 @@ mod node_grants_cli;
 mod node_hostile;
 mod node_hostile_desk;
 mod node_load;
+mod node_owners;
 mod node_patience;
 mod node_runtime;
 mod node_storage;

@@ -14,6 +14,14 @@ const BLOCK_BYTES: u64 = 256 * 1024;
 /// Two of three: a shard has half of it, in 24 blocks.
 const FILE_BYTES: usize = 24 * 2 * BLOCK_BYTES as usize - 1000;
 
+/// Shards that the catalog does not have: more than a place may have for want of tidiness.
+const MORE_THAN_SPARE: u64 = 2100;
+
+fn shards_below(folder: &Path) -> Vec<PathBuf> {
+    let files = walkdir::WalkDir::new(folder).into_iter().filter_map(Result::ok).map(walkdir::DirEntry::into_path);
+    files.filter(|path| path.extension().is_some_and(|extension| extension == "shard")).collect()
+}
+
 /// A store with a node among its three places, and a file.
 struct Scene {
     runtime: Runtime,
@@ -37,9 +45,7 @@ impl Scene {
         }
         desk.file("a", &noise(FILE_BYTES, 5));
         desk.expect(0, &["put", "a", "--level", "minimal"]);
-        let files = walkdir::WalkDir::new(folder).into_iter().filter_map(Result::ok).map(walkdir::DirEntry::into_path);
-        let mut shards = files.filter(|path| path.extension().is_some_and(|extension| extension == "shard"));
-        let shard = shards.next().expect("a shard");
+        let shard = shards_below(&folder).pop().expect("a shard");
         Self { runtime, desk, keeper, shard, told: 0 }
     }
 
@@ -53,7 +59,7 @@ impl Scene {
             match event {
                 StorageEvent::Challenge(answered) => challenges.push(answered),
                 StorageEvent::Told(told) => self.told += told.shards.len(),
-                StorageEvent::Scrub(_) => {}
+                StorageEvent::Scrub(_) | StorageEvent::Unread(_) | StorageEvent::Replaced { .. } => {}
             }
         }
         (document, sent_bytes, challenges)
@@ -186,7 +192,7 @@ fn a_node_reads_its_own_disk_and_says_what_is_damaged_without_moving_it() {
     assert!(sent_bytes < 256 * 1024, "five scrubs moved {sent_bytes} bytes");
     let found = scene.keeper.answered().into_iter().filter(|event| match event {
         StorageEvent::Scrub(answered) => !answered.page.damaged.is_empty(),
-        StorageEvent::Challenge(_) | StorageEvent::Told(_) => false,
+        _ => false,
     });
     assert_eq!(found.count(), 3);
     // A shard that the catalog does not have there is read, and is nothing to note.
@@ -217,5 +223,38 @@ fn a_node_reads_its_own_disk_and_says_what_is_damaged_without_moving_it() {
     let friend = backends.iter().find(|backend| backend["name"] == "friend").expect("the node");
     assert_eq!(friend["history"]["wrong"], 3 + u64::from(is_denied), "{friend}");
     scene.desk.expect(0, &["verify"]);
+    scene.stop();
+}
+
+#[test]
+fn a_node_is_told_of_all_that_a_command_found_damaged_there_at_once() {
+    let mut scene = Scene::new(TransportKind::Quic);
+    for name in ["b", "c"] {
+        scene.desk.file(name, &noise(50_000, 6));
+        scene.desk.expect(0, &["put", name, "--level", "minimal"]);
+    }
+    let shards = shards_below(&scene.desk.path("at-the-friends"));
+    assert_eq!(shards.len(), 3);
+    shards.iter().for_each(|shard| std::fs::remove_file(shard).expect("removed"));
+    scene.keeper.answered();
+    scene.desk.expect(3, &["verify"]);
+    let told: Vec<_> = scene.keeper.answered().into_iter().collect();
+    let [StorageEvent::Told(told)] = told.as_slice() else { unreachable!("{told:?}") };
+    assert_eq!((told.shard_count, told.shards.len()), (3, 3));
+    scene.stop();
+}
+
+#[test]
+fn a_scrub_comes_to_its_end_though_the_catalog_knows_nothing_of_what_is_there() {
+    let scene = Scene::new(TransportKind::Quic);
+    let objects = scene.shard.parent().and_then(Path::parent).expect("a folder").join("00");
+    std::fs::create_dir_all(&objects).expect("a folder");
+    for number in 0..MORE_THAN_SPARE {
+        std::fs::write(objects.join(format!("{number:032x}.0.shard")), b"no shard").expect("written");
+    }
+    let document = scene.desk.json(0, &["backend", "scrub"]);
+    let friend = &document["backends"][0];
+    assert_eq!((&friend["state"], &friend["shards"]), (&"checked".into(), &(MORE_THAN_SPARE + 1).into()), "{document}");
+    assert_eq!((&friend["damaged"], &friend["damaged_unknown"]), (&serde_json::json!([]), &MORE_THAN_SPARE.into()));
     scene.stop();
 }

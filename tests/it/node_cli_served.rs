@@ -262,6 +262,25 @@ fn metrics_are_served_as_prometheus_reads_them() {
 }
 
 #[test]
+fn a_caller_that_says_nothing_is_counted_while_it_waits_and_when_it_is_cut_off() {
+    let desk = group(&["a"]);
+    let node = ServedNode::start(&desk, "a", &["--ws-listen", "127.0.0.1:0", "--metrics-listen", "0"]);
+    let stats = || desk.json(0, &["node", "stats", "--data", "a"]);
+    let counts = |stats: &Value| ["waiting", "displaced", "late"].map(|key| stats[key].as_u64().expect(key));
+    assert_eq!(counts(&stats()), [0, 0, 0]);
+    let _silent = TcpStream::connect(node.text("ws_listen")).expect("it listens");
+    until("the one that waits", || (counts(&stats()) == [1, 0, 0]).then_some(()));
+    until("its end", || (counts(&stats()) == [0, 0, 1]).then_some(()));
+    let page = http(&node.text("metrics_listen"), "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    for sample in ["shard_node_handshakes 0\n", "shard_node_displaced_total 0\n", "shard_node_late_total 1\n"] {
+        assert!(page.contains(sample), "{sample} is not in\n{page}");
+    }
+    let page = desk.expect(0, &["node", "stats", "--data", "a"]).text().to_owned();
+    assert!(page.contains("0 turned away, 0 displaced, 1 cut off, 0 waiting now"), "{page}");
+    node.stop();
+}
+
+#[test]
 fn the_unit_in_the_readme_serves_a_node_and_its_manager_is_told() {
     let desk = group(&["a"]);
     let unit = section().split("```ini\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a unit");

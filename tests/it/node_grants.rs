@@ -173,7 +173,7 @@ fn requests() -> Vec<StorageRequest> {
         StorageRequest::ReadMark,
         StorageRequest::Challenge { shard: there, spans, stripes: vec![0, 2] },
         StorageRequest::Scrub { after: None },
-        StorageRequest::TellDamage(vec![there]),
+        StorageRequest::TellDamage { shard_count: 1, shards: vec![there] },
         StorageRequest::Create(new),
         StorageRequest::Replace(there),
         StorageRequest::ClearUnfinished(there),

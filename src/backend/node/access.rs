@@ -1,6 +1,7 @@
 //! What a store brings to its nodes: seeds, an identity, pins, and the sessions that all its backends share.
 
 use super::super::{Error, ErrorKind, Result};
+use super::ears::{Ears, NodeSaid, Untold};
 use super::line::Line;
 use super::pins::FilePins;
 use super::seeds;
@@ -29,6 +30,8 @@ pub struct NodeAccess {
     caller: Option<Arc<Caller>>,
     /// All that were made from one, to be closed together.
     callers: Arc<Mutex<Vec<Arc<Caller>>>>,
+    /// What all of them heard.
+    untold: Untold,
 }
 
 /// One store, as nodes see it.
@@ -40,6 +43,8 @@ struct Caller {
     brought: Option<SeedRing>,
     folder: Option<PathBuf>,
     transport: OnceCell<Arc<Transport>>,
+    /// Without a folder nothing is heard: it would be heard again and again.
+    ears: Option<Arc<Ears>>,
     lines: Mutex<BTreeMap<PeerAddress, Arc<Line>>>,
 }
 
@@ -72,8 +77,31 @@ impl NodeAccess {
         self.calling_as((NodeIdentity::from_seed(node_seed), Some(grant)), folder)
     }
 
-    fn calling_as(&self, (identity, grant): (NodeIdentity, Option<NodeGrant>), folder: Option<&Path>) -> Self {
+    /// Over a session that there is already, and no other: once it is over, the node cannot be reached.
+    #[cfg(test)]
+    pub(crate) fn over(
+        address: &PeerAddress,
+        (identity, local): (NodeIdentity, Arc<LocalNode>),
+        session: Session,
+    ) -> Self {
+        let transport = Transport::new(local, Arc::new(MemoryPins::default()), GateLimits::default());
         let caller = Arc::new(Caller {
+            ears: None,
+            identity,
+            grant: None,
+            seed_file: None,
+            brought: None,
+            folder: None,
+            transport: OnceCell::new_with(Some(transport)),
+            lines: Mutex::new(BTreeMap::from([(address.clone(), Arc::new(Line::over(address.clone(), session)))])),
+        });
+        Self { caller: Some(caller), ..Self::default() }
+    }
+
+    fn calling_as(&self, (identity, grant): (NodeIdentity, Option<NodeGrant>), folder: Option<&Path>) -> Self {
+        let ears = folder.map(|folder| Ears::of(folder, grant.clone(), Arc::clone(&self.untold)));
+        let caller = Arc::new(Caller {
+            ears,
             identity,
             grant,
             seed_file: self.seed_file.clone(),
@@ -100,6 +128,12 @@ impl NodeAccess {
         };
         let transport = caller.transport.get_or_try_init(|| caller.start(doing)).await?;
         caller.line(address).session(transport, doing).await
+    }
+
+    /// What nodes said to the stores that were given access from this one, since this was last asked: each notice once, and the
+    /// nodes' own word.
+    pub fn take_said(&self) -> Vec<NodeSaid> {
+        std::mem::take(&mut *self.untold.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Ends the sessions of all stores that were given access from this one, and says goodbye to their nodes.
@@ -132,10 +166,15 @@ impl Caller {
 
     fn line(&self, address: &PeerAddress) -> Arc<Line> {
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(lines.entry(address.clone()).or_insert_with(|| Arc::new(Line::to(address.clone()))))
+        Arc::clone(
+            lines.entry(address.clone()).or_insert_with(|| Arc::new(Line::to(address.clone(), self.ears.clone()))),
+        )
     }
 
     async fn close(&self) {
+        if let Some(ears) = &self.ears {
+            ears.finish().await;
+        }
         let lines = std::mem::take(&mut *self.lines.lock().unwrap_or_else(PoisonError::into_inner));
         let closing = async {
             join_all(lines.values().map(|line| line.close())).await;

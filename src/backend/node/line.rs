@@ -1,8 +1,10 @@
 //! The session with one node: shared by all that ask it, and begun again when it is over.
 
 use super::super::{Error, ErrorKind, Result};
+use super::ears::Ears;
 use crate::peer::transport::{CallFailure, PeerError, Session, Transport};
 use crate::peer::{Backoff, BackoffTimes, PeerAddress};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
@@ -20,6 +22,8 @@ const GOODBYE_DEADLINE: Duration = Duration::from_millis(500);
 pub(super) struct Line {
     address: PeerAddress,
     state: Mutex<State>,
+    /// Where what the node has to tell is kept, if it is.
+    ears: Option<Arc<Ears>>,
 }
 
 struct State {
@@ -37,9 +41,22 @@ struct Failure {
 }
 
 impl Line {
-    pub(super) fn to(address: PeerAddress) -> Self {
+    pub(super) fn to(address: PeerAddress, ears: Option<Arc<Ears>>) -> Self {
         let state = State { session: None, backoff: Backoff::new(BackoffTimes::default()), failed: None };
-        Self { address, state: Mutex::new(state) }
+        Self { address, state: Mutex::new(state), ears }
+    }
+
+    /// Over this session, and none after it.
+    #[cfg(test)]
+    pub(super) fn over(address: PeerAddress, session: Session) -> Self {
+        let gone = Failure { kind: ErrorKind::Unreachable, why: "its session is over".to_owned() };
+        let never = Instant::now() + Duration::from_secs(365 * 24 * 3600);
+        let state = State {
+            session: Some(session),
+            backoff: Backoff::new(BackoffTimes::default()),
+            failed: Some((gone, never)),
+        };
+        Self { address, state: Mutex::new(state), ears: None }
     }
 
     /// The session that there is, or a new one. While one call is under way, others wait for it.
@@ -58,6 +75,7 @@ impl Line {
             Ok(session) => {
                 state.backoff.succeeded();
                 state.failed = None;
+                self.ears.iter().for_each(|ears| ears.listen(&self.address, &session));
                 Ok(state.session.insert(session).clone())
             }
             Err(failure) => {
@@ -73,7 +91,8 @@ impl Line {
     async fn call(&self, transport: &Transport) -> Result<Session, Failure> {
         let called = timeout(CALL_DEADLINE, transport.dial(&self.address)).await;
         let session = called.unwrap_or(Err(PeerError::TimedOut)).map_err(|error| Failure::of(&error))?;
-        // A node may send messages, which are for other nodes. They are taken and dropped, so that it can stop in order.
+        // A node may send messages, which are for other nodes: what is for a store waits until this asks for it. They are taken
+        // and dropped, so that the node can stop in order.
         let incoming = session.clone();
         tokio::spawn(async move { while incoming.accept().await.is_some() {} });
         Ok(session)

@@ -7,12 +7,15 @@
 //!
 //! *What it does not know.* Who may come in, which is the business of sessions; where and how the node keeps shards.
 //!
-//! *Invariants.* Nothing is called before it is asked something. While a node does not answer it is called again only after
+//! *Invariants.* What a node has to tell is asked for when a session with it begins, kept in the store's folder, and told once.
+//! Nothing is called before it is asked something. While a node does not answer it is called again only after
 //! a while that grows, and whoever asks meanwhile is told at once. What a node says is believed within its contract
 //! only: a page in the wrong order, or more bytes than were asked for, is a failure.
 
 mod access;
+mod ears;
 mod exchange;
+mod heard;
 mod line;
 mod pins;
 mod refusal;
@@ -22,6 +25,8 @@ mod tests;
 mod writer;
 
 pub use access::NodeAccess;
+pub use ears::NodeSaid;
+pub use heard::{HeardNotice, NOTICES_NAME, heard};
 pub use pins::PINS_NAME;
 pub use seeds::SEEDS_NAME;
 
@@ -247,15 +252,16 @@ impl Backend for NodeBackend {
         Ok(Some(page))
     }
 
-    async fn tell_damage(&self, shards: &[ShardId]) -> Result<()> {
-        for shards in shards.chunks(MAX_TOLD_SHARDS) {
-            let request = StorageRequest::TellDamage(shards.to_vec());
-            match self.ask(request, "telling of damage", ATTEMPT_TIMEOUT).await? {
-                StorageAnswer::Ready => {}
-                _ => return self.unexpected("telling of damage"),
-            }
+    async fn tell_damage(&self, shard_count: u64, shards: &[ShardId]) -> Result<()> {
+        let shards: Vec<ShardId> = shards.iter().copied().take(MAX_TOLD_SHARDS).collect();
+        if shards.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let request = StorageRequest::TellDamage { shard_count, shards };
+        match self.ask(request, "telling of damage", ATTEMPT_TIMEOUT).await? {
+            StorageAnswer::Ready => Ok(()),
+            _ => self.unexpected("telling of damage"),
+        }
     }
 }
 

@@ -39,6 +39,11 @@ pub(crate) enum NodeCommand {
     Sessions(ListSessions),
     Messages(ListMessages),
     Answers(ListAnswers),
+    /// Check the shards that peers keep here, on this node's own disk; owners are told of what is damaged
+    ///
+    /// The node that is served reads them whole, which takes as long as its disk does. Exit code 3: some are damaged. An owner
+    /// hears it the next time that a command of its store uses this node.
+    Scrub,
     Send(SendNotice),
     /// Say what the node that is served did and does
     Stats,
@@ -187,7 +192,9 @@ pub(crate) struct ListAnswers {
 #[command(after_help = "\
 Examples:
   shard node send --all 'the disk goes on Friday'
-  shard node send --peer 3f9a 'is your disk full?'")]
+  shard node send --peer 3f9a 'is your disk full?'
+
+A peer that keeps shards here and is not connected hears it when it next uses this node.")]
 pub(crate) struct SendNotice {
     /// To this node: its id or the beginning of it
     #[arg(long, group = "whom")]

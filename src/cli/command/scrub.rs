@@ -6,6 +6,7 @@ use crate::cli::exit::ExitCode;
 use crate::cli::failure::Failure;
 use crate::cli::output::Reader;
 use crate::cli::quantity::ByteSize;
+use crate::cli::render::count;
 use crate::cli::table::{Table, Tone};
 use shard::ops::scrub::{ScrubOptions, ScrubReport, ScrubbedBackend, scrub};
 use shard::store::Contact;
@@ -26,6 +27,11 @@ pub(super) async fn run(options: ScrubBackends, context: &mut Context) -> Result
                 report.backends.iter().filter_map(|backend| Some((&backend.name, backend.problem.as_ref()?)));
             problems.for_each(|(name, problem)| context.notices.warning(&format!("backend {name}: {problem}")));
         }
+    }
+    let unknown: u64 = report.backends.iter().map(|backend| backend.damaged_unknown).sum();
+    if unknown > 0 {
+        let unknown = count(unknown, "shard");
+        context.notices.note(&format!("{unknown} more damaged, which the catalog does not have there"));
     }
     if report.backends.iter().any(|backend| !backend.damaged.is_empty()) {
         let (verify, repair) = (context.to_type("verify"), context.to_type("repair"));

@@ -9,9 +9,11 @@ use crate::cli::output::Reader;
 use crate::cli::printable::Printable;
 use crate::cli::quantity::{ByteSize, Span};
 use crate::cli::render::{count, facts, margin, object_tone, toned};
+use crate::cli::said::words;
 use crate::cli::table::{Table, Tone};
 use shard::catalog::{ChallengeOutcome, ObjectState};
-use shard::ops::status::{self, BackendStatus, ObjectCounts, StatusCheck, StatusOptions, StatusReport};
+use shard::ops::status::{self, BackendStatus, ObjectCounts, SaidByNode, StatusCheck, StatusOptions, StatusReport};
+use shard::peer::storage::NoticeKind;
 use shard::store::{Contact, Held};
 use std::fmt::Write;
 use std::time::Duration;
@@ -66,6 +68,7 @@ fn page(report: &StatusReport, context: &Context) -> String {
     page.push('\n');
     page.push_str(&backends(&report.backends));
     page.push_str(&failures(&report.backends));
+    page.push_str(&said(&report.backends, context));
     page.push_str(&verification(report, context));
     page.push_str(&chores(report, context));
     page
@@ -138,6 +141,23 @@ fn failures(backends: &[BackendStatus]) -> String {
             kinds.join(", ")
         );
         writeln!(page, "{}", toned(Tone::Worrying, line)).expect("a String takes it");
+    }
+    if page.is_empty() { page } else { format!("\n{page}") }
+}
+
+/// What nodes said and nobody looked at since: a hint, and no state.
+fn said(backends: &[BackendStatus], context: &Context) -> String {
+    let mut page = String::new();
+    for backend in backends {
+        for SaidByNode { kind, shards, text, heard } in &backend.said {
+            let (name, what) = (Printable(&backend.name), words(*kind, *shards, text));
+            let hint = match kind {
+                NoticeKind::RepairNeeded => format!("; see for yourself: {}", context.to_type("verify")),
+                _ => String::new(),
+            };
+            writeln!(page, "{}", toned(Tone::Worrying, format!("{name} said, {heard}: {what}{hint}")))
+                .expect("a String takes it");
+        }
     }
     if page.is_empty() { page } else { format!("\n{page}") }
 }

@@ -2,10 +2,11 @@
 
 use super::notice::{Notice, NoticeKind};
 use super::records::{Direction, Records, random, read, torn, unkept, written};
+use crate::backend::shard_name;
 use crate::engine::{Outcome, PageRequest, Proof, ProofsOf};
 use crate::error::{Result, with_causes};
 use crate::id::{BackendId, NodeId, ProofId, ShardId};
-use crate::node::storage::{AnsweredChallenge, AnsweredScrub, BlockAnswer, StorageEvent, ToldDamage};
+use crate::node::storage::{AnsweredChallenge, AnsweredScrub, BlockAnswer, FailedRead, StorageEvent, ToldDamage};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
@@ -36,6 +37,8 @@ pub enum AskedBy {
     Challenge,
     /// For a look at the node's own disk.
     Scrub,
+    /// For bytes.
+    Read,
 }
 
 /// An answer that was kept.
@@ -58,13 +61,34 @@ pub struct KeptAnswer {
 }
 
 impl Records {
-    /// Keeps an answer, block by block; of a scrub, the damaged shards.
+    /// Keeps an answer, block by block; of a scrub, the damaged shards; of a read, that it failed. The owner will be told of
+    /// what is damaged.
     pub fn keep_answer(&self, event: &StorageEvent) -> Result<()> {
-        let proofs = match event {
-            StorageEvent::Challenge(answered) => of_challenge(answered)?,
-            StorageEvent::Scrub(answered) => of_scrub(answered)?,
-            StorageEvent::Told(told) => return self.keep_told(told),
-        };
+        match event {
+            StorageEvent::Challenge(answered) => {
+                self.keep_proofs(of_challenge(answered)?)?;
+                let is_bad = |answer: &BlockAnswer| matches!(answer, BlockAnswer::Damaged | BlockAnswer::Missing);
+                let is_damaged = answered.blocks.iter().any(|(_, answer)| is_bad(answer));
+                if is_damaged { self.found_damaged(answered.owner, &[answered.shard]) } else { Ok(()) }
+            }
+            StorageEvent::Scrub(answered) => {
+                self.keep_proofs(of_scrub(answered)?)?;
+                self.found_whole(answered.owner, |shard| was_read_whole(answered, shard))?;
+                self.found_damaged(answered.owner, &answered.page.damaged)
+            }
+            StorageEvent::Unread(failed) => {
+                self.keep_proofs(vec![of_failed_read(failed)?])?;
+                self.found_damaged(failed.owner, &[failed.shard])
+            }
+            StorageEvent::Told(told) => self.keep_told(told),
+            StorageEvent::Replaced { owner, shard } => self.found_whole(*owner, |known| known == *shard),
+        }
+    }
+
+    fn keep_proofs(&self, proofs: Vec<Proof>) -> Result<()> {
+        if proofs.is_empty() {
+            return Ok(());
+        }
         let engine = self.engine();
         let saved = engine.transaction(|tx| proofs.into_iter().try_for_each(|proof| tx.save_proof(proof).map(drop)));
         saved.map_err(unkept)?;
@@ -87,7 +111,9 @@ impl Records {
     /// What a store found here is a notice of it, as if it had been sent as such.
     fn keep_told(&self, told: &ToldDamage) -> Result<()> {
         let shards: Vec<String> = told.shards.iter().map(ShardId::to_string).collect();
-        let text = format!("damaged or missing here, as the store finds: {}", shards.join(" "));
+        let more = if told.shard_count > shards.len() as u64 { " and others" } else { "" };
+        let (count, named) = (told.shard_count, shards.join(" "));
+        let text = format!("damaged or missing here, as the store finds: {count} shards: {named}{more}");
         let notice = Notice::new(NoticeKind::RepairNeeded, text).map_err(|error| torn().with_source(error))?;
         self.keep(told.told_by.into(), Direction::Received, &notice).map(drop)
     }
@@ -118,16 +144,33 @@ fn of_challenge(answered: &AnsweredChallenge) -> Result<Vec<Proof>> {
         BlockAnswer::Shown => Outcome::Answered,
         BlockAnswer::Damaged => Outcome::Wrong { why: "the block is not the one its leaf was made of".to_owned() },
         BlockAnswer::Missing => Outcome::Missing,
+        BlockAnswer::Silent => Outcome::Silent { why: "this node's disk was busy or not there".to_owned() },
     };
     let proof = |(stripe, answer): &(u64, BlockAnswer)| new_proof((*shard, *stripe), *backend, outcome(answer), &body);
     blocks.iter().map(proof).collect()
 }
 
 fn of_scrub(answered: &AnsweredScrub) -> Result<Vec<Proof>> {
-    let AnsweredScrub { asked_by, owner, backend, page } = answered;
+    let AnsweredScrub { asked_by, owner, backend, page, .. } = answered;
     let body = AnswerBody { owner: *owner, asked_by: *asked_by, by: AskedBy::Scrub };
     let outcome = || Outcome::Wrong { why: "the shard is damaged on this node's disk".to_owned() };
     page.damaged.iter().map(|shard| new_proof((*shard, 0), *backend, outcome(), &body)).collect()
+}
+
+fn of_failed_read(failed: &FailedRead) -> Result<Proof> {
+    let FailedRead { asked_by, owner, backend, shard } = failed;
+    let body = AnswerBody { owner: *owner, asked_by: *asked_by, by: AskedBy::Read };
+    let outcome = Outcome::Wrong { why: "this node's disk could not give the shard back".to_owned() };
+    new_proof((*shard, 0), *backend, outcome, &body)
+}
+
+/// Whether a scrub came by this shard, or by where it was, and found nothing wrong.
+fn was_read_whole(answered: &AnsweredScrub, shard: ShardId) -> bool {
+    let AnsweredScrub { after, page, .. } = answered;
+    let name = shard_name(shard);
+    let is_behind = after.is_none_or(|after| shard_name(after) < name);
+    let is_within = page.next.is_none_or(|next| name <= shard_name(next));
+    is_behind && is_within && !page.damaged.contains(&shard)
 }
 
 fn new_proof(

@@ -2,7 +2,7 @@
 //! be. Pure.
 
 use super::notice::{MAX_NOTICE_BYTES, Notice, NoticeKind};
-use crate::id::{NodeId, PeerId};
+use crate::id::{NodeId, PeerId, ShardId};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 
@@ -19,7 +19,12 @@ pub enum Question {
     Sessions {},
     /// What the node did and does.
     Stats {},
-    /// To send a notice to a peer, or to all that are there.
+    /// To check the next of the shards that peers keep at the node.
+    Scrub {
+        /// Where the last page ended; at the first owner's first shard where there was none.
+        after: Option<ScrubPlace>,
+    },
+    /// To send a notice to a peer, or to all that are there; a peer that keeps something here can ask for it later.
     Send {
         /// To whom; all where it is not given.
         peer: Option<PeerId>,
@@ -42,6 +47,11 @@ pub enum Answer {
         /// The numbers.
         stats: Box<ServeStats>,
     },
+    /// What a check of some shards found.
+    Scrubbed {
+        /// The numbers.
+        page: ScrubbedShards,
+    },
     /// What became of a notice.
     Sent {
         /// For each peer.
@@ -52,6 +62,32 @@ pub enum Answer {
         /// Why.
         why: String,
     },
+}
+
+/// Where a check of all owners' shards goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScrubPlace {
+    /// With whose shards.
+    pub owner: NodeId,
+    /// After which of them; `None` where all of them were read.
+    pub shard: Option<ShardId>,
+}
+
+/// What a check of some shards found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScrubbedShards {
+    /// Whose they are; `None` where nobody keeps anything here.
+    pub owner: Option<NodeId>,
+    /// How many were read.
+    pub shards: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// The damaged among them.
+    pub damaged: Vec<ShardId>,
+    /// Where it goes on; `None` when these were the last.
+    pub next: Option<ScrubPlace>,
 }
 
 /// A session that there is.
@@ -106,6 +142,12 @@ pub struct ServeStats {
     pub errors: u64,
     /// Callers that were turned away.
     pub refused: u64,
+    /// Callers whose handshake is under way.
+    pub waiting: u64,
+    /// Callers that had to make room for newer ones before they said who they are.
+    pub displaced: u64,
+    /// Callers that were cut off since they did not say in time who they are.
+    pub late: u64,
     /// Sessions there have been.
     pub sessions_total: u64,
     /// Sessions there are.
@@ -138,8 +180,10 @@ pub struct Kept {
 pub struct Delivery {
     /// Who.
     pub peer: PeerId,
-    /// Why it does not have it; `None` where it does, as far as the transport took it.
+    /// Why it does not have it; `None` where it does, as far as the transport took it, or where it will ask for it.
     pub failure: Option<String>,
+    /// Whether it is kept until the peer asks.
+    pub waits: bool,
 }
 
 /// Why a line is no question or answer.
@@ -208,6 +252,7 @@ fn read<T: serde::de::DeserializeOwned>(line: &[u8], limit: usize) -> Result<T, 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::ObjectId;
 
     fn session(number: u64) -> LiveSession {
         LiveSession {
@@ -225,11 +270,15 @@ mod tests {
 
     #[test]
     fn questions_and_answers_read_back_as_one_line_each() {
+        let shard = ShardId { object: ObjectId([3; 16]), index: 1 };
+        let place = ScrubPlace { owner: NodeId([9; 32]), shard: Some(shard) };
         let longest = "\u{1}".repeat(MAX_NOTICE_BYTES);
         for question in [
             Question::Sessions {},
             Question::Stats {},
             Question::Send { peer: None, text: "two\nlines".to_owned() },
+            Question::Scrub { after: None },
+            Question::Scrub { after: Some(place) },
             Question::Send { peer: Some(PeerId([9; 32])), text: longest },
         ] {
             let line = question.to_line();
@@ -237,10 +286,13 @@ mod tests {
             assert!(line.len() <= MAX_QUESTION_BYTES, "the longest notice has room");
             assert_eq!(Question::parse(&line), Ok(question));
         }
-        let delivery = Delivery { peer: PeerId([1; 32]), failure: Some("gone".to_owned()) };
+        let delivery = Delivery { peer: PeerId([1; 32]), failure: Some("gone".to_owned()), waits: false };
+        let (owner, damaged) = (Some(place.owner), vec![shard; crate::peer::storage::MAX_PAGE_SHARDS]);
+        let scrubbed = ScrubbedShards { owner, shards: u64::MAX, bytes: u64::MAX, damaged, next: Some(place) };
         for answer in [
             Answer::Sessions { sessions: vec![session(1), session(2)] },
             Answer::Sent { peers: vec![delivery] },
+            Answer::Scrubbed { page: scrubbed },
             Answer::Failed { why: "no".to_owned() },
         ] {
             assert_eq!(Answer::parse(&answer.to_line()), Ok(answer));

@@ -35,6 +35,11 @@ pub(super) fn prometheus(stats: &ServeStats) -> String {
     );
     let refused = [("", number(stats.refused))];
     family("shard_node_refused_total", "counter", "Callers turned away since a limit was reached.", &refused);
+    let displaced = [("", number(stats.displaced))];
+    family("shard_node_displaced_total", "counter", "Callers that made room for newer ones.", &displaced);
+    let late = [("", number(stats.late))];
+    family("shard_node_late_total", "counter", "Callers cut off since they did not say in time who they are.", &late);
+    family("shard_node_handshakes", "gauge", "Callers whose handshake is under way.", &[("", number(stats.waiting))]);
     let total = [("", number(stats.sessions_total))];
     family("shard_node_sessions_total", "counter", "Sessions there have been.", &total);
     let active = [
@@ -81,6 +86,9 @@ mod tests {
             messages_received: 6,
             errors: 7,
             refused: 8,
+            waiting: 4,
+            displaced: 11,
+            late: 12,
             sessions_total: 9,
             sessions_active: 3,
             websocket_sessions: 1,
@@ -108,6 +116,9 @@ mod tests {
             "shard_node_sessions{transport=\"quic\"} 2\n",
             "shard_node_round_trip_seconds 0.00025\n",
             "shard_node_errors_total 7\n",
+            "shard_node_handshakes 4\n",
+            "shard_node_displaced_total 11\n",
+            "shard_node_late_total 12\n",
             "shard_node_kept_bytes 77\n",
         ] {
             assert!(text.contains(expected), "{expected} is not in\n{text}");

@@ -29,18 +29,22 @@ mod metrics;
 mod metrics_server;
 mod notice;
 mod notify;
+mod owners;
 mod recorder;
 mod records;
+mod running;
 mod seeds;
 mod serve;
 mod settings;
 
 pub use answers::{AskedBy, KeptAnswer};
 pub use control::{
-    Answer, ControlError, Delivery, Kept, LiveSession, MAX_ANSWER_BYTES, MAX_QUESTION_BYTES, Question, ServeStats,
+    Answer, ControlError, Delivery, Kept, LiveSession, MAX_ANSWER_BYTES, MAX_QUESTION_BYTES, Question, ScrubPlace,
+    ScrubbedShards, ServeStats,
 };
 pub use control_socket::ask;
 pub use notice::{MAX_NOTICE_BYTES, NOTICE_STREAM, Notice, NoticeError, NoticeKind};
+pub use owners::Hearer;
 pub use records::{
     Direction, Forgotten, KeptMessage, KnownPeer, MessagePage, PastSession, Records, SessionEnd, SessionNote,
 };

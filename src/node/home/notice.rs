@@ -1,55 +1,9 @@
 //! What nodes tell each other: a kind and a text, as one message.
 
-use serde::{Deserialize, Serialize};
-use std::fmt;
+pub use crate::peer::storage::{MAX_NOTICE_BYTES, NoticeKind};
 
 /// On which stream of messages notices go.
 pub const NOTICE_STREAM: u64 = 1;
-/// A longer text is no notice.
-pub const MAX_NOTICE_BYTES: usize = 4096;
-
-/// What a notice is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum NoticeKind {
-    /// What a person wrote.
-    Text,
-    /// Something that the sender keeps needs repair.
-    RepairNeeded,
-    /// The sender stops.
-    Leaving,
-    /// The sender takes no more from whom it tells.
-    QuotaReached,
-}
-
-impl NoticeKind {
-    const ALL: [Self; 4] = [Self::Text, Self::RepairNeeded, Self::Leaving, Self::QuotaReached];
-
-    fn byte(self) -> u8 {
-        match self {
-            Self::Text => 1,
-            Self::RepairNeeded => 2,
-            Self::Leaving => 3,
-            Self::QuotaReached => 4,
-        }
-    }
-
-    /// Its name in JSON.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Text => "text",
-            Self::RepairNeeded => "repair-needed",
-            Self::Leaving => "leaving",
-            Self::QuotaReached => "quota-reached",
-        }
-    }
-}
-
-impl fmt::Display for NoticeKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
 
 /// Why bytes or a text are no notice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -104,7 +58,7 @@ impl Notice {
     /// Reads it again.
     pub fn parse(bytes: &[u8]) -> Result<Self, NoticeError> {
         let (byte, text) = bytes.split_first().ok_or(NoticeError::Empty)?;
-        let kind = NoticeKind::ALL.into_iter().find(|kind| kind.byte() == *byte).ok_or(NoticeError::Kind(*byte))?;
+        let kind = NoticeKind::of(*byte).ok_or(NoticeError::Kind(*byte))?;
         if text.len() > MAX_NOTICE_BYTES {
             return Err(NoticeError::Long(text.len()));
         }

@@ -1,6 +1,7 @@
 //! What a node remembers, in its engine: whom it met, when, what was said, and which key each address had at first.
 
 use super::notice::{Notice, NoticeKind};
+use super::owners::ForOwner;
 use crate::crypto::PublicKey;
 use crate::engine::{self, Cursor, Message, PageRequest, Peer, StorageEngine};
 use crate::error::{Error, ErrorKind, Result};
@@ -122,14 +123,19 @@ pub enum Direction {
     Received,
     /// It went.
     Sent,
+    /// It is kept until the owner asks.
+    Waiting,
 }
 
 /// What is kept of a message beside its peer.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct MessageBody {
-    direction: Direction,
-    kind: NoticeKind,
-    text: String,
+pub(super) struct MessageBody {
+    pub(super) direction: Direction,
+    pub(super) kind: NoticeKind,
+    pub(super) text: String,
+    /// Where it is for an owner, who asks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) for_owner: Option<ForOwner>,
 }
 
 /// A notice that is remembered.
@@ -353,13 +359,16 @@ impl Records {
     /// Keeps a notice that came or went.
     pub fn keep(&self, peer: PeerId, direction: Direction, notice: &Notice) -> Result<MessageId> {
         let id = MessageId(random()?);
-        let body = MessageBody { direction, kind: notice.kind(), text: notice.text().to_owned() };
+        let body = MessageBody { direction, kind: notice.kind(), text: notice.text().to_owned(), for_owner: None };
         self.engine.save_message(Message::new(id, peer, written(&body)?)).map_err(unkept)?;
-        let count = self.engine.count_messages_of(peer).map_err(unkept)?;
-        if count > MAX_MESSAGES as u64 + SPARE_MESSAGES {
-            self.forget_old_messages(peer)?;
-        }
+        self.keep_to_the_bound(peer)?;
         Ok(id)
+    }
+
+    /// Forgets the oldest messages with a peer, where there are too many.
+    pub(super) fn keep_to_the_bound(&self, peer: PeerId) -> Result<()> {
+        let count = self.engine.count_messages_of(peer).map_err(unkept)?;
+        if count > MAX_MESSAGES as u64 + SPARE_MESSAGES { self.forget_old_messages(peer) } else { Ok(()) }
     }
 
     fn forget_old_messages(&self, peer: PeerId) -> Result<()> {
@@ -383,7 +392,7 @@ impl Records {
         };
         let page = page.map_err(unkept)?;
         let kept = page.records.into_iter().map(|message| {
-            let MessageBody { direction, kind, text } = read(&message.body.0)?;
+            let MessageBody { direction, kind, text, .. } = read(&message.body.0)?;
             let Message { id, peer, saved_ms, .. } = message;
             Ok(KeptMessage { id, peer, direction, kind, text, saved_ms })
         });
@@ -422,7 +431,7 @@ impl Pins for Records {
 }
 
 /// An error on its way through a transaction.
-struct Carried(Error);
+pub(super) struct Carried(pub(super) Error);
 
 impl From<Error> for Carried {
     fn from(error: Error) -> Self {

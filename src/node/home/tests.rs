@@ -5,7 +5,8 @@ use crate::crypto::ChamberKey;
 use crate::crypto::PublicKey;
 use crate::engine::{PageRequest, ProofsOf};
 use crate::id::{ObjectId, PeerId, ShardId};
-use crate::node::storage::{AnsweredChallenge, BlockAnswer, StorageEvent};
+use crate::node::storage::{AnsweredChallenge, AnsweredScrub, BlockAnswer, StorageEvent};
+use crate::peer::storage::{MAX_NAMED_SHARDS, MAX_NOTICES, ScrubPage};
 use crate::peer::{PinError, Pins, node_id};
 use crate::vault::Durability;
 use std::fs;
@@ -75,10 +76,7 @@ fn pins_outlive_the_process_and_go_only_when_they_are_forgotten() {
 #[test]
 fn the_oldest_answers_are_forgotten_together_once_there_are_too_many() {
     let dir = tempfile::tempdir().expect("a folder");
-    let options = EngineOptions { durability: Durability::Relaxed, ..EngineOptions::default() };
-    let key = ChamberKey::from_secret(NodeId([3; 32]), &[4; 32]);
-    let engine = StorageEngine::open(dir.path(), RECORDS_NAME, key, options).expect("records");
-    let records = Records::new(Arc::new(engine));
+    let records = records_in(dir.path());
     let keep = |first: u64, count: u64| {
         let answered = AnsweredChallenge {
             asked_by: NodeId([1; 32]),
@@ -100,11 +98,7 @@ fn the_oldest_answers_are_forgotten_together_once_there_are_too_many() {
 #[test]
 fn messages_are_kept_by_peer_newest_first_and_no_peer_crowds_out_another() {
     let dir = tempfile::tempdir().expect("a folder");
-    // Nothing here is about what outlives a loss of power, and there is much to write.
-    let options = EngineOptions { durability: Durability::Relaxed, ..EngineOptions::default() };
-    let key = ChamberKey::from_secret(NodeId([3; 32]), &[4; 32]);
-    let engine = StorageEngine::open(dir.path(), RECORDS_NAME, key, options).expect("records");
-    let records = Records::new(Arc::new(engine));
+    let records = records_in(dir.path());
     let (quiet, loud) = (PeerId([1; 32]), PeerId([2; 32]));
     let notice = |number: usize| Notice::new(NoticeKind::Text, format!("{number}")).expect("a notice");
     records.keep(quiet, Direction::Sent, &notice(0)).expect("kept");
@@ -119,6 +113,113 @@ fn messages_are_kept_by_peer_newest_first_and_no_peer_crowds_out_another() {
     assert!(records.engine().count_messages_of(loud).expect("counted") <= 1064);
     assert_eq!(records.messages(None, PageRequest::newest(1)).expect("messages").messages[0].peer, loud);
     assert_eq!(records.messages(None, PageRequest::newest(0)).expect_err("no page").kind, ErrorKind::Invalid);
+}
+
+/// Nothing here is about what outlives a loss of power, and there is much to write.
+fn records_in(folder: &Path) -> Records {
+    let options = EngineOptions { durability: Durability::Relaxed, ..EngineOptions::default() };
+    let key = ChamberKey::from_secret(NodeId([3; 32]), &[4; 32]);
+    Records::new(Arc::new(StorageEngine::open(folder, RECORDS_NAME, key, options).expect("records")))
+}
+
+fn shards(range: std::ops::Range<u16>) -> Vec<ShardId> {
+    let shard = |number: u16| {
+        let mut object = [0; 16];
+        object[..2].copy_from_slice(&number.to_be_bytes());
+        ShardId { object: ObjectId(object), index: 0 }
+    };
+    range.map(shard).collect()
+}
+
+#[test]
+fn what_an_owner_was_not_told_is_one_notice_however_much_it_is_and_each_hearer_has_it_once() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let records = records_in(dir.path());
+    let (owner, other) = (NodeId([1; 32]), NodeId([2; 32]));
+    let hear = |after, hearer| records.notices_for(owner, after, hearer).expect("notices");
+    assert_eq!(hear(0, Hearer::Owner), []);
+    for found in [0..1, 0..3, 0..3, 3..100] {
+        records.found_damaged(owner, &shards(found)).expect("kept");
+    }
+    let [first] = hear(0, Hearer::Grantee).try_into().expect("one notice");
+    assert_eq!((first.kind, first.shard_count, first.shards.len()), (NoticeKind::RepairNeeded, 100, MAX_NAMED_SHARDS));
+    assert!(first.text.contains("100 of your shards") && first.text.ends_with("and others"), "{}", first.text);
+    // A machine with a grant hears it and does not take it away from the owner, whose own asking says that it has it.
+    assert_eq!(hear(first.number, Hearer::Grantee), []);
+    records.found_damaged(owner, &shards(100..101)).expect("kept");
+    let [more] = hear(0, Hearer::Owner).try_into().expect("still one");
+    assert_eq!((more.shard_count, more.number > first.number), (101, true));
+    assert_eq!(hear(first.number, Hearer::Grantee), std::slice::from_ref(&more));
+    let waits = || records.messages(Some(owner.into()), PageRequest::newest(10)).expect("messages").messages;
+    assert_eq!(waits().iter().map(|message| message.direction).collect::<Vec<_>>(), [Direction::Waiting]);
+    assert_eq!(hear(more.number, Hearer::Owner), []);
+    assert_eq!(waits()[0].direction, Direction::Sent);
+    // Another machine of the owner's hears it all the same, and a number from other records is none.
+    assert_eq!(hear(0, Hearer::Owner), std::slice::from_ref(&more));
+    assert_eq!(hear(u64::MAX, Hearer::Owner), std::slice::from_ref(&more));
+    // What was told is not told again, and what was whole meanwhile is.
+    records.found_damaged(owner, &shards(0..101)).expect("nothing new");
+    assert_eq!(hear(more.number, Hearer::Owner), []);
+    let [mended] = shards(7..8).try_into().expect("one");
+    records.keep_answer(&StorageEvent::Replaced { owner, shard: mended }).expect("noted");
+    records.found_damaged(owner, &shards(0..101)).expect("kept");
+    let [again] = hear(more.number, Hearer::Owner).try_into().expect("one notice");
+    assert_eq!((again.shard_count, again.shards), (1, vec![mended]));
+    assert_eq!(records.notices_for(other, 0, Hearer::Owner).expect("notices"), []);
+}
+
+#[test]
+fn a_scrub_that_comes_by_a_shard_and_finds_it_whole_makes_its_next_damage_news() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let records = records_in(dir.path());
+    let owner = NodeId([1; 32]);
+    let known = shards(0..10);
+    records.found_damaged(owner, &known).expect("kept");
+    let heard = records.notices_for(owner, 0, Hearer::Owner).expect("notices")[0].number;
+    let scrub = |after: Option<ShardId>, next: Option<ShardId>, damaged: Vec<ShardId>| {
+        let page = ScrubPage { checked_shards: 1, checked_bytes: 1, damaged, next };
+        let event = AnsweredScrub { asked_by: owner, owner, backend: None, after, page };
+        records.keep_answer(&StorageEvent::Scrub(event)).expect("kept");
+    };
+    // Behind 1 and up to 5, of which 4 is damaged still: 2, 3 and 5 were read and are whole.
+    scrub(Some(known[1]), Some(known[5]), vec![known[4]]);
+    assert_eq!(records.notices_for(owner, heard, Hearer::Owner).expect("notices"), []);
+    scrub(None, None, known.clone());
+    let [news] = records.notices_for(owner, heard, Hearer::Owner).expect("notices").try_into().expect("one");
+    assert_eq!(news.shards, [known[2], known[3], known[5]]);
+}
+
+#[test]
+fn what_is_kept_for_one_owner_has_a_bound_and_the_newest_is_kept() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let records = records_in(dir.path());
+    let owner = NodeId([1; 32]);
+    for number in 0..40 {
+        let notice = Notice::new(NoticeKind::Text, format!("{number}")).expect("a notice");
+        records.tell_owner(owner, &notice, Direction::Waiting).expect("kept");
+    }
+    let (mut after, mut texts) = (0, Vec::new());
+    loop {
+        let page = records.notices_for(owner, after, Hearer::Grantee).expect("notices");
+        assert!(page.len() <= MAX_NOTICES && page.iter().all(|notice| notice.number > after));
+        let Some(last) = page.last() else { break };
+        after = last.number;
+        texts.extend(page.into_iter().map(|notice| notice.text));
+    }
+    assert_eq!(texts, (24..40).map(|number| number.to_string()).collect::<Vec<_>>());
+    // What has no word of its own is said once until it is heard.
+    let full = Notice::new(NoticeKind::QuotaReached, "no room").expect("a notice");
+    (0..3).for_each(|_| records.tell_owner(owner, &full, Direction::Waiting).expect("kept"));
+    let [said] = records.notices_for(owner, after, Hearer::Owner).expect("notices").try_into().expect("one");
+    assert_eq!(records.notices_for(owner, said.number, Hearer::Owner).expect("notices"), []);
+    records.tell_owner(owner, &full, Direction::Waiting).expect("kept");
+    assert_eq!(records.notices_for(owner, said.number, Hearer::Owner).expect("notices").len(), 1);
+    // Of more damaged shards than are remembered nothing more is said.
+    records.found_damaged(owner, &shards(0..3000)).expect("kept");
+    let told = records.notices_for(owner, said.number, Hearer::Owner).expect("notices").pop().expect("a notice");
+    assert_eq!(told.shard_count, 1000);
+    records.found_damaged(owner, &shards(0..4000)).expect("kept");
+    assert_eq!(records.notices_for(owner, told.number, Hearer::Owner).expect("notices"), []);
 }
 
 #[tokio::test]

@@ -61,9 +61,10 @@ fn right_for(request: &StorageRequest) -> Option<Right> {
         | StorageRequest::List { .. }
         | StorageRequest::Stats
         | StorageRequest::ReadMark
+        | StorageRequest::Notices { .. }
         | StorageRequest::Challenge { .. }
         | StorageRequest::Scrub { .. }
-        | StorageRequest::TellDamage(_) => Some(Right::Read),
+        | StorageRequest::TellDamage { .. } => Some(Right::Read),
         StorageRequest::Create(_) | StorageRequest::Replace(_) | StorageRequest::ClearUnfinished(_) => {
             Some(Right::Repair)
         }

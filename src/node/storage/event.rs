@@ -27,6 +27,8 @@ pub enum BlockAnswer {
     Damaged,
     /// There is no such shard, or it could not be read.
     Missing,
+    /// The disk was busy or not there: nothing is known.
+    Silent,
 }
 
 /// What a scrub found.
@@ -38,8 +40,23 @@ pub struct AnsweredScrub {
     pub owner: NodeId,
     /// What the owner calls this place, where it marked it.
     pub backend: Option<BackendId>,
+    /// After which shard it began; with the first where there is none.
+    pub after: Option<ShardId>,
     /// What was found.
     pub page: ScrubPage,
+}
+
+/// A shard that the disk could not give back when it was to be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailedRead {
+    /// Who asked.
+    pub asked_by: NodeId,
+    /// Whose shard it is.
+    pub owner: NodeId,
+    /// What the owner calls this place, where it marked it.
+    pub backend: Option<BackendId>,
+    /// Which shard.
+    pub shard: ShardId,
 }
 
 /// What a store found here.
@@ -49,7 +66,9 @@ pub struct ToldDamage {
     pub told_by: NodeId,
     /// Whose shards they are.
     pub owner: NodeId,
-    /// The shards, which it found damaged or missing.
+    /// How many shards it found damaged or missing.
+    pub shard_count: u64,
+    /// The first of them.
     pub shards: Vec<ShardId>,
 }
 
@@ -60,6 +79,15 @@ pub enum StorageEvent {
     Challenge(AnsweredChallenge),
     /// An answer to a scrub.
     Scrub(AnsweredScrub),
+    /// A read that failed on the disk.
+    Unread(FailedRead),
     /// Nothing was asked: something was told.
     Told(ToldDamage),
+    /// Bytes that are new took the place of a shard's.
+    Replaced {
+        /// Whose shard it is.
+        owner: NodeId,
+        /// Which.
+        shard: ShardId,
+    },
 }

@@ -26,18 +26,23 @@ mod owner;
 mod owners;
 mod refusal;
 mod run;
+#[cfg(test)]
+mod schedules;
 mod scrub;
 mod serve;
+mod tell;
 
-pub use event::{AnsweredChallenge, AnsweredScrub, BlockAnswer, StorageEvent, ToldDamage};
+pub use event::{AnsweredChallenge, AnsweredScrub, BlockAnswer, FailedRead, StorageEvent, ToldDamage};
 pub use owners::OwnerUsage;
 pub use run::{MAX_STREAMS, MAX_STREAMS_PER_OWNER, run};
+pub use tell::{KeepsNotices, NotKept};
 
 /// The number by which streams for this service are known.
 pub const PURPOSE: u64 = crate::peer::storage::STORAGE_SERVICE;
 
 use super::{NodeError, ServiceStream};
-use crate::id::NodeId;
+use crate::id::{NodeId, ShardId};
+use crate::peer::storage::ScrubPage;
 use owners::Owners;
 use std::fmt;
 use std::path::Path;
@@ -63,6 +68,7 @@ pub struct StorageService {
     owners: Arc<Owners>,
     when_full: Option<WhenFull>,
     events: Option<mpsc::Sender<StorageEvent>>,
+    notices: Option<Arc<dyn KeepsNotices>>,
     /// How many of them nobody was told.
     dropped: Arc<AtomicU64>,
     /// Leaves of a large shard and the tree over them take some MiB: a few are at work at once, others wait.
@@ -80,10 +86,10 @@ impl StorageService {
     pub fn open(folder: &Path, options: StorageOptions) -> Result<Self, NodeError> {
         let owners = Arc::new(Owners::open(folder, options)?);
         let trees = Arc::new(Semaphore::new(TREES_AT_ONCE));
-        Ok(Self { owners, when_full: None, events: None, dropped: Arc::default(), trees })
+        Ok(Self { owners, when_full: None, events: None, notices: None, dropped: Arc::default(), trees })
     }
 
-    /// Tells this, which does not wait, whenever something is refused to a peer since its quota is reached or the disk is full.
+    /// Tells this, which does not wait, whose shard was refused since the quota is reached or the disk is full.
     #[must_use]
     pub fn when_full(self, told: impl Fn(NodeId) + Send + Sync + 'static) -> Self {
         Self { when_full: Some(Arc::new(told)), ..self }
@@ -96,13 +102,35 @@ impl StorageService {
         Self { events: Some(events), ..self }
     }
 
+    /// Gives owners that ask what is kept here to be told to them; without this there is nothing.
+    #[must_use]
+    pub fn with_notices(self, notices: Arc<dyn KeepsNotices>) -> Self {
+        Self { notices: Some(notices), ..self }
+    }
+
     /// Answers one stream to its end. Whatever goes wrong ends that stream and nothing else.
     pub async fn serve(&self, stream: ServiceStream) {
-        let peer = stream.session.peer();
-        let lacked_room = serve::serve(self, stream).await;
-        if let Some(told) = self.when_full.as_ref().filter(|_| lacked_room) {
-            told(peer);
+        if let (Some(owner), Some(told)) = (serve::serve(self, stream).await, &self.when_full) {
+            told(owner);
         }
+    }
+
+    /// Whether this peer keeps something here.
+    pub async fn is_owner(&self, peer: NodeId) -> bool {
+        matches!(self.owners.find(peer).await, Ok(Some(_)))
+    }
+
+    /// Reads the next of an owner's shards, as when the owner asks for it: what is damaged is told. `None` where the owner has
+    /// nothing here.
+    pub async fn scrub(
+        &self,
+        asked_by: NodeId,
+        owner: NodeId,
+        after: Option<ShardId>,
+    ) -> Result<Option<ScrubPage>, NodeError> {
+        let Some(found) = self.owners.find(owner).await? else { return Ok(None) };
+        let page = serve::scrub_for(self, (asked_by, owner), &found, after).await;
+        page.map(Some).map_err(|refusal| NodeError::Unscrubbed { owner, why: refusal.reason })
     }
 
     /// Whoever is told may be gone: then nobody keeps it.
@@ -131,7 +159,6 @@ impl fmt::Debug for StorageService {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::ShardId;
 
     #[test]
     fn nobody_waits_for_whoever_keeps_the_answers_and_what_is_dropped_is_counted() {
@@ -139,9 +166,8 @@ mod tests {
         let (told, mut events) = mpsc::channel(1);
         let service = StorageService::open(dir.path(), StorageOptions::default()).expect("a folder").telling(told);
         let told = |number: u8| {
-            let event =
-                ToldDamage { told_by: NodeId([number; 32]), owner: NodeId([1; 32]), shards: Vec::<ShardId>::new() };
-            StorageEvent::Told(event)
+            let (told_by, owner) = (NodeId([number; 32]), NodeId([1; 32]));
+            StorageEvent::Told(ToldDamage { told_by, owner, shard_count: 1, shards: Vec::new() })
         };
         (0..4).for_each(|number| service.tell(told(number)));
         assert_eq!(service.dropped.load(Ordering::Relaxed), 3);

@@ -119,7 +119,7 @@ impl Owner {
         &self.place
     }
 
-    /// Held by the one scrub that may read at a time.
+    /// Held for a page of the one scrub that reads at a time; who waits comes in its order.
     pub(super) fn scrubbing(&self) -> &tokio::sync::Mutex<()> {
         &self.scrubbing
     }

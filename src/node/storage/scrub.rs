@@ -7,15 +7,22 @@ use crate::backend::{Backend, ErrorKind};
 use crate::id::{ShardId, StoreId};
 use crate::peer::storage::{RefusalKind, ScrubPage};
 use std::time::Duration;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 /// No further shard is begun after this long: whoever asked is told, and asks on.
 const PAGE_TIME: Duration = Duration::from_secs(5);
 
-/// The next page. Of one owner one scrub is under way at a time.
+/// How long a page waits for those of other scrubs of the same shards: a few of theirs. With its own it takes less than the
+/// minute for which a command on this machine waits for an answer.
+const TURN_DEADLINE: Duration = Duration::from_secs(30);
+
+/// The next page. Of one owner one is read at a time: scrubs that meet take turns, page by page.
 pub(super) async fn scrub(owner: &Owner, after: Option<ShardId>) -> Result<ScrubPage, Refusal> {
-    let under_way = |_| Refusal::new(RefusalKind::Transient, "these shards are being checked already");
-    let _one = owner.scrubbing().try_lock().map_err(under_way)?;
+    let under_way = |_| {
+        let reason = format!("these shards are being checked already, and no turn came within {TURN_DEADLINE:?}");
+        Refusal::new(RefusalKind::Transient, reason)
+    };
+    let _one = timeout(TURN_DEADLINE, owner.scrubbing().lock()).await.map_err(under_way)?;
     let (begun, store) = (Instant::now(), owner.marked_store().await);
     let (mut page, mut after, mut last) = (ScrubPage::default(), after, None);
     loop {
@@ -65,4 +72,45 @@ async fn read(owner: &Owner, shard: ShardId, store: Option<StoreId>, page: &mut 
     page.checked_shards += 1;
     page.checked_bytes += opened.bytes();
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::StorageOptions;
+    use super::*;
+    use crate::backend::ShardWriter;
+    use crate::id::ObjectId;
+    use bytes::Bytes;
+    use std::sync::Arc;
+    use tokio::sync::Semaphore;
+
+    async fn owner_with_garbage(folder: &std::path::Path) -> Arc<Owner> {
+        let checks = Arc::new(Semaphore::new(1));
+        let owner = Owner::open(folder.to_owned(), StorageOptions::default(), checks).await.expect("a folder");
+        let shard = ShardId { object: ObjectId([1; 16]), index: 0 };
+        let mut writer: Box<dyn ShardWriter> = owner.place().create(shard).await.expect("begun");
+        writer.write(Bytes::from_static(b"garbage")).await.expect("written");
+        writer.finish().await.expect("there");
+        Arc::new(owner)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_scrub_waits_for_its_turn_and_not_for_ever() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let owner = owner_with_garbage(dir.path()).await;
+        let other = owner.scrubbing().lock().await;
+        let waiting = tokio::spawn({
+            let owner = Arc::clone(&owner);
+            async move { scrub(&owner, None).await }
+        });
+        tokio::time::sleep(TURN_DEADLINE / 2).await;
+        assert!(!waiting.is_finished());
+        drop(other);
+        let page = waiting.await.expect("it does not panic").expect("its turn came");
+        assert_eq!((page.checked_shards, page.damaged.len(), page.next), (1, 1, None));
+        let _other = owner.scrubbing().lock().await;
+        let refused = scrub(&owner, None).await.expect_err("no turn came");
+        assert_eq!(refused.kind, RefusalKind::Transient);
+        assert!(refused.reason.contains("checked already"), "{}", refused.reason);
+    }
 }

@@ -4,13 +4,14 @@ use super::super::ServiceStream;
 use super::StorageService;
 use super::acting::{Acting, denied};
 use super::challenge::Showing;
-use super::event::{AnsweredChallenge, AnsweredScrub, BlockAnswer, StorageEvent, ToldDamage};
+use super::event::{AnsweredChallenge, AnsweredScrub, BlockAnswer, FailedRead, StorageEvent, ToldDamage};
 use super::owner::{Owner, Purpose};
 use super::owners::nothing_there;
 use super::refusal::Refusal;
 use super::scrub::scrub;
-use crate::backend::{Backend, ListPage, Mark};
-use crate::id::{BackendId, ShardId};
+use super::tell::notices;
+use crate::backend::{Backend, Error, ErrorKind, ListPage, Mark};
+use crate::id::{BackendId, NodeId, ShardId};
 use crate::merkle::BlockSpans;
 use crate::peer::storage::{
     MAX_PIECE_BYTES, MAX_REQUEST_BYTES, RefusalKind, ScrubPage, StorageAnswer, StorageCall, StorageMark, StoragePage,
@@ -43,20 +44,24 @@ struct Talk {
     lacks_room: bool,
 }
 
-/// Answers one stream, and says whether something was refused for want of room.
-pub(super) async fn serve(service: &StorageService, incoming: ServiceStream) -> bool {
+/// Answers one stream, and says to whose shard something was refused for want of room.
+pub(super) async fn serve(service: &StorageService, incoming: ServiceStream) -> Option<NodeId> {
     let asking = incoming.session.peer();
     let PeerStream { send, receive } = incoming.stream;
     let mut talk = Talk { send, receive, lacks_room: false };
     let Ok(call) = talk.call().await else {
         talk.send.give_up();
-        return false;
+        return None;
     };
+    let mut owner = None;
     let served = match call {
         Ok(StorageCall { grant, request }) => {
             let acting = Acting::of(asking, grant.as_ref()).and_then(|acting| acting.check(&request).map(|()| acting));
             match acting {
-                Ok(acting) => answer(service, acting, request, &mut talk).await,
+                Ok(acting) => {
+                    owner = Some(acting.owner);
+                    answer(service, acting, request, &mut talk).await
+                }
                 Err(refusal) => talk.say(&refusal.to_answer()).await,
             }
         }
@@ -67,7 +72,7 @@ pub(super) async fn serve(service: &StorageService, incoming: ServiceStream) -> 
         Ok(()) => drop(timeout(SEND_DEADLINE, talk.send.finish()).await),
         Err(Gone) => talk.send.give_up(),
     }
-    talk.lacks_room
+    owner.filter(|_| talk.lacks_room)
 }
 
 async fn answer(
@@ -93,13 +98,16 @@ async fn answer(
 /// What takes one answer.
 async fn simple(service: &StorageService, acting: Acting, request: StorageRequest) -> Result<StorageAnswer, Refusal> {
     let owners = &service.owners;
-    if let StorageRequest::TellDamage(shards) = request {
+    if let StorageRequest::TellDamage { shard_count, shards } = request {
         // Of what nobody has here nothing is kept.
         if owners.find(acting.owner).await?.is_some() {
-            let event = ToldDamage { told_by: acting.peer, owner: acting.owner, shards };
+            let event = ToldDamage { told_by: acting.peer, owner: acting.owner, shard_count, shards };
             service.tell(StorageEvent::Told(event));
         }
         return Ok(StorageAnswer::Ready);
+    }
+    if let StorageRequest::Notices { after } = request {
+        return notices(service, acting, after).await;
     }
     if let StorageRequest::WriteMark(StorageMark { store, backend }) = request {
         let owner = owners.find_or_make(acting.owner).await?;
@@ -146,22 +154,32 @@ async fn ask(
         StorageRequest::ClearUnfinished(_) if !acting.is_owner() => StorageAnswer::Number(0),
         StorageRequest::ClearUnfinished(shard) => StorageAnswer::Number(place.clear_unfinished(shard).await?),
         StorageRequest::Scrub { after } => {
-            let page = scrub(owner, after).await?;
-            let Acting { peer: asked_by, owner: of, .. } = acting;
-            let event = AnsweredScrub { asked_by, owner: of, backend: backend_of(owner).await, page: page.clone() };
-            service.tell(StorageEvent::Scrub(event));
-            StorageAnswer::Scrubbed(page)
+            StorageAnswer::Scrubbed(scrub_for(service, (acting.peer, acting.owner), owner, after).await?)
         }
         // These have their own ways.
         StorageRequest::Create(_)
         | StorageRequest::Replace(_)
         | StorageRequest::Read { .. }
         | StorageRequest::Challenge { .. }
-        | StorageRequest::TellDamage(_)
+        | StorageRequest::TellDamage { .. }
+        | StorageRequest::Notices { .. }
         | StorageRequest::WriteMark(_) => {
             return Err(Refusal::new(RefusalKind::Failed, "the node does not answer this"));
         }
     })
+}
+
+/// Checks the next of an owner's shards, and tells what was found.
+pub(super) async fn scrub_for(
+    service: &StorageService,
+    (asked_by, of): (NodeId, NodeId),
+    owner: &Owner,
+    after: Option<ShardId>,
+) -> Result<ScrubPage, Refusal> {
+    let page = scrub(owner, after).await?;
+    let event = AnsweredScrub { asked_by, owner: of, backend: backend_of(owner).await, after, page: page.clone() };
+    service.tell(StorageEvent::Scrub(event));
+    Ok(page)
 }
 
 fn page(page: &ListPage) -> StoragePage {
@@ -174,16 +192,27 @@ async fn read(
     (shard, range): (ShardId, Range<u64>),
     talk: &mut Talk,
 ) -> Result<(), Gone> {
+    let lost = async |error: Error| {
+        if error.kind == ErrorKind::Failed {
+            tell_of_failed_read(service, acting, shard).await;
+        }
+        Refusal::from(error)
+    };
     let opening = async {
         let owner = service.owners.find(acting.owner).await?.ok_or_else(nothing_there)?;
-        let opened = owner.place().open_shard(shard).await?;
+        let opened = match owner.place().open_shard(shard).await {
+            Ok(opened) => opened,
+            Err(error) => return Err(lost(error).await),
+        };
         if range.start > range.end || range.end > opened.bytes() {
             let reason = format!("the shard has {} bytes", opened.bytes());
             return Err(Refusal::new(RefusalKind::OutOfRange, reason));
         }
         // The first piece is read before anything is promised.
-        let first = opened.read(piece_at(range.start, range.end)).await?;
-        Ok((opened, first))
+        match opened.read(piece_at(range.start, range.end)).await {
+            Ok(first) => Ok((opened, first)),
+            Err(error) => Err(lost(error).await),
+        }
     };
     let (opened, mut piece) = match opening.await {
         Ok(opened) => opened,
@@ -198,12 +227,20 @@ async fn read(
             Ok(piece) => piece,
             // In the place of a piece stands an empty one, and why.
             Err(error) => {
+                let refusal = lost(error).await;
                 talk.send(&[]).await?;
-                return talk.say(&Refusal::from(error).to_answer()).await;
+                return talk.say(&refusal.to_answer()).await;
             }
         };
     }
     Ok(())
+}
+
+/// What the disk cannot give back is damaged here.
+async fn tell_of_failed_read(service: &StorageService, acting: Acting, shard: ShardId) {
+    let Ok(Some(owner)) = service.owners.find(acting.owner).await else { return };
+    let Acting { peer: asked_by, owner: of, .. } = acting;
+    service.tell(StorageEvent::Unread(FailedRead { asked_by, owner: of, backend: backend_of(&owner).await, shard }));
 }
 
 fn piece_at(at: u64, end: u64) -> Range<u64> {
@@ -239,7 +276,11 @@ async fn show(
             return talk.say(&refusal.to_answer()).await;
         }
         Err(refusal) => {
-            event.blocks = stripes.iter().map(|stripe| (*stripe, BlockAnswer::Missing)).collect();
+            let answer = match refusal.kind {
+                RefusalKind::Transient | RefusalKind::Unreachable => BlockAnswer::Silent,
+                _ => BlockAnswer::Missing,
+            };
+            event.blocks = stripes.iter().map(|stripe| (*stripe, answer)).collect();
             talk.say(&refusal.to_answer()).await
         }
     };
@@ -315,6 +356,9 @@ async fn write(
             }
         }
     };
+    if outcome.is_ok() && purpose != Purpose::Create {
+        service.tell(StorageEvent::Replaced { owner: acting.owner, shard });
+    }
     let answer = outcome.map_or_else(|refusal| refusal.to_answer(), StorageAnswer::Number);
     talk.say(&answer).await
 }

@@ -11,11 +11,13 @@
 
 mod age;
 mod history;
+mod said;
 mod standing;
 mod words;
 
 pub use age::{VerificationAge, wanted_age_seconds};
 pub use history::{ChallengeHistory, FailedChallenge};
+pub use said::SaidByNode;
 pub(in crate::ops) use standing::{Standing, Zones};
 pub(in crate::ops) use words::Outlook;
 
@@ -126,6 +128,8 @@ pub struct BackendStatus {
     pub read_only: bool,
     /// How it met what it was asked for, as far as this machine asked.
     pub history: ChallengeHistory,
+    /// What it said of what it keeps, where it is a node and the store did not look itself since.
+    pub said: Vec<SaidByNode>,
 }
 
 /// Objects by state.
@@ -197,7 +201,7 @@ pub async fn status(store: &Store, options: StatusOptions) -> Result<StatusRepor
         key: key(store).await?,
         state: worst,
         overdue: verification.iter().any(|age| age.overdue),
-        backends: backends(store, &stats, &pending, store.look(history::read).await?),
+        backends: backends(store, &stats, &pending, (store.look(history::read).await?, said::read(store).await?)),
         objects: counts(&stats),
         margin: outlook.margin(),
         backend_margin: outlook.backend_margin(),
@@ -259,7 +263,7 @@ fn backends(
     store: &Store,
     stats: &CatalogStats,
     pending: &BTreeMap<BackendId, u64>,
-    mut histories: BTreeMap<BackendId, ChallengeHistory>,
+    (mut histories, mut said): (BTreeMap<BackendId, ChallengeHistory>, BTreeMap<BackendId, Vec<SaidByNode>>),
 ) -> Vec<BackendStatus> {
     let describe = |backend: &crate::backend::RegisteredBackend| {
         let (shards, used) = stats.backends.get(&backend.id).copied().unwrap_or_default();
@@ -280,6 +284,7 @@ fn backends(
             draining: backend.draining,
             read_only: backend.read_only,
             history: histories.remove(&backend.id).unwrap_or_default(),
+            said: said.remove(&backend.id).unwrap_or_default(),
         }
     };
     store.registry().iter().map(describe).collect()

@@ -13,13 +13,14 @@
 mod report;
 mod select;
 mod set_back;
+mod tell;
 
 use super::Controls;
-use super::examine::{CopyFinding, Depth, Examination, Sample, Subject, sample_bytes};
-use crate::catalog::{CheckRecord, ShardState};
+use super::examine::{Depth, Examination, Sample, Subject, sample_bytes};
+use crate::catalog::CheckRecord;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{FileName, Manifest};
-use crate::id::{BackendId, Digest, ObjectId, ShardId};
+use crate::id::{Digest, ObjectId};
 use crate::store::Store;
 use futures_util::{StreamExt, TryStreamExt, stream};
 pub use report::{
@@ -28,10 +29,10 @@ pub use report::{
 pub(in crate::ops) use select::select;
 use set_back::Pattern;
 pub use set_back::SetBack;
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use tell::FoundDamage;
 use tokio::sync::Semaphore;
 
 /// How many objects are looked at at once, memory permitting.
@@ -119,20 +120,18 @@ pub async fn verify(store: &Store, options: VerifyOptions) -> Result<VerifyRepor
         gate: Semaphore::new(MEMORY_KIB as usize),
         spent: Spent { begun, bytes: AtomicU64::new(0), budget: options.budget },
         pattern: Mutex::default(),
+        damage: FoundDamage::default(),
         controls: &options.controls,
     };
     let total = (options.mode == VerifyMode::Full).then_some(selected.shard_bytes);
     options.controls.begin("verify", total, Some(selected.objects.len() as u64));
     let mut report = VerifyReport::new(options.mode);
-    let mut looks = stream::iter(selected.objects).map(|object| run.look(object)).buffered(OBJECTS_AT_ONCE);
-    while let Some(look) = looks.try_next().await? {
-        match look {
-            Look::Seen(verdict) => report.add(*verdict),
-            Look::Gone => {}
-            Look::OverBudget => report.summary.remaining += 1,
-        }
+    let looked = run.look_at_all(selected.objects, &mut report).await;
+    // What was found before something went wrong is told all the same; whoever cancels does not wait.
+    if !options.controls.cancel.is_cancelled() {
+        run.damage.tell(store).await;
     }
-    drop(looks);
+    looked?;
     options.controls.end();
     report.set_back = run.pattern().set_back(store.registry());
     report.conclude(begun.elapsed());
@@ -166,22 +165,6 @@ pub(in crate::ops) async fn record(store: &Store, examination: &Examination) -> 
     store.catalog(write).await
 }
 
-/// Tells the places of damaged and missing shards, where somebody looks after them. Whom it does not reach is told next time.
-async fn tell(store: &Store, examination: &Examination) {
-    let is_bad = |copy: &&CopyFinding| matches!(copy.state, ShardState::Corrupt | ShardState::Missing);
-    let mut found: BTreeMap<BackendId, Vec<ShardId>> = BTreeMap::new();
-    for copy in examination.copies.iter().filter(is_bad) {
-        let shard = ShardId { object: examination.object(), index: copy.index };
-        copy.backend.into_iter().for_each(|backend| found.entry(backend).or_default().push(shard));
-    }
-    for (backend, shards) in found {
-        let Some(registered) = store.registry().get(backend) else { continue };
-        if let Err(error) = registered.backend.tell_damage(&shards).await {
-            tracing::debug!(backend = registered.name, %error, "it was not told of its damage");
-        }
-    }
-}
-
 /// What became of one object.
 enum Look {
     Seen(Box<ObjectVerdict>),
@@ -198,6 +181,7 @@ struct Run<'a> {
     gate: Semaphore,
     spent: Spent,
     pattern: Mutex<Pattern>,
+    damage: FoundDamage,
     controls: &'a Controls,
 }
 
@@ -223,6 +207,18 @@ impl Run<'_> {
         self.pattern.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    async fn look_at_all(&self, objects: Vec<ObjectId>, report: &mut VerifyReport) -> Result<()> {
+        let mut looks = stream::iter(objects).map(|object| self.look(object)).buffered(OBJECTS_AT_ONCE);
+        while let Some(look) = looks.try_next().await? {
+            match look {
+                Look::Seen(verdict) => report.add(*verdict),
+                Look::Gone => {}
+                Look::OverBudget => report.summary.remaining += 1,
+            }
+        }
+        Ok(())
+    }
+
     async fn look(&self, object: ObjectId) -> Result<Look> {
         self.controls.check_cancelled()?;
         if self.spent.is_over() {
@@ -239,7 +235,7 @@ impl Run<'_> {
         let examination = subject.examine(self.store.registry(), self.depth, self.controls).await?;
         self.spent.bytes.fetch_add(examination.bytes_read, Ordering::Relaxed);
         let alive = record(self.store, &examination).await?;
-        tell(self.store, &examination).await;
+        self.damage.note(&examination);
         self.controls.items(1);
         if !alive {
             return Ok(Look::Gone);

@@ -1,7 +1,10 @@
 //! What a node answers.
 
 use super::super::wire::{Fields, WireError};
-use super::{MAX_PAGE_SHARDS, MAX_REASON_BYTES, StorageMark, put_optional, put_shard, take_optional, take_shard};
+use super::{
+    MAX_NOTICES, MAX_PAGE_SHARDS, MAX_REASON_BYTES, OwnerNotice, StorageMark, put_optional, put_shard, take_optional,
+    take_shard,
+};
 use crate::id::{Digest, ShardId};
 use crate::merkle::MAX_PATH_NODES;
 
@@ -13,6 +16,7 @@ const PAGE: u8 = 4;
 const MARK: u8 = 5;
 const PATH: u8 = 6;
 const SCRUBBED: u8 = 7;
+const NOTICES: u8 = 8;
 
 /// Why a request is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -121,6 +125,8 @@ pub enum StorageAnswer {
     Path(Vec<Digest>),
     /// What was found.
     Scrubbed(ScrubPage),
+    /// What there is to tell, the oldest first: at most [`MAX_NOTICES`], and fewer only where these were all.
+    Notices(Vec<OwnerNotice>),
 }
 
 impl StorageAnswer {
@@ -180,6 +186,10 @@ impl StorageAnswer {
                 bytes.extend_from_slice(&u16::try_from(page.damaged.len()).unwrap_or(u16::MAX).to_le_bytes());
                 page.damaged.iter().for_each(|shard| put_shard(*shard, &mut bytes));
             }
+            Self::Notices(notices) => {
+                bytes.extend_from_slice(&[NOTICES, u8::try_from(notices.len()).unwrap_or(u8::MAX)]);
+                notices.iter().for_each(|notice| notice.put(&mut bytes));
+            }
         }
         bytes
     }
@@ -201,6 +211,7 @@ impl StorageAnswer {
             MARK => Self::Mark(take_optional(&mut fields, StorageMark::take)?),
             PATH => Self::Path(take_path(&mut fields)?),
             SCRUBBED => Self::Scrubbed(take_scrubbed(&mut fields)?),
+            NOTICES => Self::Notices(take_notices(&mut fields)?),
             kind => return Err(WireError::Unknown { what: "answer of the storage service", value: u64::from(kind) }),
         };
         fields.end()?;
@@ -242,4 +253,12 @@ fn take_scrubbed(fields: &mut Fields<'_>) -> Result<ScrubPage, WireError> {
     }
     let damaged: Result<Vec<_>, _> = (0..count).map(|_| take_shard(fields)).collect();
     Ok(ScrubPage { checked_shards, checked_bytes, damaged: damaged?, next })
+}
+
+fn take_notices(fields: &mut Fields<'_>) -> Result<Vec<OwnerNotice>, WireError> {
+    let count = usize::from(fields.u8()?);
+    if count > MAX_NOTICES {
+        return Err(WireError::Long { what: "a list of notices", length: count as u64, limit: MAX_NOTICES });
+    }
+    (0..count).map(|_| OwnerNotice::take(fields)).collect()
 }

@@ -19,12 +19,14 @@
 
 mod answer;
 mod call;
+mod notice;
 mod request;
 #[cfg(test)]
 mod tests;
 
 pub use answer::{RefusalKind, ScrubPage, StorageAnswer, StoragePage, StorageStats};
 pub use call::StorageCall;
+pub use notice::{MAX_NAMED_SHARDS, MAX_NOTICE_BYTES, MAX_NOTICES, NoticeKind, OwnerNotice};
 pub use request::StorageRequest;
 
 use super::frame::MAX_MESSAGE_BYTES;
@@ -39,7 +41,7 @@ pub const STORAGE_VERSION: u8 = 1;
 pub const MAX_REQUEST_BYTES: usize = 1024;
 /// The most blocks that one challenge asks for.
 pub const MAX_CHALLENGED_BLOCKS: usize = 64;
-/// The most shards that a node is told of at once.
+/// The most shards that are named to a node that is told of damage.
 pub const MAX_TOLD_SHARDS: usize = 32;
 /// The largest answer: a page that is full.
 pub const MAX_ANSWER_BYTES: usize = 32 * 1024;

@@ -22,6 +22,7 @@ const CLEAR_UNFINISHED: u8 = 10;
 const CHALLENGE: u8 = 11;
 const SCRUB: u8 = 12;
 const TELL_DAMAGE: u8 = 13;
+const NOTICES: u8 = 14;
 
 /// A request: the first frame of a stream of the service.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,8 +69,18 @@ pub enum StorageRequest {
         /// After which.
         after: Option<ShardId>,
     },
-    /// These shards, 1 to [`MAX_TOLD_SHARDS`], were found damaged or missing at the node: it is told.
-    TellDamage(Vec<ShardId>),
+    /// So many shards were found damaged or missing at the node: it is told.
+    TellDamage {
+        /// How many.
+        shard_count: u64,
+        /// The first of them, 1 to [`MAX_TOLD_SHARDS`].
+        shards: Vec<ShardId>,
+    },
+    /// What the node keeps to be told to the owner.
+    Notices {
+        /// The number of the newest that whoever asks has; 0 where it has none.
+        after: u64,
+    },
 }
 
 impl StorageRequest {
@@ -105,10 +116,15 @@ impl StorageRequest {
                 bytes.push(SCRUB);
                 put_optional(*after, &mut bytes, put_shard);
             }
-            Self::TellDamage(shards) => {
+            Self::TellDamage { shard_count, shards } => {
                 bytes.push(TELL_DAMAGE);
+                bytes.extend_from_slice(&shard_count.to_le_bytes());
                 bytes.extend_from_slice(&u16::try_from(shards.len()).unwrap_or(u16::MAX).to_le_bytes());
                 shards.iter().for_each(|shard| put_shard(*shard, &mut bytes));
+            }
+            Self::Notices { after } => {
+                bytes.push(NOTICES);
+                bytes.extend_from_slice(&after.to_le_bytes());
             }
             Self::Stats => bytes.push(STATS),
             Self::ReadMark => bytes.push(READ_MARK),
@@ -140,7 +156,8 @@ impl StorageRequest {
             CLEAR_UNFINISHED => Self::ClearUnfinished(take_shard(&mut fields)?),
             CHALLENGE => take_challenge(&mut fields)?,
             SCRUB => Self::Scrub { after: take_optional(&mut fields, take_shard)? },
-            TELL_DAMAGE => Self::TellDamage(take_told(&mut fields)?),
+            TELL_DAMAGE => Self::TellDamage { shard_count: fields.u64()?, shards: take_told(&mut fields)? },
+            NOTICES => Self::Notices { after: fields.u64()? },
             kind => return Err(WireError::Unknown { what: "request to the storage service", value: u64::from(kind) }),
         };
         fields.end()?;

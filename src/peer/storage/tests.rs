@@ -43,8 +43,25 @@ fn requests() -> impl Strategy<Value = StorageRequest> {
         shards().prop_map(StorageRequest::ClearUnfinished),
         challenges(),
         prop::option::of(shards()).prop_map(|after| StorageRequest::Scrub { after }),
-        prop::collection::vec(shards(), 1..=MAX_TOLD_SHARDS).prop_map(StorageRequest::TellDamage),
+        (any::<u64>(), prop::collection::vec(shards(), 1..=MAX_TOLD_SHARDS))
+            .prop_map(|(shard_count, shards)| StorageRequest::TellDamage { shard_count, shards }),
+        any::<u64>().prop_map(|after| StorageRequest::Notices { after }),
     ]
+}
+
+fn notices() -> impl Strategy<Value = OwnerNotice> {
+    let kind = prop::sample::select(NoticeKind::ALL.to_vec());
+    let shards = prop::collection::vec(shards(), 0..=MAX_NAMED_SHARDS);
+    (any::<(u64, u64, u64)>(), kind, shards, ".{0,40}").prop_map(
+        |((number, said_ms, shard_count), kind, shards, text)| OwnerNotice {
+            number,
+            said_ms,
+            kind,
+            shard_count,
+            shards,
+            text,
+        },
+    )
 }
 
 fn answers() -> impl Strategy<Value = StorageAnswer> {
@@ -67,6 +84,7 @@ fn answers() -> impl Strategy<Value = StorageAnswer> {
         prop::option::of(marks()).prop_map(StorageAnswer::Mark),
         paths.prop_map(StorageAnswer::Path),
         scrubbed.prop_map(StorageAnswer::Scrubbed),
+        prop::collection::vec(notices(), 0..=MAX_NOTICES).prop_map(StorageAnswer::Notices),
     ]
 }
 
@@ -113,7 +131,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_refused_or_are_written_the_same_again(bytes in prop::collection::vec(any::<u8>(), 0..80), kind in 0..15_u8) {
+    fn any_bytes_are_refused_or_are_written_the_same_again(bytes in prop::collection::vec(any::<u8>(), 0..80), kind in 0..16_u8) {
         let with_kind = [[STORAGE_VERSION, kind].as_slice(), &bytes].concat();
         for bytes in [&bytes, &with_kind] {
             if let Ok(call) = StorageCall::parse(bytes) {
@@ -137,6 +155,32 @@ fn a_full_page_fits_an_answer_and_a_fuller_one_is_refused() {
     assert_eq!(StorageAnswer::parse(&full.to_bytes()), Ok(full));
     let refused = StorageAnswer::parse(&page(MAX_PAGE_SHARDS + 1).to_bytes());
     assert_eq!(refused, Err(WireError::Long { what: "a page", length: 1001, limit: MAX_PAGE_SHARDS }));
+}
+
+#[test]
+fn the_longest_notices_fit_an_answer_and_what_is_more_is_refused() {
+    let shard = ShardId { object: ObjectId([7; 16]), index: 3 };
+    let notice = |shards, bytes| OwnerNotice {
+        number: u64::MAX,
+        said_ms: u64::MAX,
+        kind: NoticeKind::RepairNeeded,
+        shard_count: u64::MAX,
+        shards: vec![shard; shards],
+        text: "\u{1b}".repeat(bytes),
+    };
+    let longest = notice(MAX_NAMED_SHARDS, MAX_NOTICE_BYTES);
+    let full = StorageAnswer::Notices(vec![longest.clone(); MAX_NOTICES]);
+    assert!(full.to_bytes().len() <= MAX_ANSWER_BYTES);
+    assert_eq!(StorageAnswer::parse(&full.to_bytes()), Ok(full));
+    for (wrong, limit) in [
+        (vec![longest; MAX_NOTICES + 1], MAX_NOTICES),
+        (vec![notice(MAX_NAMED_SHARDS + 1, 0)], MAX_NAMED_SHARDS),
+        (vec![notice(0, MAX_NOTICE_BYTES + 1)], MAX_NOTICE_BYTES),
+    ] {
+        let refused = StorageAnswer::parse(&StorageAnswer::Notices(wrong).to_bytes());
+        let is_told = matches!(refused, Err(WireError::Long { length, limit: told, .. }) if told == limit && length > limit as u64);
+        assert!(is_told, "{refused:?}");
+    }
 }
 
 #[test]
@@ -164,7 +208,7 @@ fn a_challenge_of_too_many_blocks_of_none_or_out_of_order_is_refused() {
         assert!(!parsed(wrong.clone()), "{wrong:?}");
     }
     for count in [0, MAX_TOLD_SHARDS + 1] {
-        let told = StorageRequest::TellDamage(vec![shard; count]);
+        let told = StorageRequest::TellDamage { shard_count: 1, shards: vec![shard; count] };
         assert!(matches!(StorageRequest::parse(&told.to_bytes()), Err(WireError::Long { .. })));
     }
     // Lengths that no shard has are refused before anything is made of them.

@@ -19,6 +19,8 @@ mod error;
 mod gate;
 mod link;
 mod local;
+#[cfg(test)]
+pub(crate) mod memory;
 mod metered;
 mod mux;
 mod quic;

@@ -39,6 +39,7 @@ pub(super) fn list(home: &NodeHome, options: &ListAnswers, context: &mut Context
         let (by, block) = match by {
             AskedBy::Challenge => ("challenge", stripe_index.to_string()),
             AskedBy::Scrub => ("scrub", "-".to_owned()),
+            AskedBy::Read => ("read", "-".to_owned()),
         };
         let tone = if *outcome == Outcome::Answered { Tone::Plain } else { Tone::Bad };
         let cells = [

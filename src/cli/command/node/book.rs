@@ -192,7 +192,11 @@ pub(super) fn messages(home: &NodeHome, options: &ListMessages, context: &mut Co
     }
     let mut table = Table::new(["TIME", "", "PEER", "KIND", "TEXT"]);
     for KeptMessage { peer, direction, kind, text, saved_ms, .. } in messages {
-        let way = if direction == Direction::Sent { "to" } else { "from" };
+        let way = match direction {
+            Direction::Received => "from",
+            Direction::Sent => "to",
+            Direction::Waiting => "waits for",
+        };
         table.row(Tone::Plain, [shown_moment(saved_ms), way.to_owned(), peer.to_string(), kind.to_string(), text]);
     }
     print(&table, "there are no messages", context)?;

@@ -3,6 +3,7 @@
 mod answers;
 mod book;
 mod ping;
+mod scrub;
 mod seed;
 mod served;
 
@@ -65,6 +66,7 @@ async fn run_at(home: &NodeHome, command: NodeCommand, context: &mut Context) ->
         NodeCommand::Sessions(_) => served::sessions(home, context).await,
         NodeCommand::Messages(options) => book::messages(home, &options, context),
         NodeCommand::Answers(options) => answers::list(home, &options, context),
+        NodeCommand::Scrub => scrub::run(home, context).await,
         NodeCommand::Send(options) => served::send(home, options, context).await,
         NodeCommand::Stats => served::stats(home, context).await,
     }

@@ -13,7 +13,7 @@ use crate::cli::table::{Table, Tone};
 use serde::Serialize;
 use shard::id::{NodeId, PeerId};
 use shard::node::home::{
-    Answer, LiveSession, NodeHome, Notice, NoticeKind, Question, ServeOptions, ServeStats, Served, ask,
+    Answer, Delivery, LiveSession, NodeHome, Notice, NoticeKind, Question, ServeOptions, ServeStats, Served, ask,
     serve as serve_node,
 };
 use std::net::{Ipv4Addr, SocketAddr};
@@ -77,7 +77,7 @@ fn tell_ready(served: &Served, folder: &Path, output: &mut Output) -> Result<(),
 }
 
 /// What the node that is served answers, when it can.
-async fn answer(home: &NodeHome, question: &Question) -> Result<Answer, Failure> {
+pub(super) async fn answer(home: &NodeHome, question: &Question) -> Result<Answer, Failure> {
     // A folder without a node is told before a node that is not served.
     home.identity()?;
     match ask(home, question).await? {
@@ -88,7 +88,7 @@ async fn answer(home: &NodeHome, question: &Question) -> Result<Answer, Failure>
     }
 }
 
-fn other_answer() -> Failure {
+pub(super) fn other_answer() -> Failure {
     Failure::new(FailureKind::Failed, "the node gave an answer to another question")
         .hint("see that the program and the node that is served are of one release")
 }
@@ -173,7 +173,8 @@ fn page(stats: &ServeStats) -> String {
         ("traffic", bytes(stats.sent_bytes, stats.received_bytes)),
         ("packets", format!("{} sent, {} received", stats.sent_packets, stats.received_packets)),
         ("messages", format!("{} sent, {} received", stats.messages_sent, stats.messages_received)),
-        ("failed", format!("{}; {} turned away", stats.errors, count(stats.refused, "caller"))),
+        ("failed", stats.errors.to_string()),
+        ("callers", callers(stats)),
         ("seeds", stats.seeds.to_string()),
     ];
     if let Some(micros) = stats.round_trip_us {
@@ -185,6 +186,12 @@ fn page(stats: &ServeStats) -> String {
         lines.push(("keeps", kept));
     }
     facts(lines)
+}
+
+/// Those who did not come in.
+fn callers(stats: &ServeStats) -> String {
+    let ServeStats { refused, displaced, late, waiting, .. } = stats;
+    format!("{refused} turned away, {displaced} displaced, {late} cut off, {waiting} waiting now")
 }
 
 pub(super) async fn send(home: &NodeHome, options: SendNotice, context: &mut Context) -> Result<ExitCode, Failure> {
@@ -213,7 +220,14 @@ pub(super) async fn send(home: &NodeHome, options: SendNotice, context: &mut Con
     let failed: Vec<_> = peers.iter().filter(|delivery| delivery.failure.is_some()).collect();
     match context.output.reader() {
         Reader::Script => {
-            let entry = |delivery: &shard::node::home::Delivery| serde_json::json!({ "peer": delivery.peer, "sent": delivery.failure.is_none(), "why": delivery.failure });
+            let entry = |delivery: &Delivery| {
+                serde_json::json!({
+                    "peer": delivery.peer,
+                    "sent": delivery.failure.is_none(),
+                    "waits": delivery.waits,
+                    "why": delivery.failure,
+                })
+            };
             let peers: Vec<_> = peers.iter().map(entry).collect();
             context.output.document("shard.node-send/1", &serde_json::json!({ "peers": peers }))?;
         }
@@ -221,6 +235,9 @@ pub(super) async fn send(home: &NodeHome, options: SendNotice, context: &mut Con
             let told = count((peers.len() - failed.len()) as u64, "node");
             context.output.text(&format!("told {told}\n"))?;
         }
+    }
+    if peers.iter().any(|delivery| delivery.waits && delivery.failure.is_none()) {
+        context.notices.note("it keeps shards here: it hears it when a command of its store next uses this node");
     }
     for delivery in &failed {
         let why = delivery.failure.as_deref().unwrap_or_default();
