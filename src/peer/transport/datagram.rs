@@ -1,5 +1,6 @@
 //! How long a datagram may be on the way to a peer, as far as the system knows.
 
+use quinn::MtuDiscoveryConfig;
 use std::net::SocketAddr;
 
 /// What the headers below UDP's content take at most: those of IPv6.
@@ -11,9 +12,20 @@ pub(super) const MAX_DATAGRAM_BYTES: u16 = 6550;
 /// What every way must carry (RFC 9000, section 14).
 const MIN_DATAGRAM_BYTES: u16 = 1200;
 
+/// How the longest that comes through is looked for.
+pub(super) fn discovery_to(peer: SocketAddr) -> MtuDiscoveryConfig {
+    let (mut discovery, longest) = (MtuDiscoveryConfig::default(), longest_to(peer));
+    discovery.upper_bound(longest);
+    if peer.ip().to_canonical().is_loopback() {
+        // There is no further step that carries less: the longest is tried at once, and nothing between.
+        discovery.minimum_change(longest - MIN_DATAGRAM_BYTES);
+    }
+    discovery
+}
+
 /// The longest that is worth trying: loopback and networks with long frames carry more than Ethernet, and tunnels less. What a
 /// way really carries is found out by trying.
-pub(super) fn longest_to(peer: SocketAddr) -> u16 {
+fn longest_to(peer: SocketAddr) -> u16 {
     let bytes = frame_bytes(peer).unwrap_or(ETHERNET_BYTES).saturating_sub(HEADER_BYTES);
     u16::try_from(bytes).unwrap_or(u16::MAX).clamp(MIN_DATAGRAM_BYTES, MAX_DATAGRAM_BYTES)
 }

@@ -4,7 +4,7 @@ use super::super::handshake::Admitted;
 use super::super::tls::{EXPORTER_LABEL, PEER_SERVER_NAME, channel};
 use super::super::{Channel, Tls, TransportKind};
 use super::congestion::PatientCubicConfig;
-use super::datagram::{MAX_DATAGRAM_BYTES, longest_to};
+use super::datagram::{MAX_DATAGRAM_BYTES, discovery_to};
 use super::gate::Pass;
 use super::link::{Established, Link};
 use super::metered::{Metered, UNKNOWN_BYTES, UnknownBytes};
@@ -38,8 +38,6 @@ pub(super) const MAX_STREAMS: u32 = 128;
 const CRYPTO_BUFFER_BYTES: usize = 8 * 1024;
 /// What a round trip is taken for before one was measured: what is lost then is sent again after three of them.
 const INITIAL_ROUND_TRIP: Duration = Duration::from_millis(100);
-/// What comes through where frames are those of Ethernet.
-const ETHERNET_DATAGRAM_BYTES: u16 = 1452;
 /// Connections that wait to be looked at, and what is held of all of them.
 const MAX_INCOMING: usize = 256;
 const INCOMING_BYTES: u64 = 4 * 1024;
@@ -67,7 +65,7 @@ pub(super) fn bind(
     };
     let failed = |error| PeerError::socket(format!("listening at UDP {address}"), error);
     let socket = bound().map_err(failed)?;
-    let server = is_server.then(|| server_config(local, ETHERNET_DATAGRAM_BYTES)).transpose()?;
+    let server = is_server.then(|| server_config(local, MtuDiscoveryConfig::default())).transpose()?;
     let runtime = Arc::new(TrackedRuntime { drivers: drivers.clone() });
     let mut config = EndpointConfig::default();
     config.max_udp_payload_size(MAX_DATAGRAM_BYTES).map_err(PeerError::quic)?;
@@ -105,7 +103,7 @@ pub(super) async fn connect(
     local: &LocalNode,
 ) -> Result<Established, PeerError> {
     let called = async {
-        let connecting = endpoint.connect_with(client_config(local, longest_to(address))?, address, PEER_SERVER_NAME);
+        let connecting = endpoint.connect_with(client_config(local, discovery_to(address))?, address, PEER_SERVER_NAME);
         let mut connecting = connecting.map_err(PeerError::quic)?;
         let answered = timeout(local.first_answer_deadline(), connecting.handshake_data()).await;
         answered.map_err(|_| PeerError::TimedOut)?.map_err(PeerError::quic)?;
@@ -126,10 +124,8 @@ pub(super) async fn welcome(
     (mut pass, unknown): (Pass, &UnknownBytes),
 ) -> Result<Established, PeerError> {
     let heard = async {
-        let accepted = match longest_to(incoming.remote_address()) {
-            ETHERNET_DATAGRAM_BYTES => incoming.accept(),
-            other => incoming.accept_with(Arc::new(server_config(local, other)?)),
-        };
+        let config = server_config(local, discovery_to(incoming.remote_address()))?;
+        let accepted = incoming.accept_with(Arc::new(config));
         let connection = accepted.map_err(PeerError::quic)?.await.map_err(PeerError::quic)?;
         let (send, receive) = connection.accept_bi().await.map_err(PeerError::quic)?;
         let (mut stream, _meter) = Metered::new(tokio::io::join(receive, send), UNKNOWN_BYTES, &unknown.plain);
@@ -165,19 +161,19 @@ fn channel_of(connection: &Connection) -> Result<Channel, PeerError> {
     channel(&chain, exporter).ok_or(PeerError::NoKey)
 }
 
-fn client_config(local: &LocalNode, datagram_bytes: u16) -> Result<ClientConfig, PeerError> {
+fn client_config(local: &LocalNode, discovery: MtuDiscoveryConfig) -> Result<ClientConfig, PeerError> {
     let Tls { client, .. } = local.tls(TransportKind::Quic);
     let crypto = QuicClientConfig::try_from(Arc::clone(client)).map_err(PeerError::quic)?;
     let mut config = ClientConfig::new(Arc::new(crypto));
-    config.transport_config(Arc::new(transport_config(local, datagram_bytes)?));
+    config.transport_config(Arc::new(transport_config(local, discovery)?));
     Ok(config)
 }
 
-fn server_config(local: &LocalNode, datagram_bytes: u16) -> Result<ServerConfig, PeerError> {
+fn server_config(local: &LocalNode, discovery: MtuDiscoveryConfig) -> Result<ServerConfig, PeerError> {
     let Tls { server, .. } = local.tls(TransportKind::Quic);
     let crypto = QuicServerConfig::try_from(Arc::clone(server)).map_err(PeerError::quic)?;
     let mut config = ServerConfig::with_crypto(Arc::new(crypto));
-    config.transport_config(Arc::new(transport_config(local, datagram_bytes)?));
+    config.transport_config(Arc::new(transport_config(local, discovery)?));
     config.max_incoming(MAX_INCOMING);
     config.incoming_buffer_size(INCOMING_BYTES);
     config.incoming_buffer_size_total(INCOMING_TOTAL_BYTES);
@@ -186,8 +182,8 @@ fn server_config(local: &LocalNode, datagram_bytes: u16) -> Result<ServerConfig,
     Ok(config)
 }
 
-/// For a way on which datagrams of this length may come through.
-fn transport_config(local: &LocalNode, datagram_bytes: u16) -> Result<TransportConfig, PeerError> {
+/// For a way on which the longest datagram is found like this.
+fn transport_config(local: &LocalNode, discovery: MtuDiscoveryConfig) -> Result<TransportConfig, PeerError> {
     let mut config = TransportConfig::default();
     let idle = Duration::from_millis(local.times.idle_ms);
     config.max_idle_timeout(Some(idle.try_into().map_err(PeerError::quic)?));
@@ -200,8 +196,6 @@ fn transport_config(local: &LocalNode, datagram_bytes: u16) -> Result<TransportC
     config.datagram_receive_buffer_size(None);
     config.crypto_buffer_size(CRYPTO_BUFFER_BYTES);
     config.congestion_controller_factory(Arc::new(PatientCubicConfig::default()));
-    let mut discovery = MtuDiscoveryConfig::default();
-    discovery.upper_bound(datagram_bytes);
     config.mtu_discovery_config(Some(discovery));
     Ok(config)
 }
