@@ -54,6 +54,32 @@ fn a_stripe_never_exceeds_its_limit() {
         assert!(u64::from(geometry.block_bytes()) * total as u64 <= MAX_STRIPE_BYTES);
         assert!(geometry.block_bytes() >= 16 * 1024);
     }
+    for (total, block_bytes) in
+        [(2, 1 << 18), (16, 1 << 18), (17, 1 << 17), (32, 1 << 17), (33, 1 << 16), (255, 1 << 14)]
+    {
+        assert_eq!(
+            Geometry::new(1, total).expect("valid").block_bytes(),
+            block_bytes,
+            "the largest that fits, 1/{total}"
+        );
+    }
+}
+
+#[test]
+fn a_level_is_read_in_any_case_and_a_geometry_of_none_is_its_own_level() {
+    for (level, geometry) in RedundancyLevel::NAMED.into_iter().zip(["2/3", "3/5", "5/9", "7/15"]) {
+        assert_eq!(level.to_string().to_ascii_uppercase().parse(), Ok(level));
+        assert_eq!((RedundancyLevel::of(level.geometry()), level.geometry().to_string()), (level, geometry.to_owned()));
+    }
+    let own = Geometry::new(4, 6).expect("valid");
+    assert_eq!(
+        ("4/6".parse(), RedundancyLevel::of(own).to_string()),
+        (Ok(RedundancyLevel::Custom(own)), "4/6".to_owned())
+    );
+    assert_eq!((own.parity_shards(), own.write_quorum()), (2, 5));
+    for wrong in ["", "3", "3/", "/5", "3/5/7", "5/3", "a/b", "-1/2", "personal "] {
+        assert!(wrong.parse::<RedundancyLevel>().is_err(), "{wrong:?}");
+    }
 }
 
 #[test]
