@@ -276,6 +276,7 @@ mod tests {
             record
         };
         let spare = MAX_RECORD_BYTES as usize - serde_json::to_vec(&with_text(0)).expect("JSON").len();
+        assert_eq!(MAX_RECORD_BYTES, 17_182_720);
         let mut bytes = Vec::new();
         let refused = with_text(spare + 1).append_to(&mut bytes);
         assert!(matches!(refused, Err(BackupError::TooLong { bytes }) if bytes == MAX_RECORD_BYTES + 1), "{refused:?}");

@@ -259,6 +259,7 @@ mod tests {
             matches!(refused, Err(LayoutError::PayloadBytes { max_bytes, .. }) if max_bytes == MAX_LEAVES / 2 * 16)
         );
         let by_size = MAX_CONTENT_BYTES + super::super::MAX_INDEX_ALLOWANCE;
+        assert_eq!(by_size, (1 << 30) + (1 << 24));
         for total in [2, 5, 16, NARROW_FROM_SHARDS - 1] {
             let geometry = geometry(1, total);
             let shape = shape(1, total, geometry.block_bytes(), 0);
