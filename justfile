@@ -48,9 +48,13 @@ demo:
 sanitize:
     ASAN_OPTIONS=detect_odr_violation=0 RUSTFLAGS=-Zsanitizer=address cargo +nightly test --locked --target {{arch()}}-unknown-linux-gnu --target-dir target/sanitize --lib codec
 
-# Which lines the tests reach (needs cargo-llvm-cov)
-cover:
-    cargo llvm-cov --locked --html
+# Which lines the tests reach, by folder and file; fails below SHARD_COVER_LINES percent (needs cargo-llvm-cov)
+cover *words:
+    .ci/cover {{words}}
+
+# Which small changes of the code no test notices: `just mutants codec`, `just mutants ops/gc` (needs cargo-mutants)
+mutants *words:
+    .ci/mutants {{words}}
 
 # Make the golden shards anew with the independent generator, and compare
 fixtures:

@@ -156,6 +156,24 @@ mod tests {
         }
     }
 
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn an_engine_is_available_exactly_where_its_instructions_are() {
+        let avx512 = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw");
+        let (avx2, gfni) = (is_x86_feature_detected!("avx2"), is_x86_feature_detected!("gfni"));
+        for (engine, has_all) in [
+            (Engine::GfniAvx512, avx512 && gfni),
+            (Engine::Avx512, avx512),
+            (Engine::GfniAvx2, avx2 && gfni),
+            (Engine::Avx2, avx2),
+            (Engine::Ssse3, is_x86_feature_detected!("ssse3")),
+            (Engine::Neon, false),
+            (Engine::Portable, true),
+        ] {
+            assert_eq!(engine.is_available(), has_all, "{engine}");
+        }
+    }
+
     #[test]
     fn the_default_is_the_first_available_engine_and_stays_it() {
         let default = Engine::by_default();

@@ -204,6 +204,13 @@ fn a_place_that_does_not_fit_the_wanted_block_is_refused_and_left_alone() {
 }
 
 #[test]
+fn a_codec_says_its_geometry_and_what_it_computes_with() {
+    let codec = ErasureCodec::with_engine(geometry(3, 5), Engine::Portable).expect("any processor runs it");
+    assert_eq!((codec.geometry(), codec.engine(), codec.engine_name()), (geometry(3, 5), Engine::Portable, "portable"));
+    assert_eq!(format!("{codec:?}"), "ErasureCodec(3/5, portable)");
+}
+
+#[test]
 fn an_engine_of_another_processor_is_refused() {
     for engine in Engine::ALL {
         match ErasureCodec::with_engine(RedundancyLevel::Personal, engine) {

@@ -259,6 +259,30 @@ mod tests {
         let mut reader = RecordReader::default();
         reader.push(&u32::MAX.to_le_bytes());
         assert!(matches!(reader.next_json(), Err(BackupError::TooLong { bytes }) if bytes == u64::from(u32::MAX)));
+        let says = |bytes: u64| {
+            let mut reader = RecordReader::default();
+            reader.push(&u32::try_from(bytes).expect("a length").to_le_bytes());
+            reader.next_json().map(|json| json.map(<[u8]>::to_vec))
+        };
+        assert!(matches!(says(MAX_RECORD_BYTES), Ok(None)), "the longest is waited for");
+        assert!(matches!(says(MAX_RECORD_BYTES + 1), Err(BackupError::TooLong { .. })));
+    }
+
+    #[test]
+    fn a_record_that_is_too_long_is_not_written_and_nothing_of_it() {
+        let with_text = |bytes: usize| {
+            let mut record = record(2);
+            record.contents.as_mut().expect("it has contents").sealed = "0".repeat(bytes);
+            record
+        };
+        let spare = MAX_RECORD_BYTES as usize - serde_json::to_vec(&with_text(0)).expect("JSON").len();
+        assert_eq!(MAX_RECORD_BYTES, 17_182_720);
+        let mut bytes = Vec::new();
+        let refused = with_text(spare + 1).append_to(&mut bytes);
+        assert!(matches!(refused, Err(BackupError::TooLong { bytes }) if bytes == MAX_RECORD_BYTES + 1), "{refused:?}");
+        assert!(bytes.is_empty());
+        with_text(spare).append_to(&mut bytes).expect("the longest");
+        assert_eq!(bytes.len() as u64, LENGTH_BYTES as u64 + MAX_RECORD_BYTES);
     }
 
     #[test]
@@ -279,5 +303,13 @@ mod tests {
         };
         assert!(part(1, MAX_BACKUP_PARTS - 1).is_within_limits());
         assert!(!part(1, MAX_BACKUP_PARTS).is_within_limits() && !part(u64::MAX, 0).is_within_limits());
+        let most = i64::MAX as u64;
+        let of = |records, all| {
+            let whole = Some(WholeBackup { parts: Vec::new(), records: all });
+            BackupPart { generation: most, records, whole }.is_within_limits()
+        };
+        assert!(of(most, most) && !of(most + 1, 0) && !of(0, most + 1));
+        let alone = |generation, records| BackupPart { generation, records, whole: None }.is_within_limits();
+        assert!(alone(most, most) && !alone(most + 1, 0) && !alone(0, most + 1));
     }
 }

@@ -167,3 +167,77 @@ pub fn read_frame(piece: u64, frame: [u8; PIECE_FRAME_BYTES]) -> Result<(usize, 
         _ => Err(BackupFileError::Sealed { piece }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STORE: StoreId = StoreId([1; 32]);
+    const MAX_SEALED_BYTES: usize = MAX_PIECE_BYTES + CatalogKey::OVERHEAD_BYTES;
+
+    fn key(byte: u8) -> CatalogKey {
+        CatalogKey::from_secret(STORE, &[byte; 32])
+    }
+
+    #[test]
+    fn a_header_reads_back_and_one_that_says_anything_else_is_refused_for_what_it_says() {
+        let header = BackupHeader::new(STORE, [7; 16]);
+        assert_eq!(BackupHeader::read(*header.as_bytes(), STORE).expect("its own"), header);
+        let changed = |byte: usize| {
+            let mut bytes = *header.as_bytes();
+            bytes[byte] ^= 1;
+            BackupHeader::read(bytes, STORE)
+        };
+        for byte in 0..BACKUP_HEADER_BYTES {
+            let read = changed(byte);
+            match byte {
+                0..8 => assert!(matches!(read, Err(BackupFileError::Magic)), "{byte}"),
+                8 => assert!(matches!(read, Err(BackupFileError::Newer { found: 0 })), "{byte}"),
+                9 => assert!(matches!(read, Err(BackupFileError::Newer { found: 257 })), "{byte}"),
+                10..16 => assert!(matches!(read, Err(BackupFileError::Header)), "{byte}"),
+                16..48 => {
+                    let refused = matches!(read, Err(BackupFileError::OtherStore { expected: STORE, .. }));
+                    assert!(refused, "{byte}");
+                }
+                // What tells it from other files: all pieces are bound to it.
+                _ => assert_ne!(read.expect("a header"), header, "{byte}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_piece_opens_in_its_own_place_of_its_own_file_and_nowhere_else() {
+        let header = BackupHeader::new(STORE, [7; 16]);
+        let stored = header.seal(&key(1), (3, PieceEnd::More), b"records");
+        let (frame, sealed) = stored.split_first_chunk::<PIECE_FRAME_BYTES>().expect("a frame");
+        assert_eq!(read_frame(3, *frame).expect("a frame"), (sealed.len(), PieceEnd::More));
+        let open = |header: &BackupHeader, key: &CatalogKey, place| header.open(key, place, sealed);
+        let text = open(&header, &key(1), (3, PieceEnd::More)).expect("in its place");
+        assert_eq!(text.as_slice(), b"records");
+        for place in [(2, PieceEnd::More), (4, PieceEnd::More), (3, PieceEnd::Last)] {
+            let refused = open(&header, &key(1), place);
+            assert!(matches!(refused, Err(BackupFileError::Sealed { piece }) if piece == place.0), "{place:?}");
+        }
+        assert!(open(&BackupHeader::new(STORE, [8; 16]), &key(1), (3, PieceEnd::More)).is_err(), "another file");
+        assert!(open(&header, &key(2), (3, PieceEnd::More)).is_err(), "another key");
+    }
+
+    #[test]
+    fn a_frame_says_a_length_that_a_piece_can_have_and_whether_it_is_the_last() {
+        let frame = |bytes: usize, end: u8| {
+            let [a, b, c, d] = (bytes as u32).to_le_bytes();
+            read_frame(5, [a, b, c, d, end])
+        };
+        for bytes in [CatalogKey::OVERHEAD_BYTES, MAX_SEALED_BYTES] {
+            assert_eq!(frame(bytes, 0).expect("a piece"), (bytes, PieceEnd::More));
+            assert_eq!(frame(bytes, 1).expect("a piece"), (bytes, PieceEnd::Last));
+            assert!(matches!(frame(bytes, 2), Err(BackupFileError::Sealed { piece: 5 })));
+        }
+        for wrong in [0, CatalogKey::OVERHEAD_BYTES - 1, MAX_SEALED_BYTES + 1, u32::MAX as usize] {
+            let refused = frame(wrong, 0);
+            assert!(matches!(refused, Err(BackupFileError::Length { piece: 5, bytes }) if bytes == wrong as u64));
+        }
+        let largest = BackupHeader::new(STORE, [7; 16]).seal(&key(1), (0, PieceEnd::Last), &vec![0; MAX_PIECE_BYTES]);
+        assert_eq!(largest.len(), PIECE_FRAME_BYTES + MAX_SEALED_BYTES);
+    }
+}

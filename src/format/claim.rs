@@ -236,4 +236,52 @@ mod tests {
         assert_eq!(unsure.telling_leaves(1 << 40), None);
         assert_eq!(Ending { stripes: 2, ..unsure }.telling_leaves(3), None);
     }
+
+    #[test]
+    fn either_end_of_a_file_shows_what_it_is() {
+        let file = [&head(1)[..], &end(1)].concat();
+        assert!(has_magic(&file[..64], &[]) && has_magic(&[], &file[64..]) && has_magic(&file[..64], &file[64..]));
+        assert!(!has_magic(&file[1..64], &file[..file.len() - 1]) && !has_magic(&[], &[]));
+    }
+
+    /// What looks like the manifest of another object.
+    fn another() -> Vec<u8> {
+        let said = serde_json::json!({"object": ObjectId([8; 16]), "stripes": 2, "shard_roots": [root(0)],
+            "store": StoreId([1; 32])});
+        said.to_string().replacen('{', "{\"format\":1,", 1).into_bytes()
+    }
+
+    #[test]
+    fn what_the_trailer_points_to_counts_before_what_looks_like_a_manifest() {
+        let mut both = [another(), end(2)].concat();
+        assert_eq!(Ending::find(&both).expect("a manifest").shards(), [shard(2)]);
+        let checksum = both.len() - 12;
+        both[checksum] ^= 1;
+        assert_eq!(Ending::find(&both).expect("another's").object, ObjectId([8; 16]));
+    }
+
+    #[test]
+    fn a_few_false_beginnings_are_passed_over_and_many_are_not() {
+        let damaged = |false_beginnings: usize| {
+            let mut bytes = [b"{\"format\":1,".repeat(false_beginnings), end(1)].concat();
+            let checksum = bytes.len() - 12;
+            bytes[checksum] ^= 1;
+            Ending::find(&bytes).map(|ending| ending.shards())
+        };
+        assert_eq!(damaged(MAX_OPENINGS - 1), Some(vec![shard(1)]));
+        assert_eq!(damaged(MAX_OPENINGS), None);
+    }
+
+    #[test]
+    fn leaves_are_asked_where_nothing_else_tells_and_they_are_not_too_many() {
+        let known = Ending::find(&end(1)).expect("a manifest");
+        assert_eq!(known.telling_leaves(1 << 40), None, "the trailer tells");
+        let unsure = |stripes| Ending { index: None, stripes, ..known.clone() };
+        let section = unsure(MAX_CLAIM_LEAVES).telling_leaves(1 << 40).expect("leaves tell");
+        assert_eq!(section.end - section.start, MAX_CLAIM_LEAVES * Digest::BYTES as u64);
+        assert_eq!(section.end, (1 << 40) - known.from_end);
+        assert_eq!(unsure(MAX_CLAIM_LEAVES + 1).telling_leaves(1 << 40), None, "too many");
+        assert_eq!(unsure(2).telling_leaves(known.from_end + 64), Some(0..64), "they are the whole of the rest");
+        assert_eq!(unsure(2).telling_leaves(known.from_end + 63), None, "there is not so much");
+    }
 }

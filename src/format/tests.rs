@@ -1,6 +1,9 @@
 //! Manifests and shard files as an attacker or a bad disk would have them.
 
+mod backups;
+mod limits;
 mod removes;
+mod seals;
 
 use super::manifest::{MAX_PUBLIC_BYTES, MAX_SEALED_BYTES};
 use super::*;

@@ -54,6 +54,32 @@ fn a_stripe_never_exceeds_its_limit() {
         assert!(u64::from(geometry.block_bytes()) * total as u64 <= MAX_STRIPE_BYTES);
         assert!(geometry.block_bytes() >= 16 * 1024);
     }
+    for (total, block_bytes) in
+        [(2, 1 << 18), (16, 1 << 18), (17, 1 << 17), (32, 1 << 17), (33, 1 << 16), (255, 1 << 14)]
+    {
+        assert_eq!(
+            Geometry::new(1, total).expect("valid").block_bytes(),
+            block_bytes,
+            "the largest that fits, 1/{total}"
+        );
+    }
+}
+
+#[test]
+fn a_level_is_read_in_any_case_and_a_geometry_of_none_is_its_own_level() {
+    for (level, geometry) in RedundancyLevel::NAMED.into_iter().zip(["2/3", "3/5", "5/9", "7/15"]) {
+        assert_eq!(level.to_string().to_ascii_uppercase().parse(), Ok(level));
+        assert_eq!((RedundancyLevel::of(level.geometry()), level.geometry().to_string()), (level, geometry.to_owned()));
+    }
+    let own = Geometry::new(4, 6).expect("valid");
+    assert_eq!(
+        ("4/6".parse(), RedundancyLevel::of(own).to_string()),
+        (Ok(RedundancyLevel::Custom(own)), "4/6".to_owned())
+    );
+    assert_eq!((own.parity_shards(), own.write_quorum()), (2, 5));
+    for wrong in ["", "3", "3/", "/5", "3/5/7", "5/3", "a/b", "-1/2", "personal "] {
+        assert!(wrong.parse::<RedundancyLevel>().is_err(), "{wrong:?}");
+    }
 }
 
 #[test]
@@ -80,7 +106,7 @@ fn a_shard_has_exactly_one_name() {
         "000102030405060708090a0b0c0d0e0f.256",
         "000102030405060708090a0b0c0d0e0f.+7",
     ] {
-        assert!(wrong.parse::<ShardId>().is_err(), "{wrong}");
+        assert!(matches!(wrong.parse::<ShardId>(), Err(Error::NotHex { expected_digits: 32, .. })), "{wrong}");
     }
 }
 
@@ -94,5 +120,7 @@ fn an_id_is_text_for_people_and_bytes_for_what_is_not_for_them() {
     assert_eq!((bytes.len(), ciborium::from_reader::<ObjectId, _>(bytes.as_slice()).ok()), (17, Some(id)));
     assert!(ciborium::from_reader::<VersionId, _>(&bytes[..16]).is_err());
     assert!(ciborium::from_reader::<Digest, _>(bytes.as_slice()).is_err(), "it has other than 32 bytes");
-    assert!(serde_json::from_str::<ObjectId>("7").is_err() && serde_json::from_str::<ObjectId>("\"AB\"").is_err());
+    let no_text = serde_json::from_str::<ObjectId>("7").expect_err("a number").to_string();
+    assert!(no_text.contains("expected a string"), "{no_text}");
+    assert!(serde_json::from_str::<ObjectId>("\"AB\"").is_err());
 }

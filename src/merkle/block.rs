@@ -118,6 +118,7 @@ mod tests {
         let verified = VerifiedBlock::check(HERE, block.clone(), &expected).expect("its leaf");
         assert_eq!((verified.position(), verified.bytes()), (HERE, &block));
         assert_eq!(verified.into_bytes().as_ptr(), block.as_ptr());
+        assert_eq!(HERE.to_string(), format!("block 258 of shard {}.3", "07".repeat(16)));
         for elsewhere in [
             BlockPosition { object: ObjectId([8; 16]), ..HERE },
             BlockPosition { shard_index: 2, ..HERE },

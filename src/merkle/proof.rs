@@ -298,10 +298,15 @@ pub(super) mod tests {
         let too_large = vec![b' '; MAX_PROOF_BYTES + 1];
         assert_eq!(MerkleProof::from_json(&too_large), Err(ProofError::TooLarge { bytes: MAX_PROOF_BYTES + 1 }));
         let mut proof = SampleObject::new(3, 5).prove_shard(1);
+        let mut largest = proof.to_json().into_bytes();
+        largest.resize(MAX_PROOF_BYTES, b' ');
+        assert_eq!(MerkleProof::from_json(&largest).as_ref(), Ok(&proof));
         proof.shard_path = Path(vec![Digest([0; 32]); MAX_PATH_NODES]);
         assert!(MerkleProof::from_json(proof.to_json().as_bytes()).is_ok());
         proof.shard_path.0.push(Digest([0; 32]));
-        assert!(matches!(MerkleProof::from_json(proof.to_json().as_bytes()), Err(ProofError::Json { .. })));
+        let refused = MerkleProof::from_json(proof.to_json().as_bytes());
+        let Err(ProofError::Json { reason }) = refused else { unreachable!("{refused:?}") };
+        assert!(reason.starts_with("invalid length 65, expected at most 64 hashes"), "{reason}");
     }
 
     #[test]

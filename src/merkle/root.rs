@@ -187,6 +187,8 @@ mod tests {
         let leaves: Vec<Digest> = (0..5000_u32).map(|i| Digest(*blake3::hash(&i.to_le_bytes()).as_bytes())).collect();
         let tree = ShardTree::new(OBJECT, 0, leaves.clone());
         assert_eq!(tree.root(), shard_root(OBJECT, 0, &leaves));
+        assert_eq!((tree.object(), tree.shard_index(), tree.leaves()), (OBJECT, 0, leaves.as_slice()));
+        assert_eq!(ShardTree::new(ObjectId([1; 16]), 7, Vec::new()).shard_index(), 7);
         for stripe in [0, 1, 2499, 4095, 4096, 4999] {
             let (leaf, path) = tree.path(stripe).expect("a leaf");
             assert_eq!(leaf, leaves[stripe as usize]);

@@ -96,6 +96,10 @@ mod tests {
     fn spans_lie_one_after_another_and_beyond_the_limits_there_are_none() {
         let spans = BlockSpans::new(64, 100, 7, 3).expect("sound");
         assert_eq!([0, 1, 2].map(|stripe| spans.block(stripe)), [Some(64..164), Some(164..264), Some(264..271)]);
+        assert_eq!(
+            (spans.start(), spans.block_bytes(), spans.last_block_bytes(), spans.stripe_count()),
+            (64, 100, 7, 3)
+        );
         assert_eq!((spans.block(3), spans.block(u64::MAX), spans.leaves()), (None, None, 271..271 + 96));
         for (start, block, last, count) in [
             (0, 0, 0, 1),
@@ -105,6 +109,7 @@ mod tests {
             (0, 10, 10, 0),
             (0, 10, 10, MAX_CHALLENGE_BLOCKS + 1),
             (u64::MAX, 10, 10, 1),
+            (u64::from(u32::MAX) + 1, 10, 10, 1),
         ] {
             assert_eq!(BlockSpans::new(start, block, last, count), None, "{start} {block} {last} {count}");
         }

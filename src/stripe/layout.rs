@@ -243,4 +243,56 @@ mod tests {
         assert!(Layout::new(shape, 0).is_err());
         assert!(Layout::new(shape, u64::MAX).is_err());
     }
+
+    #[test]
+    fn each_limit_holds_to_the_last_value_and_not_beyond() {
+        let geometry = |data, total| Geometry::new(data, total).expect("geometry");
+        assert!(StripeShape::new(geometry(1, 16), MAX_BLOCK_BYTES, 0).is_ok(), "n blocks just fit");
+        assert!(StripeShape::new(geometry(1, 17), MAX_BLOCK_BYTES, 0).is_err());
+        assert_eq!(shape(3, 5, 5, 14).capacity(), 1);
+        assert_eq!(shape(3, 5, 5, 14).overhead_bytes(), 14);
+        let longest = shape(1, 2, 16, 0);
+        assert_eq!(longest.max_payload_bytes(), MAX_LEAVES / 2 * 16, "as many leaves as may be");
+        assert!(Layout::new(longest, longest.max_payload_bytes()).is_ok());
+        let refused = Layout::new(longest, longest.max_payload_bytes() + 1);
+        assert!(
+            matches!(refused, Err(LayoutError::PayloadBytes { max_bytes, .. }) if max_bytes == MAX_LEAVES / 2 * 16)
+        );
+        let by_size = MAX_CONTENT_BYTES + super::super::MAX_INDEX_ALLOWANCE;
+        assert_eq!(by_size, (1 << 30) + (1 << 24));
+        for total in [2, 5, 16, NARROW_FROM_SHARDS - 1] {
+            let geometry = geometry(1, total);
+            let shape = shape(1, total, geometry.block_bytes(), 0);
+            assert_eq!(shape.max_payload_bytes(), by_size, "1/{total}");
+            assert_eq!(shape.max_content_bytes(by_size - 5), 5, "1/{total}");
+            assert_eq!(shape.max_content_bytes(by_size + 5), 0, "1/{total}");
+        }
+        // 128 MiB over 25 shards are 40 blocks of 128 KiB for each.
+        let narrow = shape(1, NARROW_FROM_SHARDS, 128 * 1024, 16);
+        assert_eq!(narrow.max_payload_bytes(), 40 * (128 * 1024 - 16));
+    }
+
+    #[test]
+    fn a_buffer_takes_as_much_of_a_stripe_as_its_blocks_fit_into_it() {
+        let shape = shape(3, 5, 1024, 16);
+        assert_eq!(shape.capacity_in(5 * 10 + 4), 3 * 10 - 16);
+        assert_eq!(shape.capacity_in(5), 0, "no more than what sealing adds");
+        assert_eq!(shape.capacity_in(5 * 1024), shape.capacity());
+        assert_eq!(shape.capacity_in(usize::MAX), shape.capacity());
+    }
+
+    #[test]
+    fn a_range_touches_the_stripes_that_it_has_bytes_of() {
+        let layout = Layout::new(shape(3, 5, 8, 16), 20).expect("layout");
+        assert_eq!((layout.shape().capacity(), layout.stripe_count()), (8, 3));
+        for (range, stripes) in [(0..0, 0..0), (9..9, 0..0), (0..1, 0..1), (7..8, 0..1), (7..9, 0..2), (8..9, 1..2)] {
+            assert_eq!(layout.stripes_of(range.clone()), stripes, "{range:?}");
+        }
+        assert_eq!(layout.stripes_of(15..17), 1..3);
+        assert_eq!(layout.stripes_of(19..1000), 2..3, "there are no stripes after the last");
+        assert_eq!([0, 1, 2].map(|stripe| layout.payload_offset(stripe)), [0, 8, 16]);
+        assert_eq!([0, 1, 2].map(|stripe| layout.block_offset(stripe)), [0, 8, 16]);
+        assert_eq!([0, 1, 2, 3].map(|stripe| layout.stripe_payload_bytes(stripe)), [8, 8, 4, 0]);
+        assert_eq!([0, 1, 2].map(|stripe| layout.block_bytes(stripe)), [8, 8, 7]);
+    }
 }

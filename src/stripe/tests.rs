@@ -1,5 +1,7 @@
 //! Encoder and decoder against each other, at every boundary, and against whatever does not fit.
 
+mod sealed;
+
 use super::*;
 use crate::codec;
 use crate::id::{Digest, Geometry, ObjectId};

@@ -1,6 +1,6 @@
 //! Keeping and getting back, as people type it: outputs in odd places, copies too many, folders, silence, signals.
 
-use super::desk::{Desk, noise};
+use super::desk::{Desk, counts, noise};
 use serde_json::Value;
 use std::fs;
 use std::io::{Read, Write};
@@ -161,7 +161,7 @@ fn metrics_never_take_the_place_of_a_device() {
 
 /// Begins to store standard input, says how far it is by what it says, and hangs up on it.
 fn hang_up(mut command: Command, desk: &Desk) -> (Option<i32>, String) {
-    command.current_dir(desk.home()).env_clear().env("HOME", desk.home());
+    command.current_dir(desk.home()).env_clear().env("HOME", desk.home()).envs(counts());
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("it runs");
     let mut input = child.stdin.take().expect("a pipe");

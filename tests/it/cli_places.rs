@@ -96,6 +96,23 @@ fn a_probe_that_a_killed_process_left_stands_in_no_ones_way_and_is_deleted() {
 }
 
 #[test]
+fn a_probe_in_a_place_that_is_only_read_stays_there_and_is_not_counted() {
+    let desk = desk_with("a", 70_000);
+    let left = leave_probe(&desk.backend(1));
+    let settings = desk.store().join("config.toml");
+    let text = fs::read_to_string(&settings).expect("settings");
+    let read_only = text.replace("name = \"local-1\"", "name = \"local-1\"\nread_only = true");
+    assert_ne!(read_only, text);
+    fs::write(&settings, read_only).expect("changed");
+    assert_eq!(desk.json(0, &["gc", "--dry-run"])["leftovers"], 0);
+    assert_eq!(desk.json(0, &["gc"])["leftovers"], 0);
+    assert!(left.exists());
+    fs::write(&settings, text).expect("changed back");
+    assert_eq!(desk.json(0, &["gc"])["leftovers"], 1);
+    assert!(!left.exists());
+}
+
+#[test]
 fn a_put_that_had_to_do_without_better_places_says_so_and_exits_3() {
     let desk = desk_with("a", 10);
     let away = |number: usize| desk.path(&format!("away-{number}"));

@@ -3,12 +3,20 @@
 use assert_cmd::Command;
 use serde_json::Value;
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 /// The program that was built for these tests.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_shard");
+
+/// Where a program that counts which lines it reaches adds what it counted. Who clears an environment gives it back: else it
+/// is added to a file in the folder where the program is run.
+pub(crate) fn counts() -> Option<(&'static str, OsString)> {
+    let name = "LLVM_PROFILE_FILE";
+    std::env::var_os(name).map(|path| (name, path))
+}
 
 /// What a command came to.
 #[derive(Debug)]
@@ -80,7 +88,7 @@ impl Desk {
     /// The program, ready to run here.
     pub(crate) fn command(&self) -> std::process::Command {
         let mut command = std::process::Command::new(PROGRAM);
-        command.current_dir(self.home()).env_clear().env("HOME", self.home());
+        command.current_dir(self.home()).env_clear().env("HOME", self.home()).envs(counts());
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
     }

@@ -1,7 +1,7 @@
 //! Histories of several processes and threads on one store, with clocks that jump: each name behaves as a register whose newest
 //! version is what was put last, as far as the order can be known from outside.
 
-use crate::desk::PROGRAM;
+use crate::desk::{PROGRAM, counts};
 use crate::soak::{self, Dice};
 use crate::world::{TestWorld, geometry, name, putting, stream_of};
 use serde::{Deserialize, Serialize};
@@ -290,7 +290,12 @@ fn run_commands((store, folder): (&Path, &Path), log: &Log, dice: &mut Dice, ste
         let command = |words: &[&str], stdin: &str| {
             let mut command = Command::new(PROGRAM);
             command.args(["--store", store.to_str().expect("text"), "--json"]).args(words).env_clear();
-            command.env("HOME", folder).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+            command
+                .envs(counts())
+                .env("HOME", folder)
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped());
             let mut child = command.spawn().expect("it runs");
             child.stdin.take().expect("a pipe").write_all(stdin.as_bytes()).expect("written");
             child.wait_with_output().expect("it ends")

@@ -1,6 +1,6 @@
 //! Nodes as backends on the command line: one friend, and nine houses of which four burn down.
 
-use super::desk::{Desk, PROGRAM, noise};
+use super::desk::{Desk, PROGRAM, counts, noise};
 use super::node_storage_desk::{Keeper, SEED, seed_file};
 use serde_json::Value;
 use shard::node::storage::StorageOptions;
@@ -172,6 +172,7 @@ fn serve(data: &Path, [listen, ws_listen]: [&str; 2]) -> (Child, Value) {
     let words = ["--listen", listen, "--ws-listen", ws_listen, "--reserve", "1MiB", "--json"];
     let mut process = Command::new(PROGRAM)
         .env_clear()
+        .envs(counts())
         .args(["node", "--data"])
         .arg(data)
         .arg("serve")

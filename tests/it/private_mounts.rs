@@ -1,6 +1,6 @@
 //! Real disks of any size, mounted where only the commands run here see them; nothing outlives the test.
 
-use crate::desk::{Desk, Outcome, PROGRAM};
+use crate::desk::{Desk, Outcome, PROGRAM, counts};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -53,6 +53,7 @@ impl PrivateMounts {
         }
         command.args(["sh", "-c", "cd \"$0\" && exec \"$@\""]).arg(folder).arg(program);
         command.env_clear().env("HOME", folder).envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
+        command.envs(counts());
         command
     }
 

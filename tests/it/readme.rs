@@ -1,6 +1,6 @@
 //! The README's transcript, typed into an empty home, prints what the README says it prints.
 
-use super::desk::{Desk, PROGRAM};
+use super::desk::{Desk, PROGRAM, counts};
 use std::path::Path;
 use std::process::Command;
 
@@ -41,6 +41,7 @@ fn run(command: &str, desk: &Desk) -> String {
         .env_clear()
         .env("HOME", desk.home())
         .env("PATH", format!("{}:/usr/local/bin:/usr/bin:/bin", folder.display()))
+        .envs(counts())
         .output()
         .expect("a shell");
     String::from_utf8(output.stdout).expect("UTF-8")

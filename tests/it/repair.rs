@@ -1,14 +1,16 @@
 //! `repair` brings back the byte-identical files, in the right places, and touches nothing else.
 
 use crate::heal_damage::{Kept, known_states, shard_states, verify_all};
-use crate::world::{TestWorld, geometry, put_bytes, random_bytes, read_file};
+use crate::world::{TestWorld, geometry, put_bytes, putting, random_bytes, read_file, stream_of};
 use shard::ErrorKind;
 use shard::backend::{self, Effect, Fault, Operation, When};
 use shard::catalog::{ObjectState, ShardState};
 use shard::id::ShardId;
+use shard::ops::put::{PutOptions, put};
 use shard::ops::repair::{RepairOptions, RepairReport, repair};
 use shard::ops::verify::VerifyMode;
 use shard::store::Store;
+use shard::stripe::Seal;
 use std::fs;
 use std::path::Path;
 
@@ -191,8 +193,18 @@ async fn a_shard_goes_elsewhere_when_its_backend_fails_to_write_and_back_to_nowh
     }
     let report = repaired(&store).await;
     assert_eq!((report.objects[0].after, report.bytes_written), (ObjectState::Degraded, 0));
-    assert_eq!(report.objects[0].left[0].index, 3);
+    let left = &report.objects[0].left[0];
+    assert!(left.index == 3 && left.reason.contains("no space left"), "{left:?}");
     assert_eq!(world.files_on_backends().len(), 4, "nothing half-written stays");
+    let report = repaired(&store).await;
+    let left = &report.objects[0].left[0];
+    assert_eq!(
+        (left.index, left.reason.as_str()),
+        (3, "no other backend takes it"),
+        "none that has just failed is tried"
+    );
+    (1..=6).for_each(|number| world.faulty(number).heal());
+    assert_eq!(repaired(&store).await.objects[0].after, ObjectState::Healthy, "what takes writes again is forgiven");
 }
 
 #[tokio::test]
@@ -213,6 +225,13 @@ async fn misplaced_shards_move_when_there_is_a_better_place_and_only_then() {
     let seen = verify_all(&store, VerifyMode::Full).await;
     let misplaced = shard_states(&seen).iter().filter(|state| **state == ShardState::Misplaced).count();
     assert_eq!((misplaced, seen.worst()), (3, ObjectState::Degraded));
+    let rehearsed = repair(&store, RepairOptions { dry_run: true, ..RepairOptions::default() }).await.expect("planned");
+    assert_eq!(rehearsed.objects[0].rebuilt.len(), 3);
+    let plan = rehearsed.plan.expect("it was a dry run");
+    let file_bytes = before.files[0].1.len() as u64;
+    let read: u64 = plan.iter().map(|backend| backend.bytes_read).sum();
+    assert!((3 * (file_bytes - 4096)..3 * file_bytes).contains(&read), "each is read once to be moved: {read}");
+    assert_eq!(plan.iter().map(|backend| (backend.bytes_written, backend.shards)).max(), Some((file_bytes, 1)));
     let report = repaired(&store).await;
     assert_eq!((report.objects[0].rebuilt.len(), report.objects[0].after), (3, ObjectState::Healthy));
     let after = Kept::of(&world, &store, object).await;
@@ -281,7 +300,14 @@ async fn a_dry_run_says_what_would_be_read_and_written_and_does_nothing() {
     let plan = report.plan.expect("it was a dry run");
     let written: u64 = plan.iter().map(|backend| backend.bytes_written).sum();
     assert_eq!(written, (kept.files[1].1.len() + kept.files[2].1.len()) as u64);
-    assert_eq!(plan.iter().filter(|backend| backend.bytes_read > 0).count(), 3);
+    assert_eq!(plan.iter().map(|backend| backend.shards).sum::<u64>(), 2);
+    let read: Vec<u64> = plan.iter().map(|backend| backend.bytes_read).filter(|bytes| *bytes > 0).collect();
+    let file_bytes = kept.files[0].1.len() as u64;
+    assert_eq!(read.len(), 3);
+    assert!(
+        read.iter().all(|bytes| (file_bytes - 4096..file_bytes).contains(bytes)),
+        "the blocks of k shards: {read:?}"
+    );
     let real = repaired(&store).await;
     assert_eq!(real.bytes_written, written, "and that is what it does");
     assert!(real.plan.is_none() && kept.is_as_it_was());
@@ -322,4 +348,40 @@ async fn a_misplaced_shard_moves_even_where_a_copy_too_many_lies_beside_it() {
     assert_eq!((report.objects[0].rebuilt.len(), report.objects[0].after), (1, ObjectState::Healthy));
     assert_eq!(verify_all(&store, VerifyMode::Full).await.objects[0].margin, Some(2));
     assert_eq!(repaired(&store).await.bytes_written, 0);
+}
+
+#[tokio::test]
+async fn a_repair_says_what_it_read_and_wrote() {
+    let world = TestWorld::new(5).await;
+    let store = world.open().await;
+    let kept = Kept::new(&world, &store, "a", 3_000_000, (3, 5)).await;
+    let file_bytes = kept.files[0].1.len() as u64;
+    kept.lose(1);
+    let report = repaired(&store).await;
+    assert_eq!(report.bytes_written, file_bytes);
+    // Four shards are read to find out, and the blocks of three again to make the one that is lost.
+    let read = report.bytes_read;
+    assert!((7 * (file_bytes - 4096)..8 * file_bytes).contains(&read), "{read} bytes, shards of {file_bytes}");
+    let again = repaired(&store).await;
+    assert_eq!(again.bytes_written, 0);
+    assert!((5 * file_bytes..6 * file_bytes).contains(&again.bytes_read), "{} bytes", again.bytes_read);
+}
+
+#[tokio::test]
+async fn what_no_zone_may_have_is_left_and_it_is_said_why() {
+    let world = TestWorld::new(3).await;
+    let store = world.open().await;
+    let options = PutOptions { seal: Some(Seal::Dispersed), ..putting(vec![stream_of("a", b"abc")], geometry(2, 3)) };
+    let object = put(&store, options).await.expect("stored").objects[0].id;
+    let kept = Kept::of(&world, &store, object).await;
+    let number = number_of(&world, &kept.files[0].0);
+    world.unmount(number);
+    let store = world.open().await;
+    let report = assuming_lost(&store, &format!("b{number}")).await;
+    let left = &report.objects[0].left[0];
+    let why = "no other zone takes it without having more of the shards than the seal allows";
+    assert_eq!((left.index, left.reason.as_str(), report.bytes_written), (0, why, 0));
+    world.mount(number);
+    let store = world.open().await;
+    assert_eq!(verify_all(&store, VerifyMode::Full).await.worst(), ObjectState::Healthy, "nothing was given up");
 }

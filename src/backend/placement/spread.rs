@@ -128,26 +128,44 @@ impl<'a> Spread<'a> {
         (best.worth() > self.worth()).then_some(best)
     }
 
-    /// Takes what is too much out of each zone, and what is on no lasting place, gives all of that the emptiest places
-    /// within the cap, and then evens out what there is.
-    fn levelled(mut self, movable: &[usize], first: First, cap: usize) -> Option<Self> {
+    /// Gives what is on no lasting place the emptiest places within the cap, and evens out what there is: after what is too
+    /// much was taken out of each zone, or, where that comes to no more or the places do not suffice for it, without that.
+    fn levelled(self, movable: &[usize], first: First, cap: usize) -> Option<Self> {
         let is_fleeting = |shard: &usize| self.places[*shard].is_some_and(|place| !self.candidates[place].lasting);
-        let mut homeless: Vec<usize> = movable.iter().copied().filter(is_fleeting).collect();
-        homeless.iter().for_each(|shard| self.set(*shard, None));
-        while let Some(shard) = self.one_too_many(movable, cap) {
-            self.set(shard, None);
-            homeless.push(shard);
-        }
+        let fleeting: Vec<usize> = movable.iter().copied().filter(is_fleeting).collect();
+        let mut homeless = [fleeting.clone(), self.too_many(movable, cap)].concat();
         homeless.sort_unstable();
-        for shard in homeless {
-            let place = self.emptiest(first, cap)?;
-            self.set(shard, Some(place));
-        }
+        let housed = [self.clone().housed(&homeless, first, cap), self.housed(&fleeting, first, cap)];
+        // Of equals the last wins: the one that moves less.
+        housed.into_iter().flatten().map(|spread| spread.evened_out(movable, first, cap)).max_by_key(Self::worth)
+    }
+
+    fn evened_out(mut self, movable: &[usize], first: First, cap: usize) -> Self {
         // Each move makes the loads strictly more even.
         while let Some((shard, place)) = self.levelling_move(movable, first, cap) {
             self.set(shard, Some(place));
         }
+        self
+    }
+
+    /// With the emptiest places for these shards, wherever they are now; `None` where the places do not suffice.
+    fn housed(mut self, homeless: &[usize], first: First, cap: usize) -> Option<Self> {
+        homeless.iter().for_each(|shard| self.set(*shard, None));
+        for shard in homeless {
+            let place = self.emptiest(first, cap)?;
+            self.set(*shard, Some(place));
+        }
         Some(self)
+    }
+
+    /// The shards to be taken out of zones so that none has more than the cap.
+    fn too_many(&self, movable: &[usize], cap: usize) -> Vec<usize> {
+        let (mut left, mut too_many) = (self.clone(), Vec::new());
+        while let Some(shard) = left.one_too_many(movable, cap) {
+            left.set(shard, None);
+            too_many.push(shard);
+        }
+        too_many
     }
 
     /// A shard to be taken out of a zone that has more than the cap: from its fullest backend, parity before data.

@@ -336,6 +336,23 @@ fn what_is_in_memory_alone_counts_for_nothing_and_is_no_better_place() {
 }
 
 #[test]
+fn a_zone_over_the_limit_is_relieved_as_far_as_there_are_places() {
+    let three = candidates(&["a", "b", "c"]);
+    let rules = PlacementRules { zone_limit: Some(1), ..rules(2) };
+    let all_in_one = [Some(0); 5];
+    assert_eq!(worth(&three, &all_in_one, rules).zones, Some(0));
+    let better = better_places(&three, &all_in_one, &everywhere(5), rules);
+    assert_eq!(worth(&three, &better, rules).zones, Some(1), "{better:?}");
+    assert_eq!(zone_loads(&three, &better), [(zone("a"), 3), (zone("b"), 1), (zone("c"), 1)].into());
+}
+
+#[test]
+fn a_place_that_is_none_of_the_candidates_is_none() {
+    let two = candidates(&["a", "b"]);
+    assert_eq!(worth(&two, &[Some(0), Some(2), Some(77)], rules(1)), worth(&two, &[Some(0), None, None], rules(1)));
+}
+
+#[test]
 fn the_margin_is_what_brute_force_says() {
     let mut dice = Dice::new(4);
     for round in 0..REGISTRIES / 5 {

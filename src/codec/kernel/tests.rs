@@ -90,6 +90,21 @@ fn assert_computes(kernel: &PreparedRows, inputs: &[Placed], outputs: &mut [Plac
     assert!(kernel.compare(&inputs, &blocks(outputs)), "{case}");
 }
 
+/// An engine without a kernel would compute the same, a byte at a time: nothing but its speed would show it.
+#[test]
+fn every_engine_has_the_kernel_it_is_called_after_and_rows_take_what_its_factors_take() {
+    let rows = parity_rows(RedundancyLevel::Personal.into());
+    for engine in Engine::ALL {
+        let factor_bytes = match engine {
+            _ if !engine.is_available() => 0,
+            Engine::Portable => 0,
+            Engine::GfniAvx512 | Engine::GfniAvx2 => 8,
+            Engine::Avx512 | Engine::Avx2 | Engine::Ssse3 | Engine::Neon => 32,
+        };
+        assert_eq!(PreparedRows::new(engine, rows.clone()).bytes(), 6 + 6 * factor_bytes, "{engine}");
+    }
+}
+
 #[test]
 fn every_kernel_computes_the_same_at_every_length() {
     for geometry in RedundancyLevel::NAMED.map(RedundancyLevel::geometry) {

@@ -97,6 +97,8 @@ fn a_challenge_of_nothing_or_of_more_than_there_is_is_refused() {
     let error = Error::ChallengeSize { count, available: vast.stripe_count };
     assert_eq!(Challenge::for_shard(&vast, 0, count, [0; 32]), Err(error));
     assert_eq!(Challenge::for_shard(&vast, 0, 5, [0; 32]).expect("five").positions().len(), 5);
+    let most = Challenge::for_shard(&vast, 0, MAX_CHALLENGE_BLOCKS, [0; 32]).expect("as many as may be");
+    assert_eq!(most.positions().len() as u64, MAX_CHALLENGE_BLOCKS);
 }
 
 #[test]

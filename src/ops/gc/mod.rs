@@ -157,7 +157,6 @@ fn conclude(store: &Store, mut report: GcReport, deletes: &Deletes) -> GcReport 
     report
 }
 
-/// Nothing is asked of a backend but what an examination reads.
 /// Takes away what killed probes left. Where that fails it stays: nothing reads it, and the next run comes by again.
 async fn clear_probes(store: &Store) -> Vec<ListedShard> {
     let mut cleared = Vec::new();
@@ -172,6 +171,7 @@ fn writable(store: &Store) -> impl Iterator<Item = &dyn Backend> {
     places.map(|place| place.backend.as_ref())
 }
 
+/// Nothing is asked of a backend but what an examination reads, and what probes left there.
 async fn plan(store: &Store, controls: &Controls) -> Result<GcReport> {
     let mut report = GcReport { dry_run: true, ..GcReport::default() };
     let stats = store.look(|catalog| catalog.stats()).await?;
@@ -242,4 +242,33 @@ fn forget_page(catalog: &mut Catalog, after: Option<ObjectId>) -> crate::catalog
         }
     }
     Ok(page.last().copied())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::FileName;
+
+    #[test]
+    fn a_report_is_of_nothing_where_nothing_was_done_and_only_there() {
+        let (object, version) = (ObjectId([1; 16]), VersionId([2; 16]));
+        let name = FileName::new("name").expect("a name");
+        let packed =
+            RepackedObject { from: vec![object], to: None, pieces: 1, live_bytes: 1, file_bytes: 3, replaced: true };
+        let copy = SurplusCopy { object, index: 0, backend: "b1".to_owned() };
+        let nothing = GcReport::default;
+        assert!(nothing().is_nothing());
+        assert!(GcReport { left_alone: vec![object], bytes_read: 1, elapsed_ms: 1, ..nothing() }.is_nothing());
+        for something in [
+            GcReport { leftovers: 1, ..nothing() },
+            GcReport { unfinished: vec![RemovedFile { name, version }], ..nothing() },
+            GcReport { surplus: vec![copy], ..nothing() },
+            GcReport { repacked: vec![packed], ..nothing() },
+            GcReport { emptied: vec![object], ..nothing() },
+            GcReport { removals_finished: 1, ..nothing() },
+            GcReport { shards_deleted: 1, ..nothing() },
+        ] {
+            assert!(!something.is_nothing(), "{something:?}");
+        }
+    }
 }

@@ -267,13 +267,31 @@ fn claims(catalog: &Catalog, object: ObjectId, pieces: Vec<Piece>) -> crate::cat
     Ok(Some(claims))
 }
 
+/// What a new object would hold.
+#[derive(Debug, Clone, Copy)]
+struct Load {
+    bytes: u64,
+    pieces: usize,
+    index_bytes: u64,
+}
+
+impl Load {
+    /// Whether that goes into one object whose index may have so many bytes: half of them are kept free, as offsets may take
+    /// more digits there.
+    fn fits(self, index_limit: u64) -> bool {
+        self.bytes <= PACK_BYTES && self.pieces <= PACK_PIECES && self.index_bytes <= index_limit / 2
+    }
+}
+
 impl Batch {
     fn takes(&self, thin: &Thin, index_limit: u64) -> bool {
         let all = || self.thin.iter().chain([thin]);
-        let bytes: u64 = all().map(Thin::live_bytes).sum();
-        let pieces: usize = all().map(|thin| thin.live.len()).sum();
-        let index_bytes: u64 = all().map(|thin| thin.index_bytes).sum();
-        self.thin.is_empty() || (bytes <= PACK_BYTES && pieces <= PACK_PIECES && index_bytes <= index_limit / 2)
+        let load = Load {
+            bytes: all().map(Thin::live_bytes).sum(),
+            pieces: all().map(|thin| thin.live.len()).sum(),
+            index_bytes: all().map(|thin| thin.index_bytes).sum(),
+        };
+        self.thin.is_empty() || load.fits(index_limit)
     }
 
     async fn write(&self, store: &Store, controls: &Controls) -> Result<Written> {
@@ -383,5 +401,16 @@ mod tests {
             ids.push(next);
         }
         assert_eq!(id_before(ObjectId([0, 0, 0, 0, 0, 0, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9]), [1; 16]), None);
+    }
+
+    #[test]
+    fn what_goes_into_one_new_object_is_bounded_in_bytes_pieces_and_index() {
+        let most = Load { bytes: PACK_BYTES, pieces: PACK_PIECES, index_bytes: 500 };
+        assert!(most.fits(1000) && most.fits(1001));
+        assert!(!most.fits(999), "half of the index is kept free");
+        assert!(!Load { bytes: PACK_BYTES + 1, ..most }.fits(1000));
+        assert!(!Load { pieces: PACK_PIECES + 1, ..most }.fits(1000));
+        assert!(!Load { index_bytes: 501, ..most }.fits(1000));
+        assert_eq!(PACK_BYTES, 268_435_456, "256 MiB");
     }
 }

@@ -156,6 +156,17 @@ fn a_shard_cut_lengthened_or_swapped_is_damaged_and_made_whole() {
 }
 
 #[test]
+fn a_set_says_how_much_there_is_of_it_and_gives_its_shards_away() {
+    let mut set = small_set(&codec(3, 5), &noise(96));
+    assert_eq!((set.stats().stored_bytes, set.stats().overhead), (5 * 32, Some(5.0 * 32.0 / 96.0)));
+    set.remove(1);
+    assert_eq!((set.stats().present_shards, set.stats().overhead), (4, Some(4.0 * 32.0 / 96.0)));
+    let shards = set.shards().to_vec();
+    assert_eq!((shards.len(), shards.iter().flatten().count()), (5, 4));
+    assert_eq!(set.into_shards(), shards);
+}
+
+#[test]
 fn a_repair_of_a_healthy_set_makes_nothing() {
     let codec = codec(3, 5);
     let whole = small_set(&codec, &noise(200));

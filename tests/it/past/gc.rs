@@ -275,3 +275,39 @@ async fn a_file_is_recovered_from_whichever_object_still_gives_it() {
     lose_shards(&world, old, 2..5);
     assert_eq!(recovered(&store, "folder/keep").await.expect_err("neither has it").kind, shard::ErrorKind::Lost);
 }
+
+#[tokio::test]
+async fn gc_says_what_it_read_wrote_and_gave_back() {
+    let world = World::new(5).await;
+    let store = world.open("a").await;
+    let old = put_together(&store, &[("keep", bytes(1, 200_000)), ("drop", bytes(2, 900_000))]).await.objects[0].id;
+    remove_file(&store, "folder/drop", RemoveVersions::All).await;
+    let bytes_of = |object: ObjectId| -> u64 {
+        let shards = world.all_shards();
+        let its = shards.iter().filter(|((_, path), _)| path.contains(&object.to_string()));
+        its.map(|(_, content)| content.len() as u64).sum()
+    };
+    let old_bytes = bytes_of(old);
+    let planned = gc(&store, GcOptions { mode: GcMode::DryRun, ..GcOptions::default() }).await.expect("a plan");
+    assert!(planned.dry_run && (planned.shards_deleted, planned.bytes_freed) == (5, old_bytes));
+    let report = run_gc(&store).await;
+    let packed = &report.repacked[0];
+    assert_eq!((packed.live_bytes, packed.file_bytes, packed.pieces), (200_000, 1_100_000, 1));
+    assert_eq!(report.bytes_written, bytes_of(packed.to.expect("a new object")));
+    assert_eq!((report.shards_deleted, report.bytes_freed, bytes_of(old)), (5, old_bytes, 0));
+    assert!(report.bytes_read > 0 && !report.dry_run && report.waiting.is_empty());
+}
+
+#[tokio::test]
+async fn an_object_of_which_half_lives_stays_and_one_of_which_less_lives_is_packed_anew() {
+    let world = World::new(5).await;
+    let store = world.open("a").await;
+    let half = put_together(&store, &[("keep", bytes(1, 50_000)), ("drop", bytes(2, 50_000))]).await.objects[0].id;
+    remove_file(&store, "folder/drop", RemoveVersions::All).await;
+    assert!(run_gc(&store).await.repacked.is_empty());
+    let less = put_together(&store, &[("less", bytes(3, 49_999)), ("more", bytes(4, 50_001))]).await.objects[0].id;
+    remove_file(&store, "folder/more", RemoveVersions::All).await;
+    let report = run_gc(&store).await;
+    assert_eq!(report.repacked.iter().map(|packed| packed.from.as_slice()).collect::<Vec<_>>(), [&[less][..]]);
+    assert!(world.all_shards().keys().any(|(_, path)| path.contains(&half.to_string())));
+}
