@@ -7,11 +7,12 @@ use crate::peer::PeerAddress;
 use crate::peer::storage::{NoticeKind, OwnerNotice};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::thread::sleep;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The file in a store's folder.
 pub const NOTICES_NAME: &str = "notices.json";
@@ -19,6 +20,9 @@ pub const NOTICES_NAME: &str = "notices.json";
 const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
 /// Notices of one node that are kept.
 const MAX_KEPT: usize = 16;
+/// How often, and how long each time, another process that keeps something is waited for: one that is stopped holds nobody up.
+const LOCK_TRIES: usize = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
 /// A notice of a node that was heard.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,15 +76,26 @@ impl NoticeFile {
         self.read().get(&address.to_string()).map_or(0, |from| from.newest)
     }
 
-    /// Keeps what a node answered to whoever had all up to a number, and gives what nobody heard before.
+    /// Keeps what a node answered to whoever had all up to a number, and gives what nobody heard before. Where it cannot be
+    /// kept, all of it is given: told again is better than never.
     pub(super) fn keep(
         &self,
         address: &PeerAddress,
         after: u64,
         notices: Vec<OwnerNotice>,
-    ) -> io::Result<Vec<HeardNotice>> {
+    ) -> (Vec<HeardNotice>, io::Result<()>) {
+        if notices.is_empty() {
+            return (Vec::new(), Ok(()));
+        }
+        match self.keep_new(address, after, &notices) {
+            Ok(new) => (new, Ok(())),
+            Err(error) => (notices.into_iter().map(|notice| of(notice, now_ms())).collect(), Err(error)),
+        }
+    }
+
+    fn keep_new(&self, address: &PeerAddress, after: u64, notices: &[OwnerNotice]) -> io::Result<Vec<HeardNotice>> {
         let lock = File::options().create(true).truncate(false).write(true).mode(0o600).open(self.beside("lock"))?;
-        lock.lock()?;
+        take(&lock)?;
         let mut nodes = self.read();
         let from = nodes.entry(address.to_string()).or_default();
         // A node that gives numbers which it gave before begins anew. Else another process may have been quicker.
@@ -89,11 +104,12 @@ impl NoticeFile {
         let Some(last) = notices.iter().map(|notice| notice.number).max() else { return Ok(Vec::new()) };
         from.newest = newest.max(last);
         let heard_ms = now_ms();
-        let new: Vec<HeardNotice> =
-            notices.into_iter().filter(|notice| notice.number > newest).map(|notice| of(notice, heard_ms)).collect();
+        let later = notices.iter().filter(|notice| notice.number > newest);
+        let new: Vec<HeardNotice> = later.map(|notice| of(notice.clone(), heard_ms)).collect();
         from.kept.extend(new.iter().cloned());
         from.kept.drain(..from.kept.len().saturating_sub(MAX_KEPT));
         self.replace(&nodes)?;
+        lock.unlock()?;
         Ok(new)
     }
 
@@ -123,6 +139,18 @@ impl NoticeFile {
     }
 }
 
+/// Waits for the lock, and not for ever. It goes when the file is closed.
+fn take(lock: &File) -> io::Result<()> {
+    for _ in 0..LOCK_TRIES {
+        match lock.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) => sleep(LOCK_PAUSE),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+    }
+    Err(io::ErrorKind::WouldBlock.into())
+}
+
 fn of(notice: OwnerNotice, heard_ms: u64) -> HeardNotice {
     let OwnerNotice { said_ms, kind, shard_count, shards, text, .. } = notice;
     HeardNotice { kind, shard_count, shards, text, said_ms, heard_ms }
@@ -147,6 +175,25 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_kept_is_told_all_the_same_and_nothing_leaves_nothing() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let address: PeerAddress = "node://friend:1".parse().expect("an address");
+        let file = NoticeFile::in_folder(dir.path());
+        assert!(matches!(file.keep(&address, 0, Vec::new()), (new, Ok(())) if new.is_empty()));
+        assert_eq!(fs::read_dir(dir.path()).expect("listed").count(), 0);
+        let gone = NoticeFile::in_folder(&dir.path().join("gone"));
+        let (told, kept) = gone.keep(&address, 0, vec![notice(3)]);
+        assert_eq!((numbers(&told), kept.is_err()), (vec![3], true));
+        // Another process that holds the lock and does not go on.
+        let lock = File::create(dir.path().join("notices.lock")).expect("a file");
+        lock.lock().expect("locked");
+        let (told, kept) = file.keep(&address, 0, vec![notice(4)]);
+        assert_eq!((numbers(&told), kept.is_err()), (vec![4], true));
+        lock.unlock().expect("unlocked");
+        assert_eq!(numbers(&file.keep(&address, 0, vec![notice(4)]).0), [4]);
+    }
+
+    #[test]
     fn a_notice_is_new_once_whoever_hears_it_and_a_node_that_begins_anew_is_heard() {
         let dir = tempfile::tempdir().expect("a folder");
         let file = NoticeFile::in_folder(dir.path());
@@ -154,7 +201,9 @@ mod tests {
         let other: PeerAddress = "node+ws://friend:1".parse().expect("an address");
         let keep = |address: &PeerAddress, after, given: &[u64]| {
             let notices = given.iter().map(|number| notice(*number)).collect();
-            numbers(&file.keep(address, after, notices).expect("kept"))
+            let (new, kept) = file.keep(address, after, notices);
+            kept.expect("kept");
+            numbers(&new)
         };
         assert_eq!(file.newest(&address), 0);
         assert_eq!(keep(&address, 0, &[]), [0; 0]);

@@ -5,11 +5,16 @@ use super::notice::{MAX_NOTICE_BYTES, Notice, NoticeKind};
 use crate::id::{NodeId, PeerId, ShardId};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 /// A longer question is none: room for a notice of which every byte is escaped.
 pub const MAX_QUESTION_BYTES: usize = 8 * MAX_NOTICE_BYTES;
 /// A longer answer is none: room for all sessions that there may be.
 pub const MAX_ANSWER_BYTES: usize = 4 * 1024 * 1024;
+/// How long an answer may take: a message to a slow peer is in it.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(60);
+/// The same where shards are read: one may be long, and its disk slow, and others may have come first.
+const SCRUB_DEADLINE: Duration = Duration::from_secs(300);
 
 /// What is asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,6 +93,8 @@ pub struct ScrubbedShards {
     pub damaged: Vec<ShardId>,
     /// Where it goes on; `None` when these were the last.
     pub next: Option<ScrubPlace>,
+    /// Why the rest of this owner's were not read.
+    pub failure: Option<String>,
 }
 
 /// A session that there is.
@@ -204,6 +211,14 @@ pub enum ControlError {
 }
 
 impl Question {
+    /// How long its answer may take.
+    pub(super) fn deadline(&self) -> Duration {
+        match self {
+            Self::Scrub { .. } => SCRUB_DEADLINE,
+            Self::Sessions {} | Self::Stats {} | Self::Send { .. } => ANSWER_DEADLINE,
+        }
+    }
+
     /// The line that asks it.
     pub fn to_line(&self) -> Vec<u8> {
         line(self)
@@ -288,7 +303,8 @@ mod tests {
         }
         let delivery = Delivery { peer: PeerId([1; 32]), failure: Some("gone".to_owned()), waits: false };
         let (owner, damaged) = (Some(place.owner), vec![shard; crate::peer::storage::MAX_PAGE_SHARDS]);
-        let scrubbed = ScrubbedShards { owner, shards: u64::MAX, bytes: u64::MAX, damaged, next: Some(place) };
+        let scrubbed =
+            ScrubbedShards { owner, shards: u64::MAX, bytes: u64::MAX, damaged, next: Some(place), failure: None };
         for answer in [
             Answer::Sessions { sessions: vec![session(1), session(2)] },
             Answer::Sent { peers: vec![delivery] },

@@ -19,8 +19,6 @@ use tokio_util::sync::CancellationToken;
 const MAX_ASKING: usize = 16;
 /// How long a command has for its question, and to take the answer.
 const LINE_DEADLINE: Duration = Duration::from_secs(5);
-/// How long an answer may take: a message to a slow peer is in it.
-const ANSWER_DEADLINE: Duration = Duration::from_secs(60);
 /// How long answers that are under way may take when the node stops.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
@@ -39,7 +37,7 @@ pub async fn ask(home: &NodeHome, question: &Question) -> Result<Answer> {
         stream.write_all(&question.to_line()).await?;
         read_line(&mut stream, MAX_ANSWER_BYTES).await
     };
-    let asked = timeout(ANSWER_DEADLINE + 2 * LINE_DEADLINE, asked).await;
+    let asked = timeout(question.deadline() + 2 * LINE_DEADLINE, asked).await;
     let line = asked.map_err(|_| failed(io::ErrorKind::TimedOut.into()))?.map_err(failed)?;
     let none = |error| Error::new(ErrorKind::Unavailable, "the node gave no answer").with_source(error);
     Answer::parse(&line).map_err(none)
@@ -115,7 +113,7 @@ impl Drop for ControlSocket {
 async fn hear<F: Future<Output = Answer>>(mut stream: UnixStream, answer: impl Fn(Question) -> F) -> io::Result<()> {
     let line = timeout(LINE_DEADLINE, read_line(&mut stream, MAX_QUESTION_BYTES)).await??;
     let answer = match Question::parse(&line) {
-        Ok(question) => timeout(ANSWER_DEADLINE, answer(question)).await?,
+        Ok(question) => timeout(question.deadline(), answer(question)).await?,
         Err(error) => Answer::Failed { why: error.to_string() },
     };
     timeout(LINE_DEADLINE, stream.write_all(&answer.to_line())).await?

@@ -25,6 +25,9 @@ struct Book {
     newest: u64,
     /// The owner has all up to this number.
     heard: u64,
+    /// The owner was given all up to this number: whether it has them is not known before it asks again.
+    #[serde(default)]
+    given: u64,
     /// The notices, the oldest first.
     kept: Vec<(u64, MessageId)>,
     /// Shards of whose damage a notice was kept, and that were not whole since.
@@ -111,7 +114,16 @@ impl Records {
         }
         let later = book.kept.iter().filter(|(number, _)| *number > after);
         let notices = later.filter_map(|(_, id)| self.owner_notice(*id).transpose());
-        notices.take(MAX_NOTICES).collect()
+        let open = notices.filter(|notice| notice.as_ref().map_or(true, |notice| book.is_open(notice)));
+        let notices: Vec<OwnerNotice> = open.take(MAX_NOTICES).collect::<Result<_>>()?;
+        let given = notices.last().map_or(0, |notice| notice.number);
+        if hearer == Hearer::Owner && given > book.given {
+            self.with_book(owner, |_, book| {
+                book.given = book.given.max(given);
+                Ok(true)
+            })?;
+        }
+        Ok(notices)
     }
 
     fn owner_notice(&self, id: MessageId) -> Result<Option<OwnerNotice>> {
@@ -178,14 +190,21 @@ impl KeepsNotices for Records {
 }
 
 impl Book {
-    /// The newest notice of a kind, where the owner does not have it yet.
+    /// Whether there is still reason to tell it: damage of which all is known by name, and all is mended, is told to nobody.
+    fn is_open(&self, notice: &OwnerNotice) -> bool {
+        notice.kind != NoticeKind::RepairNeeded
+            || notice.shard_count > notice.shards.len() as u64
+            || notice.shards.iter().any(|shard| self.damaged.contains(shard))
+    }
+
+    /// The newest notice of a kind that the owner was not given yet: to one that it was given nothing is added.
     fn unheard(
         &self,
         tx: &Transaction<'_>,
         owner: NodeId,
         kind: NoticeKind,
     ) -> Result<Option<(MessageId, MessageBody)>, Carried> {
-        for (_, id) in self.kept.iter().rev().take_while(|(number, _)| *number > self.heard) {
+        for (_, id) in self.kept.iter().rev().take_while(|(number, _)| *number > self.heard.max(self.given)) {
             let Some(message) = tx.message(*id).map_err(unkept)? else { continue };
             if message.peer != PeerId::from(owner) {
                 return Err(torn().into());

@@ -134,16 +134,20 @@ impl Running {
             Some(ScrubPlace { owner: last, shard }) => owner > last || (owner == last && shard.is_some()),
         };
         let mut left = owners.iter().map(|usage| usage.owner).filter(|owner| goes_on(*owner));
-        let none = ScrubbedShards { owner: None, shards: 0, bytes: 0, damaged: Vec::new(), next: None };
+        let none = ScrubbedShards { owner: None, shards: 0, bytes: 0, damaged: Vec::new(), next: None, failure: None };
         let Some(owner) = left.next() else { return Ok(none) };
         let after = after.filter(|place| place.owner == owner).and_then(|place| place.shard);
-        let page = self.service.scrub(self.node.id(), owner, after).await?.unwrap_or_default();
+        // One owner's shards that cannot be read leave nobody else's unread.
+        let (page, failure) = match self.service.scrub(self.node.id(), owner, after).await {
+            Ok(page) => (page.unwrap_or_default(), None),
+            Err(error) => (ScrubPage::default(), Some(with_causes(&error))),
+        };
         let next = match page.next {
             Some(shard) => Some(ScrubPlace { owner, shard: Some(shard) }),
             None => left.next().map(|_| ScrubPlace { owner, shard: None }),
         };
         let ScrubPage { checked_shards: shards, checked_bytes: bytes, damaged, .. } = page;
-        Ok(ScrubbedShards { owner: Some(owner), shards, bytes, damaged, next })
+        Ok(ScrubbedShards { owner: Some(owner), shards, bytes, damaged, next, failure })
     }
 
     /// Tells a peer, or all that are there, and notes whom it told. What is for one that keeps something here waits until it

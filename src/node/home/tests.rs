@@ -190,6 +190,37 @@ fn a_scrub_that_comes_by_a_shard_and_finds_it_whole_makes_its_next_damage_news()
 }
 
 #[test]
+fn damage_that_is_found_after_an_owner_was_given_a_notice_is_a_notice_of_its_own() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let records = records_in(dir.path());
+    let owner = NodeId([1; 32]);
+    let hear = |after, hearer| records.notices_for(owner, after, hearer).expect("notices");
+    records.found_damaged(owner, &shards(0..40)).expect("kept");
+    let [first] = hear(0, Hearer::Owner).try_into().expect("one notice");
+    // The owner mends all of it in the session in which it heard, and does not ask again.
+    for shard in shards(0..40) {
+        records.keep_answer(&StorageEvent::Replaced { owner, shard }).expect("noted");
+    }
+    records.found_damaged(owner, &shards(70..71)).expect("kept");
+    let [news] = hear(first.number, Hearer::Owner).try_into().expect("one notice");
+    assert_eq!((news.shard_count, news.shards), (1, shards(70..71)));
+}
+
+#[test]
+fn damage_that_was_mended_is_told_to_nobody_who_comes_later() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let records = records_in(dir.path());
+    let owner = NodeId([1; 32]);
+    let hear = |hearer| records.notices_for(owner, 0, hearer).expect("notices");
+    records.found_damaged(owner, &shards(0..3)).expect("kept");
+    let mend = |shard| records.keep_answer(&StorageEvent::Replaced { owner, shard }).expect("noted");
+    shards(0..2).into_iter().for_each(mend);
+    assert_eq!(hear(Hearer::Grantee).len(), 1, "one of them still is");
+    shards(2..3).into_iter().for_each(mend);
+    assert_eq!((hear(Hearer::Grantee), hear(Hearer::Owner)), (Vec::new(), Vec::new()));
+}
+
+#[test]
 fn what_is_kept_for_one_owner_has_a_bound_and_the_newest_is_kept() {
     let dir = tempfile::tempdir().expect("a folder");
     let records = records_in(dir.path());

@@ -129,14 +129,24 @@ impl StorageService {
         after: Option<ShardId>,
     ) -> Result<Option<ScrubPage>, NodeError> {
         let Some(found) = self.owners.find(owner).await? else { return Ok(None) };
-        let page = serve::scrub_for(self, (asked_by, owner), &found, after).await;
+        let page = serve::scrub_own(self, (asked_by, owner), &found, after).await;
         page.map(Some).map_err(|refusal| NodeError::Unscrubbed { owner, why: refusal.reason })
     }
 
-    /// Whoever is told may be gone: then nobody keeps it.
+    /// Waits for a place among what is to be noted. Whoever is told may be gone: then nobody keeps it.
+    async fn tell_surely(&self, event: StorageEvent) {
+        if let Some(events) = &self.events {
+            let _ = events.send(event).await;
+        }
+    }
+
+    /// The same without waiting: what finds no place is dropped. What peers say, which costs them nothing, leaves half of the places
+    /// to what was read from a disk.
     fn tell(&self, event: StorageEvent) {
         let Some(events) = &self.events else { return };
-        if let Err(TrySendError::Full(_)) = events.try_send(event) {
+        let leaves_half = matches!(event, StorageEvent::Told(_)) && events.capacity() <= events.max_capacity() / 2;
+        let refused = leaves_half || matches!(events.try_send(event), Err(TrySendError::Full(_)));
+        if refused && !events.is_closed() {
             let dropped = self.dropped.fetch_add(1, Ordering::Relaxed) + 1;
             if dropped.is_power_of_two() {
                 tracing::warn!(dropped, "answers come quicker than they can be noted");
@@ -163,19 +173,27 @@ mod tests {
     #[test]
     fn nobody_waits_for_whoever_keeps_the_answers_and_what_is_dropped_is_counted() {
         let dir = tempfile::tempdir().expect("a folder");
-        let (told, mut events) = mpsc::channel(1);
+        let (told, mut events) = mpsc::channel(4);
         let service = StorageService::open(dir.path(), StorageOptions::default()).expect("a folder").telling(told);
         let told = |number: u8| {
             let (told_by, owner) = (NodeId([number; 32]), NodeId([1; 32]));
             StorageEvent::Told(ToldDamage { told_by, owner, shard_count: 1, shards: Vec::new() })
         };
+        let read = |number: u8| {
+            let (asked_by, owner, backend) = (NodeId([number; 32]), NodeId([1; 32]), None);
+            StorageEvent::Scrub(AnsweredScrub { asked_by, owner, backend, after: None, page: ScrubPage::default() })
+        };
+        let dropped = || service.dropped.load(Ordering::Relaxed);
         (0..4).for_each(|number| service.tell(told(number)));
-        assert_eq!(service.dropped.load(Ordering::Relaxed), 3);
+        assert_eq!(dropped(), 2, "half of the places are for what was read from a disk");
+        (0..3).for_each(|number| service.tell(read(number)));
+        assert_eq!(dropped(), 3);
         assert_eq!(events.try_recv(), Ok(told(0)));
-        service.tell(told(9));
-        assert_eq!(events.try_recv(), Ok(told(9)));
+        service.tell(read(9));
+        let all: Vec<_> = std::iter::from_fn(|| events.try_recv().ok()).collect();
+        assert_eq!(all, [told(1), read(0), read(1), read(9)]);
         drop(events);
         service.tell(told(1));
-        assert_eq!(service.dropped.load(Ordering::Relaxed), 3, "nobody keeps them");
+        assert_eq!(dropped(), 3, "nobody keeps them");
     }
 }

@@ -4,6 +4,7 @@ use super::StorageOptions;
 use super::acting::denied;
 use super::check::check;
 use super::refusal::Refusal;
+use super::scrub::MAX_SCRUBS;
 use crate::backend::{Backend, Error, ErrorKind, LocalBackend, LocalOptions, ShardVersion, ShardWriter};
 use crate::id::{ShardId, StoreId};
 use crate::peer::storage::{RefusalKind, StorageStats};
@@ -35,6 +36,8 @@ pub(super) struct Owner {
     changing: [tokio::sync::Mutex<()>; LOCKS],
     /// Held while a scrub reads.
     scrubbing: tokio::sync::Mutex<()>,
+    /// Places of scrubs that peers asked for.
+    scrub_places: Semaphore,
     /// Held while a shard is read that is to be replaced only if it is damaged.
     sparing: tokio::sync::Mutex<()>,
     /// The same of all owners together.
@@ -109,6 +112,7 @@ impl Owner {
             tally: Mutex::new(tally),
             changing,
             scrubbing: tokio::sync::Mutex::default(),
+            scrub_places: Semaphore::new(MAX_SCRUBS),
             sparing: tokio::sync::Mutex::default(),
             checks,
         })
@@ -122,6 +126,11 @@ impl Owner {
     /// Held for a page of the one scrub that reads at a time; who waits comes in its order.
     pub(super) fn scrubbing(&self) -> &tokio::sync::Mutex<()> {
         &self.scrubbing
+    }
+
+    /// Taken by each scrub that a peer asks for, while it waits and while it reads.
+    pub(super) fn scrub_places(&self) -> &Semaphore {
+        &self.scrub_places
     }
 
     pub(super) fn tally(&self) -> MutexGuard<'_, Tally> {

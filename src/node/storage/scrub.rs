@@ -12,9 +12,20 @@ use tokio::time::{Instant, timeout};
 /// No further shard is begun after this long: whoever asked is told, and asks on.
 const PAGE_TIME: Duration = Duration::from_secs(5);
 
-/// How long a page waits for those of other scrubs of the same shards: a few of theirs. With its own it takes less than the
-/// minute for which a command on this machine waits for an answer.
-const TURN_DEADLINE: Duration = Duration::from_secs(30);
+/// How long a page waits for those of other scrubs of the same shards: a few of theirs. With its own page it ends within the time
+/// that a service manager gives a node to stop.
+const TURN_DEADLINE: Duration = Duration::from_secs(15);
+/// So many pages of one owner's shards, asked for by peers, wait or are read at once; others are refused at once.
+pub(super) const MAX_SCRUBS: usize = 3;
+
+/// As a peer asks for it: [`scrub`] with a bound on how many of an owner wait, so that the node's own gets its turn.
+pub(super) async fn scrub_for_peer(owner: &Owner, after: Option<ShardId>) -> Result<ScrubPage, Refusal> {
+    let Ok(_place) = owner.scrub_places().try_acquire() else {
+        let reason = format!("these shards are being checked already, and {} more checks wait", MAX_SCRUBS - 1);
+        return Err(Refusal::new(RefusalKind::Transient, reason));
+    };
+    scrub(owner, after).await
+}
 
 /// The next page. Of one owner one is read at a time: scrubs that meet take turns, page by page.
 pub(super) async fn scrub(owner: &Owner, after: Option<ShardId>) -> Result<ScrubPage, Refusal> {
@@ -108,9 +119,33 @@ mod tests {
         drop(other);
         let page = waiting.await.expect("it does not panic").expect("its turn came");
         assert_eq!((page.checked_shards, page.damaged.len(), page.next), (1, 1, None));
-        let _other = owner.scrubbing().lock().await;
+        let other = owner.scrubbing().lock().await;
         let refused = scrub(&owner, None).await.expect_err("no turn came");
         assert_eq!(refused.kind, RefusalKind::Transient);
         assert!(refused.reason.contains("checked already"), "{}", refused.reason);
+        drop(other);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn however_many_scrubs_peers_ask_for_the_nodes_own_gets_its_turn() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let owner = owner_with_garbage(dir.path()).await;
+        let first = owner.scrubbing().lock().await;
+        let asked: Vec<_> = (0..10 * MAX_SCRUBS)
+            .map(|_| {
+                tokio::spawn({
+                    let owner = Arc::clone(&owner);
+                    async move { scrub_for_peer(&owner, None).await }
+                })
+            })
+            .collect();
+        tokio::time::sleep(TURN_DEADLINE / 2).await;
+        assert_eq!(asked.iter().filter(|one| !one.is_finished()).count(), MAX_SCRUBS, "the others are refused at once");
+        let own = tokio::spawn({
+            let owner = Arc::clone(&owner);
+            async move { scrub(&owner, None).await }
+        });
+        drop(first);
+        assert_eq!(own.await.expect("it does not panic").expect("its turn came").checked_shards, 1);
     }
 }

@@ -8,7 +8,7 @@ use super::event::{AnsweredChallenge, AnsweredScrub, BlockAnswer, FailedRead, St
 use super::owner::{Owner, Purpose};
 use super::owners::nothing_there;
 use super::refusal::Refusal;
-use super::scrub::scrub;
+use super::scrub::{scrub, scrub_for_peer};
 use super::tell::notices;
 use crate::backend::{Backend, Error, ErrorKind, ListPage, Mark};
 use crate::id::{BackendId, NodeId, ShardId};
@@ -169,8 +169,21 @@ async fn ask(
     })
 }
 
-/// Checks the next of an owner's shards, and tells what was found.
-pub(super) async fn scrub_for(
+/// Checks the next of an owner's shards as a peer asks for it, and tells what was found.
+async fn scrub_for(
+    service: &StorageService,
+    (asked_by, of): (NodeId, NodeId),
+    owner: &Owner,
+    after: Option<ShardId>,
+) -> Result<ScrubPage, Refusal> {
+    let page = scrub_for_peer(owner, after).await?;
+    let event = AnsweredScrub { asked_by, owner: of, backend: backend_of(owner).await, after, page: page.clone() };
+    service.tell(StorageEvent::Scrub(event));
+    Ok(page)
+}
+
+/// The same for the node itself, which waits until what was found is taken note of.
+pub(super) async fn scrub_own(
     service: &StorageService,
     (asked_by, of): (NodeId, NodeId),
     owner: &Owner,
@@ -178,7 +191,7 @@ pub(super) async fn scrub_for(
 ) -> Result<ScrubPage, Refusal> {
     let page = scrub(owner, after).await?;
     let event = AnsweredScrub { asked_by, owner: of, backend: backend_of(owner).await, after, page: page.clone() };
-    service.tell(StorageEvent::Scrub(event));
+    service.tell_surely(StorageEvent::Scrub(event)).await;
     Ok(page)
 }
 

@@ -128,8 +128,11 @@ pub async fn verify(store: &Store, options: VerifyOptions) -> Result<VerifyRepor
     let mut report = VerifyReport::new(options.mode);
     let looked = run.look_at_all(selected.objects, &mut report).await;
     // What was found before something went wrong is told all the same; whoever cancels does not wait.
-    if !options.controls.cancel.is_cancelled() {
-        run.damage.tell(store).await;
+    let cancelled = options.controls.cancel.cancelled();
+    tokio::select! {
+        biased;
+        () = cancelled => {}
+        () = run.damage.tell(store) => {}
     }
     looked?;
     options.controls.end();

@@ -3,12 +3,11 @@
 use crate::catalog::ShardState;
 use crate::id::{BackendId, ShardId};
 use crate::ops::examine::{CopyFinding, Examination};
+use crate::peer::storage::MAX_TOLD_SHARDS;
 use crate::store::Store;
+use futures_util::future::join_all;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
-
-/// So many shards of a place are named.
-const MAX_NAMED: usize = 32;
 
 /// What was found, place by place: how many shards, and the first of them.
 #[derive(Debug, Default)]
@@ -23,20 +22,21 @@ impl FoundDamage {
             let Some(backend) = copy.backend else { continue };
             let (count, first) = found.entry(backend).or_default();
             *count += 1;
-            if first.len() < MAX_NAMED {
+            if first.len() < MAX_TOLD_SHARDS {
                 first.push(ShardId { object: examination.object(), index: copy.index });
             }
         }
     }
 
-    /// Tells each place, once. Whom it does not reach is told next time.
+    /// Tells all places at once, each once. Whom it does not reach is told next time.
     pub(super) async fn tell(&self, store: &Store) {
         let found = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
-        for (backend, (count, shards)) in found {
-            let Some(registered) = store.registry().get(backend) else { continue };
+        let tell = async |(backend, (count, shards)): (BackendId, (u64, Vec<ShardId>))| {
+            let Some(registered) = store.registry().get(backend) else { return };
             if let Err(error) = registered.backend.tell_damage(count, &shards).await {
                 tracing::debug!(backend = registered.name, %error, "it was not told of its damage");
             }
-        }
+        };
+        join_all(found.into_iter().map(tell)).await;
     }
 }

@@ -29,6 +29,8 @@ struct FoundOf {
     shards: u64,
     bytes: u64,
     damaged: Vec<ShardId>,
+    /// Why not all of them were read.
+    problem: Option<String>,
 }
 
 pub(super) async fn run(home: &NodeHome, context: &mut Context) -> Result<ExitCode, Failure> {
@@ -40,7 +42,16 @@ pub(super) async fn run(home: &NodeHome, context: &mut Context) -> Result<ExitCo
         Reader::Person if found.owners.is_empty() => context.notices.note("nobody keeps anything here"),
         Reader::Person => context.output.text(&page(&found))?,
     }
+    for (owner, problem) in found.owners.iter().filter_map(|of| Some((of.owner, of.problem.as_ref()?))) {
+        context.notices.warning(&format!("not all that {owner} keeps here was read: {problem}"));
+    }
     let damaged: u64 = found.owners.iter().map(|of| of.damaged.len() as u64).sum();
+    let unread = found.owners.iter().filter(|of| of.problem.is_some()).count() as u64;
+    if damaged == 0 && unread > 0 {
+        let failure =
+            Failure::new(FailureKind::Failed, format!("the shards of {} were not all read", count(unread, "owner")));
+        return Err(failure.hint("run it again when no other check of them is under way"));
+    }
     if damaged == 0 {
         return Ok(ExitCode::Done);
     }
@@ -49,7 +60,7 @@ pub(super) async fn run(home: &NodeHome, context: &mut Context) -> Result<ExitCo
     Ok(ExitCode::Degraded)
 }
 
-/// Asks page by page: a node that is asked for a page answers within a minute, however much it keeps.
+/// Asks page by page, so that a node answers soon, however much it keeps.
 async fn find(home: &NodeHome, context: &Context) -> Result<Found, Failure> {
     let (mut found, mut of, mut after) = (Found::default(), BTreeMap::new(), None);
     let controls = context.controls();
@@ -73,9 +84,11 @@ async fn find(home: &NodeHome, context: &Context) -> Result<Found, Failure> {
 }
 
 fn take_in(of: &mut BTreeMap<NodeId, FoundOf>, page: ScrubbedShards, found: &mut Found) {
-    let ScrubbedShards { owner, shards, bytes, damaged, .. } = page;
+    let ScrubbedShards { owner, shards, bytes, damaged, failure, .. } = page;
     let Some(owner) = owner else { return };
-    let entry = of.entry(owner).or_insert_with(|| FoundOf { owner, shards: 0, bytes: 0, damaged: Vec::new() });
+    let entry = of.entry(owner);
+    let entry = entry.or_insert_with(|| FoundOf { owner, shards: 0, bytes: 0, damaged: Vec::new(), problem: None });
+    entry.problem = entry.problem.take().or(failure);
     entry.shards += shards;
     entry.bytes += bytes;
     entry.damaged.extend(damaged);
