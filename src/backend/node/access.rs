@@ -1,5 +1,6 @@
 //! What a store brings to its nodes: seeds, an identity, pins, and the sessions that all its backends share.
 
+use super::super::retry::ATTEMPT_TIMEOUT;
 use super::super::{Error, ErrorKind, Result};
 use super::ears::{Ears, NodeSaid, Untold};
 use super::line::Line;
@@ -21,6 +22,8 @@ use tokio::time::timeout;
 const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
 /// A store waits for what its nodes do: it notices much sooner than they do that one of them is gone.
 const TIMES: HeartbeatTimes = HeartbeatTimes { interval_ms: 4000, idle_ms: 12_000 };
+// One that falls silent, is called again and is silent again costs less than a request may take.
+const _: () = assert!(2 * TIMES.idle_ms < ATTEMPT_TIMEOUT.as_secs() * 1000);
 
 /// How nodes are called. Clones share their sessions.
 #[derive(Clone, Default)]

@@ -3,6 +3,11 @@
 //! Links lose datagrams without being full, and Cubic has hardly any window left where two in a hundred are lost. What a
 //! full link has before it loses is a queue, and a queue takes time: so TCP Veno tells the one from the other (Fu and Liew,
 //! 2003). A full link whose queue is too short to be seen loses much at once, and that counts as well.
+//!
+//! *What this costs others.* On a full link without a queue that shows (a policer, a buffer of a few milliseconds) up to one
+//! byte in sixteen is lost before it gives way, by whoever shares it too, where Cubic gives way at the first. A session that
+//! begins while others fill a queue takes that queue for a part of the way. Veno gives way a little at every loss; this does
+//! not.
 
 use quinn::congestion::{Controller, ControllerFactory, ControllerMetrics, CubicConfig};
 use quinn_proto::RttEstimator;
@@ -118,9 +123,11 @@ impl Way {
     /// So many bytes were confirmed, and a round trip takes so long now and took so long at the shortest.
     fn took(&mut self, now: Instant, bytes: u64, (round_trip, shortest): (Duration, Duration)) {
         (self.round_trip, self.shortest) = (round_trip, shortest);
-        if now.saturating_duration_since(self.round_began) >= round_trip {
-            self.rounds = [Round::default(), self.rounds[0]];
-            self.round_began = now;
+        let since = now.saturating_duration_since(self.round_began);
+        if since >= round_trip {
+            // After a pause what was lost before it is of no round trip that counts.
+            let before = if since >= 2 * round_trip { Round::default() } else { self.rounds[0] };
+            (self.rounds, self.round_began) = ([Round::default(), before], now);
         }
         self.rounds[0].taken_bytes += bytes;
     }
@@ -199,6 +206,16 @@ mod tests {
         way.took(now + 4 * FAR, 10 * DATAGRAM, (FAR, FAR));
         way.took(now + 5 * FAR, 10 * DATAGRAM, (FAR, FAR));
         assert!(!way.lost(DATAGRAM));
+    }
+
+    #[test]
+    fn what_was_lost_before_a_pause_does_not_count_after_it() {
+        let (mut way, now) = way();
+        way.took(now + FAR, 10 * DATAGRAM, (FAR, FAR));
+        assert!(!way.lost(4 * DATAGRAM));
+        way.took(now + 100 * FAR, 10 * DATAGRAM, (FAR, FAR));
+        assert!(!way.lost(4 * DATAGRAM));
+        assert!(way.lost(DATAGRAM));
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub(super) fn discovery_to(peer: SocketAddr) -> MtuDiscoveryConfig {
     discovery.upper_bound(longest);
     if peer.ip().to_canonical().is_loopback() {
         // There is no further step that carries less: the longest is tried at once, and nothing between.
-        discovery.minimum_change(longest - MIN_DATAGRAM_BYTES);
+        discovery.minimum_change((longest - MIN_DATAGRAM_BYTES).max(1));
     }
     discovery
 }

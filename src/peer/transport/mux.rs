@@ -99,7 +99,13 @@ impl Mux {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let connection = Connection::new(stream.compat(), config(), mode);
+        Self::over(Connection::new(stream.compat(), config(MAX_GROWTH_BYTES), mode), meter, tracker)
+    }
+
+    fn over<S>(connection: Connection<Compat<S>>, meter: Arc<Meter>, tracker: &TaskTracker) -> Self
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let (requests, asked) = mpsc::channel(MAX_WAITING);
         let (found, inbound) = mpsc::channel(MAX_STREAMS as usize);
         let (closing, closed) = (CancellationToken::new(), CancellationToken::new());
@@ -128,15 +134,13 @@ impl Mux {
     }
 }
 
-fn config() -> Config {
+fn config(growth_bytes: usize) -> Config {
     let mut config = Config::default();
     // The window first: the count is checked against it, and each of the streams has its own least window.
     config.set_max_connection_receive_window(None);
     config.set_max_num_streams(MAX_STREAMS_OF_BOTH);
     config.set_split_send_size(SEND_BYTES);
-    config.set_max_connection_receive_window(Some(
-        MAX_STREAMS_OF_BOTH * yamux::DEFAULT_CREDIT as usize + MAX_GROWTH_BYTES,
-    ));
+    config.set_max_connection_receive_window(Some(MAX_STREAMS_OF_BOTH * yamux::DEFAULT_CREDIT as usize + growth_bytes));
     config
 }
 
@@ -217,6 +221,8 @@ mod tests {
     /// One way of a connection that is far.
     const DELAY: Duration = Duration::from_millis(10);
     const PIECE_BYTES: usize = 64 * 1024;
+    /// What windows may grow by here: less than what is sent, so that the bound is met.
+    const GROWTH_BYTES: usize = 1024 * 1024;
     /// What a stream may have on its way at first.
     const FIRST_BYTES: usize = yamux::DEFAULT_CREDIT as usize;
 
@@ -260,7 +266,7 @@ mod tests {
         let (tracker, (near, far)) = (TaskTracker::new(), far_apart());
         let mux = |stream, mode| {
             let (stream, meter) = Metered::new(stream, u64::MAX, &Arc::default());
-            Mux::start(stream, mode, meter, &tracker)
+            Mux::over(Connection::new(stream.compat(), config(GROWTH_BYTES), mode), meter, &tracker)
         };
         let (near, far) = (mux(near, Mode::Client), mux(far, Mode::Server));
         let mut unread = near.open().await.expect("a stream");
@@ -287,7 +293,8 @@ mod tests {
         };
         tokio::join!(read, sent);
         let taken_bytes = taken_unread(&mut sending).await;
-        assert!(taken_bytes >= 4 * FIRST_BYTES, "{taken_bytes}: it did not grow");
-        assert!(taken_bytes <= FIRST_BYTES + MAX_GROWTH_BYTES, "{taken_bytes}");
+        // What was read last may not be given back yet: up to half of the window.
+        assert!(taken_bytes >= 2 * FIRST_BYTES, "{taken_bytes}: it did not grow");
+        assert!(taken_bytes <= FIRST_BYTES + GROWTH_BYTES, "{taken_bytes}");
     }
 }
