@@ -58,10 +58,12 @@ impl Ears {
 
     /// Listens to a node over a session that began, and holds nothing else up.
     pub(super) fn listen(self: &Arc<Self>, address: &PeerAddress, session: &Session) {
-        let before = self.asked.lock().unwrap_or_else(PoisonError::into_inner).insert(address.clone(), Instant::now());
-        if before.is_some_and(|before| before.elapsed() < ASKED_EVERY) {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        if asked.get(address).is_some_and(|before| before.elapsed() < ASKED_EVERY) {
             return;
         }
+        asked.insert(address.clone(), Instant::now());
+        drop(asked);
         let (ears, address, session) = (Arc::clone(self), address.clone(), session.clone());
         self.tasks.spawn(async move {
             let heard = timeout(HEARING_DEADLINE, ears.hear(&address, &session)).await;

@@ -177,8 +177,7 @@ async fn scrub_for(
     after: Option<ShardId>,
 ) -> Result<ScrubPage, Refusal> {
     let page = scrub_for_peer(owner, after).await?;
-    let event = AnsweredScrub { asked_by, owner: of, backend: backend_of(owner).await, after, page: page.clone() };
-    service.tell(StorageEvent::Scrub(event));
+    service.tell(scrubbed((asked_by, of), owner, after, &page).await);
     Ok(page)
 }
 
@@ -190,9 +189,18 @@ pub(super) async fn scrub_own(
     after: Option<ShardId>,
 ) -> Result<ScrubPage, Refusal> {
     let page = scrub(owner, after).await?;
-    let event = AnsweredScrub { asked_by, owner: of, backend: backend_of(owner).await, after, page: page.clone() };
-    service.tell_surely(StorageEvent::Scrub(event)).await;
+    service.tell_surely(scrubbed((asked_by, of), owner, after, &page).await).await;
     Ok(page)
+}
+
+async fn scrubbed(
+    (asked_by, of): (NodeId, NodeId),
+    owner: &Owner,
+    after: Option<ShardId>,
+    page: &ScrubPage,
+) -> StorageEvent {
+    let (backend, page) = (backend_of(owner).await, page.clone());
+    StorageEvent::Scrub(AnsweredScrub { asked_by, owner: of, backend, after, page })
 }
 
 fn page(page: &ListPage) -> StoragePage {
