@@ -42,6 +42,11 @@ impl Budget {
         Self { seed: self.seed, begun: Instant::now(), limit }
     }
 
+    /// Whether nothing is left out.
+    pub(crate) fn is_everything(&self) -> bool {
+        matches!(self.limit, Limit::Everything)
+    }
+
     /// Chance that follows from the seed.
     pub(crate) fn dice(&self) -> Dice {
         Dice::new(self.seed)

@@ -5,6 +5,11 @@ pub(crate) fn is_asked_for() -> bool {
     std::env::var_os("SHARD_SOAK").is_some_and(|asked| !asked.is_empty())
 }
 
+/// Whether that is meant to the letter, days though it may take: `SHARD_SOAK=all`.
+pub(crate) fn is_asked_for_to_the_letter() -> bool {
+    std::env::var_os("SHARD_SOAK").is_some_and(|asked| asked == "all")
+}
+
 /// The seed that `SHARD_TEST_SEED` gives, else a new one; it is printed, so that a failure can be had again.
 #[expect(clippy::print_stdout, reason = "the seed makes a failure repeatable")]
 pub(crate) fn seed() -> u64 {

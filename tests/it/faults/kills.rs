@@ -161,3 +161,8 @@ fn a_rebuild_killed_before_any_call_is_done_by_the_next() {
 fn a_recovery_killed_before_any_call_shows_no_torn_file() {
     killed_everywhere(Operation::Recover);
 }
+
+#[test]
+fn a_backup_of_the_catalog_killed_before_any_call_loses_nothing_and_is_made_by_the_next() {
+    killed_everywhere(Operation::Backup);
+}

@@ -19,6 +19,7 @@ pub(super) enum Operation {
     Gc,
     Rebuild,
     Recover,
+    Backup,
 }
 
 /// A store as it is before an operation, on a desk where it can be had again.
@@ -95,6 +96,13 @@ impl Stage {
                 }
                 before.clear();
                 vec!["catalog", "rebuild", "-q"]
+            }
+            // The second, which makes the first one old.
+            Operation::Backup => {
+                desk.expect(0, &["catalog", "backup", "-q"]);
+                store(desk, before, "newer", noise(1_500, 40));
+                after.clone_from(before);
+                vec!["catalog", "backup", "--full", "-q"]
             }
             Operation::Recover => vec!["recover", "--all", "-o", "back", "-q"],
         };

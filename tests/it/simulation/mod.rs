@@ -23,6 +23,8 @@ use std::time::{Duration, Instant};
 /// How many schedules of each mode every run of the tests has, and how many `just soak`.
 const SAMPLE: u64 = 60;
 const SOAK: u64 = 50_000;
+/// How many run at once for each processor.
+const AT_ONCE: usize = 4;
 /// For so many seconds each mode goes on, where this is given, and then says how many that were.
 const SECONDS: &str = "SHARD_SIMULATION_SECONDS";
 /// One schedule, to be had again: `within:SEED` or `unlimited:SEED`.
@@ -52,7 +54,8 @@ impl Plan {
         Self { mode, seed: soak::seed(), schedules, time }
     }
 
-    /// As many as there are processors run at once. Gives the first complaints with the seeds they came of.
+    /// Several for each processor run at once, as their threads mostly wait for one another. Gives the first complaints with
+    /// the seeds they came of.
     fn run(&self) -> (Counts, Vec<(u64, Outcome)>) {
         let (begun, next) = (Instant::now(), AtomicU64::new(0));
         let is_over = || self.time.is_some_and(|time| begun.elapsed() > time);
@@ -72,7 +75,7 @@ impl Plan {
             }
             (counts, complaints)
         };
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = std::thread::available_parallelism().map_or(1, usize::from) * AT_ONCE;
         let (mut counts, mut complaints) = (Counts::default(), Vec::new());
         std::thread::scope(|scope| {
             let running: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
