@@ -14,6 +14,7 @@ mod cli_engine;
 mod cli_exits;
 mod cli_keeping;
 mod cli_keys;
+mod cli_pages;
 mod cli_places;
 mod cli_usage;
 mod cli_verifier;
