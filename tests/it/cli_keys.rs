@@ -251,6 +251,8 @@ fn a_passphrase_is_set_changed_and_taken_away() {
 
     desk.expect(0, &["key", "rotate"]);
     assert!(fs::read_to_string(desk.store().join("master.key")).expect("a key").contains("argon2id"));
+    let hint = desk.failure(12, &["key", "passphrase"])["hint"].to_string();
+    assert!(hint.contains("SHARD_NEW_PASSPHRASE_FILE"), "the old one is given: {hint}");
     desk.set("SHARD_NEW_PASSPHRASE", "another");
     desk.expect(0, &["key", "passphrase"]);
     assert_eq!(desk.failure(12, &["list"])["kind"], "wrong-key");
