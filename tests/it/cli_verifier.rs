@@ -139,6 +139,13 @@ fn a_verify_only_machine_lists_no_name_and_stores_removes_and_reads_nothing() {
     }
     assert_eq!(helper.failure(13, &["recover", NAME, "-o", "-"])["kind"], "not-found");
     assert_eq!(helper.failure(12, &["remove", NAME])["kind"], "wrong-key");
+    // That everything was asked for and nothing came is told, and is no success.
+    let nothing = helper.json(12, &["recover", "--all", "-o", "nothing"]);
+    let unread: Vec<&str> =
+        nothing["unread"].as_array().expect("objects").iter().filter_map(|object| object["kind"].as_str()).collect();
+    assert_eq!((nothing["files"].as_array().map(Vec::len), unread), (Some(0), vec!["wrong-key"; 2]));
+    let said = helper.expect(12, &["recover", "--all", "-o", "nothing"]).stderr;
+    assert!(said.contains("whatever files are in 2 objects that cannot be read"), "{said}");
     let places: Vec<String> = (1..=5).map(|number| owner.backend(number).display().to_string()).collect();
     let key = helper.path("helper.key").display().to_string();
     let from = ["recover", "--all", "-o", "out", "--from", &places[0], "--from", &places[1], "--from", &places[2]];
