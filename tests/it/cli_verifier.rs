@@ -129,6 +129,35 @@ fn a_verify_only_machine_calls_a_garbled_sealed_part_and_a_stripped_signature_da
     assert_eq!(helper.run(&["verify"]).code, 3);
 }
 
+/// Damage in one copy is told by comparing with what the catalog knows; in every copy, and without a catalog, by the
+/// signature alone.
+#[test]
+fn a_verify_only_machine_believes_nothing_of_which_every_copy_lost_its_signature() {
+    let (owner, helper) = owner_and_helper();
+    let whole = shards(&owner);
+    let object = |path: &PathBuf| path.file_name().expect("a name").to_string_lossy()[..32].to_owned();
+    let first = object(whole.keys().next().expect("a shard"));
+    for (path, file) in whole.iter().filter(|(path, _)| object(path) == first) {
+        let sealed_bytes = u64::from_le_bytes(file[file.len() - 128 + 24..][..8].try_into().expect("8 bytes")) as usize;
+        let signature = file.len() - 128 - sealed_bytes - 64;
+        let mut stripped = file.clone();
+        stripped[signature..signature + 64].fill(0);
+        fs::write(path, stripped).expect("written");
+    }
+    let stripped = shards(&owner);
+    let newcomer = Desk::new();
+    newcomer.expect(0, &["key", "import", helper.path("helper.key").to_str().expect("UTF-8")]);
+    let rebuilt = newcomer.json(3, &["catalog", "rebuild"]);
+    assert_eq!((&rebuilt["objects"], rebuilt["untrusted"].as_array().map(Vec::len)), (&1.into(), Some(1)), "{rebuilt}");
+    assert_eq!(newcomer.json(0, &["verify"])["objects"].as_array().map(Vec::len), Some(1));
+    assert_eq!(newcomer.json(0, &["repair"])["bytes_written"], 0);
+    assert!(shards(&owner) == stripped, "what nobody signed is left alone");
+    // Who knew the object has its signature still.
+    assert_eq!(helper.run(&["verify"]).code, 3);
+    helper.expect(0, &["repair"]);
+    assert!(shards(&owner) == whole);
+}
+
 #[test]
 fn a_verify_only_machine_lists_no_name_and_stores_removes_and_reads_nothing() {
     let (owner, helper) = owner_and_helper();
