@@ -116,6 +116,7 @@ class Level:
         for place in range(total):
             self.shard("backend", "add", f"place-{place}", os.path.join(self.folder, f"places/{place}"), "--zone", f"z{place}")
         self.shard("put", self.file, "--name", "kept", "--shards", f"{data}/{total}")
+        self.has_open = False
         self.shards = sorted(glob.glob(os.path.join(self.folder, "places/*/objects/*/*.shard")), key=shard_index)
         if len(self.shards) != total:
             sys.exit(f"{len(self.shards)} shards of one object, not {total}: the size is over what one object takes")
@@ -139,11 +140,18 @@ class Level:
         settle()
         return self.shard("verify", "kept")
 
-    def recover(self, allowed=(0,), synced=True):
+    def recover_open(self):
+        """The same file, stored with nothing sealed; that is done once."""
+        if not self.has_open:
+            self.shard("put", self.file, "--name", "open", "--shards", f"{self.data}/{self.total}", "--seal", "none")
+            self.has_open = True
+        return self.recover(name="open")
+
+    def recover(self, allowed=(0,), synced=True, name="kept"):
         output = os.path.join(self.folder, "out")
         remove(output)
         settle()
-        measured = self.shard("recover", "kept", "-o", output, allowed=allowed, synced=synced)
+        measured = self.shard("recover", name, "-o", output, allowed=allowed, synced=synced)
         subprocess.run(["cmp", output, self.file], check=True)
         remove(output)
         return measured
@@ -277,6 +285,9 @@ class Level:
         yield Row(name("recover"), "cp of the file + sync", self.recover, self.copy_file)
         yield Row(name(f"recover, {lost} data shards missing"), "cp of the file + sync", self.recover_without, self.copy_file)
         yield Row(name("recover, sync on our side alone"), "cp of the file", self.recover, self.copy_file_unsynced)
+        unsealed = lambda: self.put("--check", "parity", "--seal", "none")
+        yield Row(name("put, sealed or not"), "put --seal none", lambda: self.put("--check", "parity"), unsealed)
+        yield Row(name("recover, sealed or not"), "recover of what is not sealed", self.recover, self.recover_open)
         if self.options.no_fsync:
             unsynced = lambda: self.put("--check", "parity", synced=False)
             yield Row(name("put, no sync"), f"cp of {self.total} shard files", unsynced, lambda: self.copy_shards(False))
