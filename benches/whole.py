@@ -2,11 +2,12 @@
 """Measures whole commands beside public tools that do the part of the work which cannot be left out, and prints Markdown.
 
     benches/whole.py --shard target/release/shard [--size MIB] [--pairs N] [--levels 2/3,3/5,5/9,7/15] [--rows WORD,...]
-                     [--dir FOLDER] [--b3sum PATH] [--zfec PATH] [--par2 PATH] [--no-fsync LIBRARY]
+                     [--dir FOLDER] [--b3sum PATH] [--zfec PATH] [--par2 PATH] [--no-fsync LIBRARY] [--processor]
 
 The two of a pair run one after the other, and which of them is first changes from pair to pair. A row's ratio is the
 median of the ratios of its pairs, with the interval that has the true median with at least 95 %, and the peak of resident
-memory is the largest of all runs. The file is random and in the page cache; so are the shards.
+memory is the largest of all runs. With --processor the seconds are those of the processor, of which other work on the
+machine takes less away than of a clock's. The file is random and in the page cache; so are the shards.
 """
 import argparse
 import glob
@@ -35,7 +36,11 @@ def arguments():
     parser.add_argument("--no-fsync", default="", help="a library that makes syncs do nothing: no_fsync.c")
     parser.add_argument("--zfec", default="", help="path of zfec; zunfec is beside it")
     parser.add_argument("--par2", default="", help="path of par2cmdline-turbo")
+    parser.add_argument("--processor", action="store_true", help="seconds of the processor, not of a clock")
     return parser.parse_args()
+
+
+by_processor = False
 
 
 def run(command, allowed=(0,), **more):
@@ -45,7 +50,7 @@ def run(command, allowed=(0,), **more):
     said = process.stderr.read()
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
-    seconds = time.perf_counter() - begun
+    seconds = usage.ru_utime + usage.ru_stime if by_processor else time.perf_counter() - begun
     if process.returncode not in allowed:
         sys.exit(f"{command} exited with {process.returncode}:\n{said.decode()}")
     return seconds, usage.ru_maxrss / 1024
@@ -316,7 +321,9 @@ def make_file(path, mebibytes):
 
 
 def main():
+    global by_processor
     options = arguments()
+    by_processor = options.processor
     for name in ("shard", "b3sum", "zfec", "par2", "no_fsync"):
         given = getattr(options, name)
         setattr(options, name, os.path.abspath(given) if os.sep in given else given)
