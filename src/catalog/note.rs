@@ -1,7 +1,7 @@
 //! Small facts of this machine: notes by key, and the counter that turns from object to object.
 
 use super::Catalog;
-use super::column::{first, run};
+use super::column::{all, first, run};
 use super::error::Result;
 use rusqlite::params;
 
@@ -57,6 +57,12 @@ impl Catalog {
     /// What was noted under a key.
     pub fn note(&self, key: &str) -> Result<Option<String>> {
         self.read(|tx| first(tx, "SELECT value FROM note WHERE key = ?1", [key], |row| row.get(0)))
+    }
+
+    /// The keys that begin with a prefix and under which something was noted, in their order.
+    pub fn noted_below(&self, prefix: &str) -> Result<Vec<String>> {
+        let sql = "SELECT key FROM note WHERE substr(key, 1, length(?1)) = ?1 ORDER BY key";
+        self.read(|tx| all(tx, sql, [prefix], |row| row.get(0)))
     }
 
     /// Notes something under a key, in place of what was there.

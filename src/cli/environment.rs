@@ -26,7 +26,7 @@ const NOTIFY_VARIABLE: &str = "NOTIFY_SOCKET";
 const CLOUD_PREFIXES: [&str; 3] = ["AWS_", "AZURE_", "GOOGLE_"];
 
 /// What the process was given by those who started it, taken once.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub(crate) struct Environment {
     store_variable: Option<PathBuf>,
     codec_variable: Option<OsString>,

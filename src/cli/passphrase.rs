@@ -15,8 +15,12 @@ use zeroize::Zeroizing;
 /// Far more than a passphrase may have, so that one that is too long is told so.
 const MAX_FILE_BYTES: u64 = 64 * 1024;
 
+/// What to do where a passphrase is to be changed and nobody is there to type the new one.
+pub(crate) const NEW_PASSPHRASE_HINT: &str =
+    "run it in a terminal, or set SHARD_NEW_PASSPHRASE_FILE to a file with the new passphrase";
+
 /// The variables that give a passphrase; the file comes before the text.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default)]
 pub(crate) struct PassphraseVariables {
     file: Option<PathBuf>,
     text: Option<Zeroizing<Vec<u8>>>,
@@ -32,6 +36,11 @@ impl PassphraseVariables {
         }
     }
 
+    /// Whether they give nothing.
+    pub(crate) fn are_unset(&self) -> bool {
+        self.file.is_none() && self.text.is_none()
+    }
+
     /// What they give, where they give something.
     fn passphrase(&self) -> Option<shard::Result<Passphrase>> {
         match (&self.file, &self.text) {
@@ -44,16 +53,16 @@ impl PassphraseVariables {
 
 /// Gives the passphrase of a store, from its variables or from the person at the terminal.
 pub(crate) fn source(variables: PassphraseVariables) -> PassphraseSource {
-    Arc::new(move || variables.passphrase().unwrap_or_else(|| ask("passphrase of the key: ")))
+    Arc::new(move || variables.passphrase().unwrap_or_else(|| ask("passphrase of the key: ", PASSPHRASE_HINT)))
 }
 
-/// A new passphrase, from variables or typed twice.
-pub(crate) fn new_passphrase(variables: &PassphraseVariables) -> shard::Result<Passphrase> {
+/// A new passphrase, from variables or typed twice; the hint says how it is given where there is nobody to type.
+pub(crate) fn new_passphrase(variables: &PassphraseVariables, hint: &str) -> shard::Result<Passphrase> {
     if let Some(given) = variables.passphrase() {
         return given;
     }
-    let first = ask("new passphrase: ")?;
-    if first != ask("once more: ")? {
+    let first = ask("new passphrase: ", hint)?;
+    if first != ask("once more: ", hint)? {
         return Err(Error::new(ErrorKind::Invalid, "the two are not the same; nothing was changed"));
     }
     Ok(first)
@@ -83,21 +92,21 @@ fn from_file(path: &Path) -> shard::Result<Passphrase> {
     checked(text)
 }
 
-fn ask(prompt: &str) -> shard::Result<Passphrase> {
-    checked(ask_text(prompt)?)
+fn ask(prompt: &str, hint: &str) -> shard::Result<Passphrase> {
+    checked(ask_text(prompt, hint)?)
 }
 
-fn ask_text(prompt: &str) -> shard::Result<Zeroizing<Vec<u8>>> {
+fn ask_text(prompt: &str, hint: &str) -> shard::Result<Zeroizing<Vec<u8>>> {
     // A person who sees what is asked: cron and pipes have nobody there, whatever terminal the session once had.
     if !io::stderr().is_terminal() {
         let doing = "a passphrase is needed, and there is nobody to ask";
-        return Err(Error::new(ErrorKind::WrongKey, doing).with_hint(PASSPHRASE_HINT));
+        return Err(Error::new(ErrorKind::WrongKey, doing).with_hint(hint));
     }
     match rpassword::prompt_password(prompt) {
         Ok(text) => Ok(Zeroizing::new(text.into_bytes())),
         Err(error) => {
             let doing = "cannot ask for the passphrase at the terminal";
-            Err(Error::new(ErrorKind::WrongKey, doing).with_source(error).with_hint(PASSPHRASE_HINT))
+            Err(Error::new(ErrorKind::WrongKey, doing).with_source(error).with_hint(hint))
         }
     }
 }

@@ -251,6 +251,8 @@ fn a_passphrase_is_set_changed_and_taken_away() {
 
     desk.expect(0, &["key", "rotate"]);
     assert!(fs::read_to_string(desk.store().join("master.key")).expect("a key").contains("argon2id"));
+    let hint = desk.failure(12, &["key", "passphrase"])["hint"].to_string();
+    assert!(hint.contains("SHARD_NEW_PASSPHRASE_FILE"), "the old one is given: {hint}");
     desk.set("SHARD_NEW_PASSPHRASE", "another");
     desk.expect(0, &["key", "passphrase"]);
     assert_eq!(desk.failure(12, &["list"])["kind"], "wrong-key");
@@ -329,10 +331,15 @@ fn another_machine_reads_what_a_new_key_sealed_once_it_has_the_kit() {
     assert_eq!(rebuilt["unreadable"][0]["locked"], true, "{rebuilt}");
     assert!(other.expect(12, &["catalog", "refresh"]).stderr.contains("shard key import"));
     assert!(!other.listed().contains(&"late".to_owned()));
+    // What everything lacks is told, and is no success.
+    let all = other.json(12, &["recover", "--all", "-o", "all"]);
+    assert_eq!((&all["files"], &all["unread"][0]["kind"]), (&serde_json::json!([]), &"wrong-key".into()));
+    assert!(other.expect(12, &["recover", "--all", "-o", "all"]).stderr.contains("shard key import"));
     let (newer, _) = export(&one, "newer.txt");
     assert_eq!(other.json(0, &["key", "import", word(&newer)])["new_keys"], 1);
     other.expect(0, &["catalog", "refresh"]);
     recovers(&other, "late", b"sealed under the new key");
+    assert_eq!(other.json(0, &["recover", "--all", "-o", "all"])["unread"], serde_json::json!([]));
 }
 
 /// Whether the bytes of one stand in the other.

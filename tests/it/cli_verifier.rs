@@ -129,6 +129,35 @@ fn a_verify_only_machine_calls_a_garbled_sealed_part_and_a_stripped_signature_da
     assert_eq!(helper.run(&["verify"]).code, 3);
 }
 
+/// Damage in one copy is told by comparing with what the catalog knows; in every copy, and without a catalog, by the
+/// signature alone.
+#[test]
+fn a_verify_only_machine_believes_nothing_of_which_every_copy_lost_its_signature() {
+    let (owner, helper) = owner_and_helper();
+    let whole = shards(&owner);
+    let object = |path: &PathBuf| path.file_name().expect("a name").to_string_lossy()[..32].to_owned();
+    let first = object(whole.keys().next().expect("a shard"));
+    for (path, file) in whole.iter().filter(|(path, _)| object(path) == first) {
+        let sealed_bytes = u64::from_le_bytes(file[file.len() - 128 + 24..][..8].try_into().expect("8 bytes")) as usize;
+        let signature = file.len() - 128 - sealed_bytes - 64;
+        let mut stripped = file.clone();
+        stripped[signature..signature + 64].fill(0);
+        fs::write(path, stripped).expect("written");
+    }
+    let stripped = shards(&owner);
+    let newcomer = Desk::new();
+    newcomer.expect(0, &["key", "import", helper.path("helper.key").to_str().expect("UTF-8")]);
+    let rebuilt = newcomer.json(3, &["catalog", "rebuild"]);
+    assert_eq!((&rebuilt["objects"], rebuilt["untrusted"].as_array().map(Vec::len)), (&1.into(), Some(1)), "{rebuilt}");
+    assert_eq!(newcomer.json(0, &["verify"])["objects"].as_array().map(Vec::len), Some(1));
+    assert_eq!(newcomer.json(0, &["repair"])["bytes_written"], 0);
+    assert!(shards(&owner) == stripped, "what nobody signed is left alone");
+    // Who knew the object has its signature still.
+    assert_eq!(helper.run(&["verify"]).code, 3);
+    helper.expect(0, &["repair"]);
+    assert!(shards(&owner) == whole);
+}
+
 #[test]
 fn a_verify_only_machine_lists_no_name_and_stores_removes_and_reads_nothing() {
     let (owner, helper) = owner_and_helper();
@@ -139,6 +168,13 @@ fn a_verify_only_machine_lists_no_name_and_stores_removes_and_reads_nothing() {
     }
     assert_eq!(helper.failure(13, &["recover", NAME, "-o", "-"])["kind"], "not-found");
     assert_eq!(helper.failure(12, &["remove", NAME])["kind"], "wrong-key");
+    // That everything was asked for and nothing came is told, and is no success.
+    let nothing = helper.json(12, &["recover", "--all", "-o", "nothing"]);
+    let unread: Vec<&str> =
+        nothing["unread"].as_array().expect("objects").iter().filter_map(|object| object["kind"].as_str()).collect();
+    assert_eq!((nothing["files"].as_array().map(Vec::len), unread), (Some(0), vec!["wrong-key"; 2]));
+    let said = helper.expect(12, &["recover", "--all", "-o", "nothing"]).stderr;
+    assert!(said.contains("whatever files are in 2 objects that cannot be read"), "{said}");
     let places: Vec<String> = (1..=5).map(|number| owner.backend(number).display().to_string()).collect();
     let key = helper.path("helper.key").display().to_string();
     let from = ["recover", "--all", "-o", "out", "--from", &places[0], "--from", &places[1], "--from", &places[2]];

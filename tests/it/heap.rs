@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Long enough for two stripes of 3/5.
 const TWO_STRIPES: usize = 1_200_000;
@@ -217,8 +218,15 @@ fn the_key_of_another_store_exits_12_on_places_and_on_heaps() {
     fs::copy(stranger.path("kit"), desk.path("wrong")).expect("copied");
     let place = desk.backend(1).display().to_string();
     for from in [&place, "heap"] {
+        let mut quickest = Duration::MAX;
+        for _ in 0..3 {
+            let begun = Instant::now();
+            let failure = desk.failure(12, &["recover", "--all", "-o", "out", "--from", from, "--key", "wrong"]);
+            quickest = quickest.min(begun.elapsed());
+            assert_eq!(failure["kind"], "wrong-key");
+        }
+        assert!(quickest < Duration::from_secs(2), "{quickest:?} with {from}");
         let failure = desk.failure(12, &["recover", "--all", "-o", "out", "--from", from, "--key", "wrong"]);
-        assert_eq!(failure["kind"], "wrong-key");
         assert!(failure["hint"].as_str().is_some_and(|hint| hint.contains("--key")), "{failure}");
         assert!(!desk.path("out").exists());
     }

@@ -30,6 +30,7 @@ mod cloud_webdav;
 mod corpus;
 mod desk;
 mod drain;
+mod drawn_anew;
 mod dying_backend;
 mod edge_bits;
 mod edge_changes;

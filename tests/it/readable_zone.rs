@@ -2,6 +2,7 @@
 
 use crate::desk::Desk;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::fs;
 
 /// A store whose five places are on one disk, with a dispersed file that was put there all the same.
@@ -74,6 +75,51 @@ fn what_no_zone_can_read_stays_so_though_a_shard_then_has_no_place() {
     assert!(left["reason"].as_str().is_some_and(|reason| reason.contains("seal allows")), "{left}");
     assert_eq!(desk.expect(3, &["recover", "a", "-o", "back"]).code, 3);
     assert_eq!(fs::read(desk.path("back")).expect("a file"), [6; 50_000]);
+}
+
+/// How many shards of its only object each zone of a desk has, where a place is called after its zone.
+fn loads(desk: &Desk) -> BTreeMap<String, usize> {
+    let report: Value = serde_json::from_slice(&desk.run(&["verify", "--json"]).stdout).expect("JSON");
+    let mut loads = BTreeMap::new();
+    for shard in report["objects"][0]["shards"].as_array().expect("shards").iter().filter(|s| s["state"] != "missing") {
+        let place = shard["backend"].as_str().expect("a place");
+        *loads.entry(place[..2].to_owned()).or_default() += 1;
+    }
+    loads
+}
+
+/// At 2/5 three shards may be lost, and two already read: the limit is what may be read, not what may be lost.
+#[test]
+fn neither_put_nor_drain_brings_a_zone_as_many_shards_as_open_the_object() {
+    let desk = Desk::new();
+    desk.expect(0, &["init", "--bare"]);
+    let add = |name: &str| {
+        let path = desk.path(name);
+        fs::create_dir_all(&path).expect("a folder");
+        desk.expect(0, &["backend", "add", name, path.to_str().expect("UTF-8"), "--zone", &name[..2]]);
+    };
+    ["z1a", "z1b", "z2a", "z2b", "z3a", "z3b"].into_iter().for_each(add);
+    desk.file("a", &[7; 50_000]);
+    let put = ["put", "a", "--seal", "dispersed", "--shards", "2/5"];
+    assert_eq!(desk.failure(1, &put)["kind"], "refused", "with one shard in a zone three find a place, and four must");
+    assert!(shards_anywhere(&desk).is_empty(), "nothing stays of it");
+    add("z4a");
+    let outcome = desk.run(&put);
+    assert!(matches!(outcome.code, 0 | 3), "{}", outcome.stderr);
+    assert_eq!(loads(&desk).into_values().collect::<Vec<_>>(), [1; 4]);
+    // Every other place is in a zone that has its shard.
+    assert_ne!(desk.run(&["backend", "drain", "z4a"]).code, 0);
+    assert_eq!(loads(&desk).into_values().collect::<Vec<_>>(), [1; 4]);
+    add("z5a");
+    desk.expect(0, &["backend", "drain", "z4a"]);
+    assert_eq!(loads(&desk).keys().collect::<Vec<_>>(), ["z1", "z2", "z3", "z5"]);
+    assert_eq!(desk.run(&["recover", "a", "-o", "-"]).stdout, [7; 50_000]);
+}
+
+/// The shard files on the places of a desk, wherever these are.
+fn shards_anywhere(desk: &Desk) -> Vec<std::path::PathBuf> {
+    let files = walkdir::WalkDir::new(desk.home()).into_iter().filter_map(Result::ok).map(walkdir::DirEntry::into_path);
+    files.filter(|path| path.extension().is_some_and(|extension| extension == "shard")).collect()
 }
 
 #[test]

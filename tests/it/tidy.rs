@@ -45,6 +45,8 @@ const UNSAFE_FILES: [&str; 4] =
 const UNSAFE_FACE: &str = "codec/kernel/mod.rs";
 /// Names that say nothing about what a module holds.
 const EMPTY_NAMES: [&str; 7] = ["util", "utils", "common", "helpers", "types", "misc", "core"];
+/// What a secret must not have from the compiler.
+const TELLING_TRAITS: [&str; 6] = ["PartialEq", "PartialOrd", "Ord", "Hash", "Debug", "Serialize"];
 /// What stays open must not stay in the code.
 const UNFINISHED_WORDS: [&str; 3] = ["TODO", "FIXME", "XXX"];
 
@@ -221,6 +223,28 @@ fn unsafe_code(source: &Source) -> Vec<String> {
     complaints
 }
 
+/// What is wiped is secret: compared as the compiler does it, it is told byte by byte by how long that takes, and shown or
+/// written as the compiler does it, it is told at once.
+fn secrets_that_are_told(source: &Source) -> Vec<String> {
+    let tokens = tokens(&source.shipped);
+    let mut complaints = Vec::new();
+    for (at, start) in tokens.iter().enumerate().filter(|(_, token)| token.text == "derive") {
+        let derived = tokens[at..].iter().take_while(|token| token.text != "]");
+        let derived: Vec<&str> = derived.map(|token| token.text).collect();
+        let body = tokens[at + derived.len()..].iter().skip_while(|token| !matches!(token.text, "{" | ";"));
+        let mut fields = body.take_while(|token| !matches!(token.text, "}" | ";"));
+        // A field that is wiped shows nothing of itself, and a file's text has to be written.
+        let told: &[&str] = match derived.contains(&"ZeroizeOnDrop") {
+            true => &TELLING_TRAITS,
+            false if fields.any(|token| token.text == "Zeroizing") => &TELLING_TRAITS[..4],
+            false => &[],
+        };
+        let wrong = derived.iter().filter(|derived| told.contains(derived));
+        complaints.extend(wrong.map(|wrong| format!("line {}: a secret derives {wrong}", start.line)));
+    }
+    complaints
+}
+
 fn unfinished_work(source: &Source) -> Vec<String> {
     let words = tokens(&source.prose).into_iter().filter(|token| UNFINISHED_WORDS.contains(&token.text));
     let mut complaints: Vec<String> = words.map(|word| format!("line {}: {}", word.line, word.text)).collect();
@@ -271,6 +295,11 @@ fn only_the_command_line_prints_and_reads_the_environment() {
 #[test]
 fn unsafe_code_has_one_place() {
     hold(unsafe_code, &["src", "tests", "benches"]);
+}
+
+#[test]
+fn what_is_wiped_is_not_compared_shown_or_written_by_derived_code() {
+    hold(secrets_that_are_told, &["src"]);
 }
 
 #[test]
@@ -357,6 +386,23 @@ fn a_print_or_a_look_at_the_environment_is_seen() {
     assert!(!complains(prints_and_looks_around, "cli/environment.rs", "std::env::var(a);"));
     assert!(!complains(prints_and_looks_around, "cli/put.rs", "std::env::args_os(); std::io::stdout();"));
     assert!(!complains(prints_and_looks_around, "store/mod.rs", "const A: &str = env!(\"B\"); // println!"));
+}
+
+#[test]
+fn a_secret_that_derives_what_tells_it_is_seen() {
+    let of = |derived: &str| format!("#[derive({derived})]\nstruct Key {{\n    bytes: [u8; 32],\n}}");
+    for told in ["PartialEq, Eq", "Debug", "Hash", "Serialize", "PartialOrd"] {
+        assert!(complains(
+            secrets_that_are_told,
+            "crypto/mod.rs",
+            &of(&format!("Clone, {told}, Zeroize, ZeroizeOnDrop"))
+        ));
+        assert!(!complains(secrets_that_are_told, "crypto/mod.rs", &of(&format!("Clone, {told}"))));
+    }
+    assert!(!complains(secrets_that_are_told, "crypto/mod.rs", &of("Clone, Zeroize, ZeroizeOnDrop")));
+    let field = |derived: &str| format!("#[derive({derived})]\nstruct Key {{\n    text: Zeroizing<String>,\n}}");
+    assert!(complains(secrets_that_are_told, "crypto/mod.rs", &field("Clone, PartialEq")));
+    assert!(!complains(secrets_that_are_told, "crypto/mod.rs", &field("Clone, Debug, Serialize")));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::cli::render::facts;
 use serde::Serialize;
 use shard::crypto::Passphrase;
 use shard::id::StoreId;
-use shard::store::{CATALOG_NAME, CONFIG_NAME, Contact, FirstBackends, InitOptions, KEY_NAME, Store};
+use shard::store::{CATALOG_NAME, CONFIG_NAME, Contact, FirstBackends, InitOptions, KEY_NAME, PASSPHRASE_HINT, Store};
 use std::path::{Path, PathBuf};
 
 #[derive(Serialize)]
@@ -70,5 +70,5 @@ fn new_passphrase(context: &Context, folder: &Path) -> Result<Passphrase, Failur
         let message = format!("there is a store in {} already", folder.display());
         return Err(Failure::new(FailureKind::Refused, message).hint(context.to_type("key passphrase")));
     }
-    Ok(passphrase::new_passphrase(&context.environment.passphrase)?)
+    Ok(passphrase::new_passphrase(&context.environment.passphrase, PASSPHRASE_HINT)?)
 }

@@ -12,8 +12,8 @@ use serde::Serialize;
 use shard::crypto::{LimitedKey, MAX_KIT_BYTES};
 use shard::id::{Digest, NodeId, StoreId, WriterId};
 use shard::peer::{NodeGrant, Right};
-use shard::store::BroughtKey;
 use shard::store::keys::{self, ExportedKit, ImportedKeys, KeyFacts, VerifierOptions};
+use shard::store::{BroughtKey, PASSPHRASE_HINT};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -395,9 +395,12 @@ pub(super) fn passphrase(options: &KeyPassphrase, context: &mut Context) -> Resu
             return Ok(None);
         }
         // A key that is under no passphrase yet has no old one: what is given is the new one.
-        let unset = variables.new_passphrase == passphrase::PassphraseVariables::default();
-        let given = if unset && !keys.has_passphrase { &variables.passphrase } else { &variables.new_passphrase };
-        passphrase::new_passphrase(given).map(Some)
+        let is_first = variables.new_passphrase.are_unset() && !keys.has_passphrase;
+        let (given, hint) = match is_first {
+            true => (&variables.passphrase, PASSPHRASE_HINT),
+            false => (&variables.new_passphrase, passphrase::NEW_PASSPHRASE_HINT),
+        };
+        passphrase::new_passphrase(given, hint).map(Some)
     };
     let keys = keys::set_passphrase(&folder, Some(&context.passphrase()), wanted)?;
     let said = match keys.has_passphrase {

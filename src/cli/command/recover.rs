@@ -12,6 +12,7 @@ use crate::cli::quantity::ByteSize;
 use crate::cli::render::count;
 use crate::cli::streams::BlockingOutput;
 use places::{find_places, tell_places};
+use shard::ErrorKind;
 use shard::ops::recover::{self, Existing, Naming, RecoverOptions, RecoverOutput, RecoverReport, RecoverWhat};
 use shard::store::Contact;
 use std::collections::BTreeSet;
@@ -105,6 +106,13 @@ fn tell(report: &RecoverReport, context: &Context) {
     if !report.unread.is_empty() {
         let objects = count(report.unread.len() as u64, "object");
         context.notices.warning(&format!("not recovered: whatever files are in {objects} that cannot be read"));
+    }
+    // Without a store it was said when they were found.
+    if report.places.is_empty() && report.unread.iter().any(|unread| unread.kind == ErrorKind::WrongKey) {
+        let (import, refresh) = (context.to_type("key import FILE"), context.to_type("catalog refresh"));
+        context.notices.note(&format!(
+            "some take a key that this machine lacks: recover them where it is, or bring it with `{import}`, then `{refresh}`"
+        ));
     }
 }
 

@@ -386,6 +386,15 @@ pub(in crate::ops) fn note_unread(catalog: &mut Catalog, object: ObjectId) -> ca
     catalog.set_note(&unread_key(object), "its index could not be read when it was found")
 }
 
+/// Every object of which that is noted, living or not, in the order of their ids.
+pub(in crate::ops) fn unread_objects(catalog: &Catalog) -> catalog::Result<Vec<ObjectId>> {
+    let keys = catalog.noted_below(UNREAD)?;
+    Ok(keys.iter().filter_map(|key| key.strip_prefix(UNREAD)?.parse().ok()).collect())
+}
+
+/// What the note of an object begins with whose index is still to be read.
+const UNREAD: &str = "unread-index/";
+
 fn unread_key(object: ObjectId) -> String {
-    format!("unread-index/{object}")
+    format!("{UNREAD}{object}")
 }

@@ -27,6 +27,7 @@ mod session;
 mod shared;
 mod sink;
 mod target;
+mod unread;
 
 pub use folder::Existing;
 pub(in crate::ops) use folder::Folder;

@@ -2,6 +2,7 @@
 
 use super::found::Found;
 use super::report::{PlaceSeen, UnreadObject};
+use super::unread::unread_in;
 use crate::backend::Backend;
 use crate::catalog::{self, Catalog, ObjectRecord, ShardRecord};
 use crate::crypto::AccessKeys;
@@ -43,11 +44,11 @@ impl Origin<'_> {
         }
     }
 
-    /// The objects that were found and of which it cannot be said which files they hold.
-    pub(super) fn unread(&self) -> Vec<UnreadObject> {
+    /// The objects of which it cannot be said which files they hold.
+    pub(super) async fn unread(&self) -> Result<Vec<UnreadObject>> {
         match self {
-            Self::Store(_) => Vec::new(),
-            Self::Found(found) => found.unread().to_vec(),
+            Self::Store(store) => unread_in(store).await,
+            Self::Found(found) => Ok(found.unread().to_vec()),
         }
     }
 

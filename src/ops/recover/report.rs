@@ -19,7 +19,7 @@ pub struct RecoverReport {
     pub damage: Vec<DamagedShard>,
     /// The files that were not recovered, while others were.
     pub failed: Vec<FailedRecovery>,
-    /// Objects that were found and cannot be read, where a folder or everything was asked for: files in them are missing.
+    /// Objects that are known and cannot be read, where a folder or everything was asked for: files in them are missing.
     pub unread: Vec<UnreadObject>,
     /// Objects that were found and left alone, where a folder or everything was asked for: whoever signed them says what it
     /// may not, or what cannot be.

@@ -65,7 +65,7 @@ impl<'a> Session<'a> {
         self.begin(&asked)?;
         // What is in them may belong to a folder; a file that was named is there, whatever else is not.
         if asked.iter().any(|asked| matches!(asked, Asked::Folder { .. })) {
-            self.outcome.report.unread = self.origin.unread();
+            self.outcome.report.unread = self.origin.unread().await?;
             self.outcome.report.untrusted = self.origin.untrusted();
         }
         let (mut alone, mut folders) = (Vec::new(), Vec::new());

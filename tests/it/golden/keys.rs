@@ -43,5 +43,7 @@ fn the_golden_recipient_and_verify_only_key_are_what_this_crate_writes_and_reads
     let key = key.with_nodes(NodePass { node_seed, grant: grant.to_bytes().to_vec(), seeds });
     assert_eq!(key.to_file().as_bytes(), golden);
     let Some(Ok(LimitedKey::Verify(found))) = LimitedKey::from_file(&golden) else { unreachable!("it is one") };
-    assert_eq!(found.nodes(), key.nodes());
+    // What is secret has no comparison of its own.
+    let parts = |key: &VerifyKey| key.nodes().map(|pass| (pass.node_seed, pass.grant.clone(), pass.seeds.clone()));
+    assert!(parts(&found).is_some() && parts(&found) == parts(&key));
 }

@@ -1,8 +1,10 @@
 //! The catalog made anew from the backends.
 
 use super::*;
+use crate::recover_desk::everything;
 use shard::catalog::ObjectState;
 use shard::error::ErrorKind;
+use shard::ops::recover::recover;
 use std::collections::BTreeSet;
 
 /// Files with versions, two that share an object, one that was removed.
@@ -137,6 +139,7 @@ async fn what_cannot_be_read_now_is_recorded_without_a_name_and_read_by_a_later_
     let unreadable: Vec<_> = rebuilt.unreadable.iter().map(|object| (object.id, object.state, object.found)).collect();
     assert_eq!(unreadable, [(report.objects[0].id, ObjectState::Unavailable, 2)]);
     assert_eq!((rebuilt.files, rebuilt.objects), (0, 1));
+    assert_eq!(not_recovered(&world, &store).await, [(report.objects[0].id, ErrorKind::Unavailable)]);
     let gc = run_gc(&store).await;
     assert_eq!(gc.left_alone, [report.objects[0].id], "an object whose index is unknown is never emptied");
     drop(store);
@@ -146,7 +149,15 @@ async fn what_cannot_be_read_now_is_recorded_without_a_name_and_read_by_a_later_
     let store = world.open("a").await;
     assert_eq!(run_refresh(&store).await.objects, 1);
     assert!(read_file(&store, "file").await == Some(bytes(1, 400_000)));
+    assert!(not_recovered(&world, &store).await.is_empty());
     assert_eq!(run_refresh(&store).await.objects, 0);
+}
+
+/// What a recovering of everything says that it lacks.
+async fn not_recovered(world: &World, store: &Store) -> Vec<(ObjectId, ErrorKind)> {
+    let folder = tempfile::tempdir_in(world.dir("out").parent().expect("a folder")).expect("a folder");
+    let report = recover(store, everything(folder.path())).await.expect("recovered");
+    report.unread.into_iter().map(|unread| (unread.object, unread.kind)).collect()
 }
 
 #[tokio::test]
@@ -162,6 +173,7 @@ async fn with_too_few_shards_anywhere_an_object_is_lost_and_its_shards_are_left_
     let before = world.all_shards();
     let report = run_rebuild(&store).await;
     assert_eq!(report.unreadable[0].state, ObjectState::Lost);
+    assert_eq!(not_recovered(&world, &store).await, [(report.unreadable[0].id, ErrorKind::Lost)]);
     run_gc(&store).await;
     assert_eq!(world.all_shards(), before);
 }
