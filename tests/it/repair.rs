@@ -296,6 +296,7 @@ async fn a_dry_run_says_what_would_be_read_and_written_and_does_nothing() {
     let report = repair(&store, options).await.expect("rehearsed");
     let object = &report.objects[0];
     assert_eq!((object.rebuilt.len(), object.after, report.bytes_written), (2, ObjectState::Degraded, 0));
+    assert!(object.left.is_empty(), "what would be made is not left: {report:?}");
     assert!(!kept.files[1].0.exists());
     let plan = report.plan.expect("it was a dry run");
     let written: u64 = plan.iter().map(|backend| backend.bytes_written).sum();
