@@ -265,8 +265,10 @@ async fn a_second_good_copy_is_surplus_and_left_alone_and_a_bad_one_is_given_up(
     assert!(there.exists(), "clearing it is for gc");
 
     fs::write(&there, b"rubbish").expect("damaged");
+    kept.lose(1);
     assert_eq!(repaired(&store).await.objects[0].after, ObjectState::Healthy);
-    assert!(!there.exists(), "a bad copy beside a good one is of no use");
+    assert!(!there.exists(), "a bad copy beside a good one is of no use, whatever else there is to do");
+    assert!(kept.is_as_it_was());
 }
 
 #[tokio::test]

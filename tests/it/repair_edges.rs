@@ -287,7 +287,9 @@ async fn where_places_stop_answering_in_the_middle_the_report_says_so() {
     // A rehearsal looks as the repair does: what is read after that is read to make the shard.
     let faulty = world.faulty(place_of(&world, &kept, 0));
     let before = faulty.calls(Operation::Read);
-    repair(&store, RepairOptions { dry_run: true, ..RepairOptions::default() }).await.expect("rehearsed");
+    let rehearsed = RepairOptions { dry_run: true, ..RepairOptions::default() };
+    let rehearsed = repair(&store, rehearsed).await.expect("rehearsed");
+    assert!(only(&rehearsed).rebuilt.len() == 1 && only(&rehearsed).left.is_empty(), "{rehearsed:?}");
     let looks = faulty.calls(Operation::Read) - before;
     let silent = Effect::Refuse(backend::ErrorKind::Unreachable);
     faulty.inject(Fault::new(Operation::Read, When::From(before + 2 * looks + 1), silent));

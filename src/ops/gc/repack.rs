@@ -399,6 +399,9 @@ fn seal_anew(manifest: &Manifest) -> Seal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::FileName;
+    use crate::id::VersionId;
+    use crate::ops::mend::sample::SampleObject;
 
     #[test]
     fn ids_go_down_for_as_long_as_anyone_packs_and_no_two_are_alike() {
@@ -430,5 +433,20 @@ mod tests {
             assert!(!half.takes(more, 1000), "{more:?}");
         }
         assert_eq!(one.and(one), Load { bytes: 2, pieces: 2, index_bytes: 2 });
+    }
+    #[test]
+    fn a_batch_holds_what_its_objects_hold() {
+        let thin = |lengths: &[u64]| {
+            let manifest = SampleObject::new(2, 3, 1).manifest;
+            let (version, name) = (VersionId([1; 16]), FileName::new("name").expect("a name"));
+            let piece = |bytes| Piece { version, name: name.clone(), ordinal: 0, offset: 0, bytes, last: None };
+            let live: Vec<Piece> = lengths.iter().copied().map(piece).collect();
+            let object = manifest.object();
+            let sparse = SparseObject { object, file_bytes: 100, live_bytes: 1, live_pieces: 1 };
+            Thin { sparse, reader: ObjectReader::new(manifest, Vec::new()), live, index_bytes: 100 }
+        };
+        assert_eq!(Batch::default().load(), Load::default());
+        let batch = Batch { thin: vec![thin(&[3, 4]), thin(&[5])] };
+        assert_eq!(batch.load(), Load { bytes: 12, pieces: 3, index_bytes: 200 });
     }
 }
