@@ -87,6 +87,7 @@ mod recover_desk;
 mod recover_many;
 mod recover_soak;
 mod repair;
+mod repair_edges;
 mod s3_server;
 mod scratch;
 mod sealed_catalog;

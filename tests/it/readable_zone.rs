@@ -23,7 +23,11 @@ fn a_shard_of_a_readable_zone_whose_place_is_lost_goes_to_another_place_there_an
     let desk = one_zone();
     fs::remove_dir_all(desk.backend(2)).expect("lost");
     let plan = desk.json(3, &["repair", "--dry-run", "--assume-lost", "local-2"]);
-    assert_eq!(crowded(&plan["objects"][0]["rebuilt"]), [true]);
+    let rebuilt = &plan["objects"][0]["rebuilt"];
+    assert_eq!(crowded(rebuilt), [true]);
+    let places = desk.json(0, &["backend", "list"]);
+    let place = places["backends"].as_array().expect("places").iter().find(|place| place["name"] == rebuilt[0]["to"]);
+    assert_eq!(rebuilt[0]["crowded_zone"], place.expect("it is listed")["zone"]);
     let outcome = desk.expect(0, &["repair", "--assume-lost", "local-2"]);
     assert!(outcome.stderr.contains("than its seal allows to one zone"), "{}", outcome.stderr);
     assert_eq!(desk.shard_files().len(), 5);

@@ -265,8 +265,10 @@ async fn a_second_good_copy_is_surplus_and_left_alone_and_a_bad_one_is_given_up(
     assert!(there.exists(), "clearing it is for gc");
 
     fs::write(&there, b"rubbish").expect("damaged");
+    kept.lose(1);
     assert_eq!(repaired(&store).await.objects[0].after, ObjectState::Healthy);
-    assert!(!there.exists(), "a bad copy beside a good one is of no use");
+    assert!(!there.exists(), "a bad copy beside a good one is of no use, whatever else there is to do");
+    assert!(kept.is_as_it_was());
 }
 
 #[tokio::test]
@@ -296,6 +298,7 @@ async fn a_dry_run_says_what_would_be_read_and_written_and_does_nothing() {
     let report = repair(&store, options).await.expect("rehearsed");
     let object = &report.objects[0];
     assert_eq!((object.rebuilt.len(), object.after, report.bytes_written), (2, ObjectState::Degraded, 0));
+    assert!(object.left.is_empty(), "what would be made is not left: {report:?}");
     assert!(!kept.files[1].0.exists());
     let plan = report.plan.expect("it was a dry run");
     let written: u64 = plan.iter().map(|backend| backend.bytes_written).sum();

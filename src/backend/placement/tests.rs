@@ -346,6 +346,21 @@ fn a_zone_over_the_limit_is_relieved_as_far_as_there_are_places() {
     assert_eq!(zone_loads(&three, &better), [(zone("a"), 3), (zone("b"), 1), (zone("c"), 1)].into());
 }
 
+/// Found by chance: few objects are worth more for it, and these are.
+#[test]
+fn an_object_loses_less_where_shards_are_first_taken_out_of_zones_that_have_too_many() {
+    for (zones, data_shards, rotation, limit, placed, margins) in [
+        ("abbbbbabaca", 2, 1, 6, [1, 5, 0, 2, 5, 0, 2, 0, 2, 2, 4, 0, 2, 3, 4], (Some(2), Some(9))),
+        ("cfecbcacbcba", 8, 0, 4, [0, 5, 5, 2, 1, 0, 5, 0, 5, 2, 3, 2, 0, 0, 1], (Some(2), Some(3))),
+    ] {
+        let candidates: Vec<Candidate> = zones.chars().map(|zone| candidate(&zone.to_string())).collect();
+        let rules = PlacementRules { data_shards, rotation, zone_limit: Some(limit) };
+        let better = better_places(&candidates, &placed.map(Some), &everywhere(placed.len()), rules);
+        let worth = worth(&candidates, &better, rules);
+        assert_eq!((worth.zones, worth.backends), margins, "{better:?}");
+    }
+}
+
 #[test]
 fn a_place_that_is_none_of_the_candidates_is_none() {
     let two = candidates(&["a", "b"]);

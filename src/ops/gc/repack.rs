@@ -95,7 +95,7 @@ pub(super) async fn run(store: &Store, sources: &Sources, report: &mut GcReport,
         }
         let (geometry, seal) = (thin.reader.manifest().geometry(), seal_anew(thin.reader.manifest()));
         let batch = batches.entry((geometry, seal)).or_default();
-        if !batch.takes(&thin, index_allowance(new_object_shape(geometry, seal)?)) {
+        if !batch.load().takes(thin.load(), index_allowance(new_object_shape(geometry, seal)?)) {
             packing.pack(std::mem::take(batch)).await?;
         }
         batches.entry((geometry, seal)).or_default().thin.push(thin);
@@ -158,7 +158,7 @@ impl Packing<'_> {
             }
         }
         live.sort_by_key(|piece| piece.offset);
-        let json_bytes = |piece: &Piece| serde_json::to_vec(piece).map_or(0, |json| json.len() as u64 + 1);
+        let json_bytes = |piece: &Piece| serde_json::to_vec(piece).map_or(0, |json| json.len() as u64);
         let thin = Thin { sparse, reader, index_bytes: live.iter().map(json_bytes).sum(), live };
         Ok(thin.is_worth_packing().then_some(thin))
     }
@@ -238,6 +238,10 @@ impl Thin {
         self.live.iter().map(|piece| piece.bytes).sum()
     }
 
+    fn load(&self) -> Load {
+        Load { bytes: self.live_bytes(), pieces: self.live.len(), index_bytes: self.index_bytes }
+    }
+
     /// A copy elsewhere that was thought to be whole and is not makes an object as full as it ever was.
     fn is_worth_packing(&self) -> bool {
         self.live.is_empty() || (self.live_bytes() as f64) < SPARSE_BELOW * self.sparse.file_bytes as f64
@@ -268,7 +272,7 @@ fn claims(catalog: &Catalog, object: ObjectId, pieces: Vec<Piece>) -> crate::cat
 }
 
 /// What a new object would hold.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Load {
     bytes: u64,
     pieces: usize,
@@ -276,6 +280,19 @@ struct Load {
 }
 
 impl Load {
+    fn and(self, more: Self) -> Self {
+        Self {
+            bytes: self.bytes + more.bytes,
+            pieces: self.pieces + more.pieces,
+            index_bytes: self.index_bytes + more.index_bytes,
+        }
+    }
+
+    /// Whether more goes into the same object. Where there is nothing yet it does: it came out of one.
+    fn takes(self, more: Self, index_limit: u64) -> bool {
+        self == Self::default() || self.and(more).fits(index_limit)
+    }
+
     /// Whether that goes into one object whose index may have so many bytes: half of them are kept free, as offsets may take
     /// more digits there.
     fn fits(self, index_limit: u64) -> bool {
@@ -284,14 +301,8 @@ impl Load {
 }
 
 impl Batch {
-    fn takes(&self, thin: &Thin, index_limit: u64) -> bool {
-        let all = || self.thin.iter().chain([thin]);
-        let load = Load {
-            bytes: all().map(Thin::live_bytes).sum(),
-            pieces: all().map(|thin| thin.live.len()).sum(),
-            index_bytes: all().map(|thin| thin.index_bytes).sum(),
-        };
-        self.thin.is_empty() || load.fits(index_limit)
+    fn load(&self) -> Load {
+        self.thin.iter().map(Thin::load).fold(Load::default(), Load::and)
     }
 
     async fn write(&self, store: &Store, controls: &Controls) -> Result<Written> {
@@ -388,6 +399,9 @@ fn seal_anew(manifest: &Manifest) -> Seal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::FileName;
+    use crate::id::VersionId;
+    use crate::ops::mend::sample::SampleObject;
 
     #[test]
     fn ids_go_down_for_as_long_as_anyone_packs_and_no_two_are_alike() {
@@ -412,5 +426,28 @@ mod tests {
         assert!(!Load { pieces: PACK_PIECES + 1, ..most }.fits(1000));
         assert!(!Load { index_bytes: 501, ..most }.fits(1000));
         assert_eq!(PACK_BYTES, 268_435_456, "256 MiB");
+        let one = Load { bytes: 1, pieces: 1, index_bytes: 1 };
+        let (half, rest) = (Load { pieces: 1, ..most }, Load { bytes: 0, pieces: PACK_PIECES - 1, index_bytes: 0 });
+        assert!(half.takes(rest, 1000) && rest.takes(half, 1000) && Load::default().takes(most, 0));
+        for more in [Load { bytes: 1, ..rest }, Load { pieces: PACK_PIECES, ..rest }, Load { index_bytes: 1, ..rest }] {
+            assert!(!half.takes(more, 1000), "{more:?}");
+        }
+        assert_eq!(one.and(one), Load { bytes: 2, pieces: 2, index_bytes: 2 });
+    }
+
+    #[test]
+    fn a_batch_holds_what_its_objects_hold() {
+        let thin = |lengths: &[u64]| {
+            let manifest = SampleObject::new(2, 3, 1).manifest;
+            let (version, name) = (VersionId([1; 16]), FileName::new("name").expect("a name"));
+            let piece = |bytes| Piece { version, name: name.clone(), ordinal: 0, offset: 0, bytes, last: None };
+            let live: Vec<Piece> = lengths.iter().copied().map(piece).collect();
+            let object = manifest.object();
+            let sparse = SparseObject { object, file_bytes: 100, live_bytes: 1, live_pieces: 1 };
+            Thin { sparse, reader: ObjectReader::new(manifest, Vec::new()), live, index_bytes: 100 }
+        };
+        assert_eq!(Batch::default().load(), Load::default());
+        let batch = Batch { thin: vec![thin(&[3, 4]), thin(&[5])] };
+        assert_eq!(batch.load(), Load { bytes: 12, pieces: 3, index_bytes: 200 });
     }
 }

@@ -159,8 +159,8 @@ impl Carrier<'_> {
         let Task { index, from, to, .. } = task;
         let record = ShardRecord { index, backend: to, bytes, state: ShardState::Ok, bad_blocks: 0, verified_ns: None };
         let write = move |catalog: &mut Catalog| match from {
-            Some(from) if from != to => catalog.move_shard(object, index, from, &record),
-            _ => catalog.put_shard(object, &record),
+            Some(from) => catalog.move_shard(object, index, from, &record),
+            None => catalog.put_shard(object, &record),
         };
         self.store.catalog(write).await?;
         if let Some(from) = from.filter(|from| *from != to) {

@@ -24,7 +24,7 @@ pub(in crate::ops) struct Situation<'a> {
     pub(in crate::ops) failed: &'a [BackendId],
     /// Backends on which nothing shall stay: lost for good, or being emptied.
     pub(in crate::ops) leaving: &'a [BackendId],
-    /// Copies that were read twice and were bad both times.
+    /// Those of its copies that were read twice and were bad both times.
     pub(in crate::ops) bad_twice: &'a BTreeSet<(u8, BackendId)>,
 }
 
@@ -149,7 +149,7 @@ impl Situation<'_> {
         if let Some(at) = recorded().filter(bad_at).find(|backend| self.takes(*backend)) {
             return Need::InPlace(at, WriteMode::Replace);
         }
-        let unsure = |copy: &&&CopyFinding| copy.backend.is_some_and(|at| !self.bad_twice.contains(&(index, at)));
+        let unsure = |copy: &&&CopyFinding| copy.backend.is_some_and(|at| !self.is_bad(index, at));
         if let Some(copy) = of_state(ShardState::Corrupt).filter(stays).filter(|copy| copy.recorded).find(unsure) {
             return Need::Nothing(copy.backend.and_then(|backend| self.registry.position(backend)));
         }
@@ -164,9 +164,7 @@ impl Situation<'_> {
 
     /// Whether a bad copy is there, beyond doubt.
     fn is_bad(&self, index: u8, backend: BackendId) -> bool {
-        let mut copies = self.seen.copies_of(index);
-        let corrupt = copies.any(|copy| copy.backend == Some(backend) && copy.state == ShardState::Corrupt);
-        corrupt && self.bad_twice.contains(&(index, backend))
+        self.bad_twice.contains(&(index, backend))
     }
 
     fn mode(&self, index: u8, backend: BackendId) -> WriteMode {
@@ -202,9 +200,9 @@ impl Situation<'_> {
         };
         let useless = |copy: &&CopyFinding| {
             let Some(backend) = copy.backend.filter(|_| copy.recorded) else { return false };
-            let bad = copy.state == ShardState::Corrupt && self.bad_twice.contains(&(copy.index, backend));
+            let useless = self.is_bad(copy.index, backend) || self.leaving.contains(&backend);
             let moved = plan.tasks.iter().any(|task| task.index == copy.index);
-            !moved && (bad || self.leaving.contains(&backend)) && self.seen.copies_of(copy.index).any(stays)
+            useless && !moved && self.seen.copies_of(copy.index).any(stays)
         };
         let useless = self.seen.copies.iter().filter(useless);
         useless.filter_map(|copy| Some((copy.index, copy.backend?))).collect()

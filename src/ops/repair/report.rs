@@ -169,8 +169,12 @@ impl RepairedObject {
         self.rebuilt = plan.tasks.iter().map(|task| RebuiltShard::new(registry, task)).collect();
     }
 
+    /// Of a shard that failed to be written before it had no place left, that is said already.
     pub(super) fn leave_homeless(&mut self, plan: &Plan) {
         for index in &plan.homeless {
+            if self.left.iter().any(|left| left.index == *index) {
+                continue;
+            }
             let reason = plan.homeless_why.to_owned();
             self.left.push(LeftShard { index: *index, backend: None, state: ShardState::Missing, reason });
         }

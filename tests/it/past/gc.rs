@@ -137,11 +137,17 @@ async fn a_file_that_was_begun_here_and_not_ended_goes_and_one_begun_elsewhere_s
     let world = World::new(5).await;
     let store = world.open("a").await;
     let own = begin_file(&store, "own", Some(Digest([1; 32]))).await;
+    let own_bytes = world.shard_bytes();
     let foreign = begin_file(&store, "foreign", None).await;
     assert!(names(&store).await.is_empty());
+    let planned = gc(&store, GcOptions { mode: GcMode::DryRun, ..GcOptions::default() }).await.expect("a plan");
     let report = run_gc(&store).await;
-    assert_eq!(report.unfinished.iter().map(|file| file.version).collect::<Vec<_>>(), [own]);
-    assert_eq!(report.unfinished_kept.iter().map(|file| file.version).collect::<Vec<_>>(), [foreign]);
+    for report in [&planned, &report] {
+        assert_eq!(report.unfinished.iter().map(|file| file.version).collect::<Vec<_>>(), [own]);
+        assert_eq!(report.unfinished_kept.iter().map(|file| file.version).collect::<Vec<_>>(), [foreign]);
+        assert!((report.shards_deleted, report.bytes_freed) == (5, own_bytes), "{own_bytes}: {report:?}");
+    }
+    assert_eq!(world.all_shards().len(), 10, "the foreign one, and the removal that says so to other machines");
     run_gc_to_the_end(&store).await;
     assert_eq!(world.all_shards().len(), 5);
     assert!(run_gc(&store).await.is_nothing());
@@ -197,7 +203,7 @@ async fn what_a_dead_process_left_half_written_is_cleared() {
 }
 
 /// What a gc leaves behind that is killed after it packed this file anew, and before it gives the old object up.
-async fn pack_and_die(store: &Store, old: ObjectId, kept: &str) -> ObjectId {
+pub(super) async fn pack_and_die(store: &Store, old: ObjectId, kept: &str) -> ObjectId {
     let old_reader = reader(store, old).await;
     let mut pieces = old_reader.index().await.expect("an index").pieces;
     pieces.retain(|piece| piece.name == name(kept));
@@ -215,13 +221,13 @@ async fn pack_and_die(store: &Store, old: ObjectId, kept: &str) -> ObjectId {
 }
 
 /// An object half of which is removed, and its copy of the rest.
-async fn half_packed(store: &Store) -> (ObjectId, ObjectId) {
+pub(super) async fn half_packed(store: &Store) -> (ObjectId, ObjectId) {
     let old = put_together(store, &[("keep", bytes(1, 1000)), ("big", bytes(2, 90_000))]).await.objects[0].id;
     remove_file(store, "folder/big", RemoveVersions::All).await;
     (old, pack_and_die(store, old, "folder/keep").await)
 }
 
-fn lose_shards(world: &World, object: ObjectId, backends: std::ops::Range<usize>) {
+pub(super) fn lose_shards(world: &World, object: ObjectId, backends: std::ops::Range<usize>) {
     for backend in backends {
         let shards = world.shards(backend).into_keys().filter(|path| path.contains(&object.to_string()));
         shards.for_each(|path| fs::remove_file(world.folder(backend).join(path)).expect("lost"));

@@ -3,6 +3,7 @@
 mod elsewhere;
 mod gc;
 mod listing;
+mod packing;
 mod rebuild;
 mod refresh;
 mod remove;
