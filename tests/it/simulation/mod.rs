@@ -31,9 +31,10 @@ const SECONDS: &str = "SHARD_SIMULATION_SECONDS";
 const ONE: &str = "SHARD_TEST_SCHEDULE";
 
 /// Seeds that found something once, and what.
-const FOUND: [(Mode, u64, &str); 2] = [
+const FOUND: [(Mode, u64, &str); 3] = [
     (Mode::Within, 6_714_706_126_004_488_349, "a shard with a copy too many was never moved to a better place"),
     (Mode::Within, 7_530_933_279_881_462_861, "a rebuild without a backend left what that one had for ever unknown"),
+    (Mode::Within, 8_361_938_001_518_449_354, "who rebuilt without the only place of a version was held to know it"),
 ];
 
 /// What is to be run.

@@ -94,7 +94,7 @@ pub(super) struct Schedule {
     story: Vec<String>,
     /// The machine whose catalog is missing, if one is.
     pub(super) lost_catalogs: Vec<bool>,
-    /// Machines have put or removed what the other may not have heard of.
+    /// Something was put or removed by who may not have heard of all before it.
     apart: bool,
 }
 
@@ -407,14 +407,19 @@ impl Schedule {
 
     /// Makes a catalog anew from the places alone; says whether it came to that.
     pub(super) fn rebuild(&mut self, machine: usize, crash: Option<Crash>) -> Held<bool> {
-        let work = async |store: &mut Store| rebuild(store, RebuildOptions::default()).await.map(drop);
+        let work = async |store: &mut Store| rebuild(store, RebuildOptions::default()).await;
         let rebuilt = self.operate((machine, "rebuild"), (crash, MissingCatalog::Create), work)?;
-        let is_done = matches!(rebuilt, Some(Ok(())));
+        let rebuilt = rebuilt.and_then(Result::ok);
+        // What is on a place that it could not read it does not know, and it says so.
+        self.apart |= rebuilt.as_ref().is_some_and(|report| {
+            !report.unreadable.is_empty() || report.backends.iter().any(|place| place.problem.is_some())
+        });
+        let is_done = rebuilt.is_some();
         self.lost_catalogs[machine] = !is_done;
         Ok(is_done)
     }
 
-    /// Whether every put so far was made by the one machine that knows everything.
+    /// Whether every put so far was made by the one machine, and it knew everything.
     pub(super) fn is_one_line(&self) -> bool {
         !self.apart
     }
