@@ -335,8 +335,14 @@ fn another_machine_reads_what_a_new_key_sealed_once_it_has_the_kit() {
     let all = other.json(12, &["recover", "--all", "-o", "all"]);
     assert_eq!((&all["files"], &all["unread"][0]["kind"]), (&serde_json::json!([]), &"wrong-key".into()));
     assert!(other.expect(12, &["recover", "--all", "-o", "all"]).stderr.contains("shard key import"));
+    let failure = other.failure(12, &["recover", "late"]);
+    assert!(failure["hint"].as_str().is_some_and(|hint| hint.contains("key import")), "{failure}");
     let (newer, _) = export(&one, "newer.txt");
     assert_eq!(other.json(0, &["key", "import", word(&newer)])["new_keys"], 1);
+    // The key is there, and what it opens is still to be read.
+    let said = other.expect(5, &["recover", "--all", "-o", "all"]).stderr;
+    assert!(said.contains("`shard catalog refresh` tries again"), "{said}");
+    assert_eq!(other.failure(5, &["recover", "late"])["kind"], "unavailable");
     other.expect(0, &["catalog", "refresh"]);
     recovers(&other, "late", b"sealed under the new key");
     assert_eq!(other.json(0, &["recover", "--all", "-o", "all"])["unread"], serde_json::json!([]));

@@ -1,4 +1,4 @@
-//! What commands print for people where scripts have a document: each figure that is there is in its place.
+//! What commands print for people where scripts have a document: whatever there is has its line.
 
 use super::desk::{Desk, noise};
 use super::node_cli_desk::{ServedNode, connected, group, message};

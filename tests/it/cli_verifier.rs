@@ -166,7 +166,7 @@ fn a_verify_only_machine_lists_no_name_and_stores_removes_and_reads_nothing() {
     for command in [&["put", "new"][..], &["key", "export", "-o", "kit"], &["key", "rotate"]] {
         assert_eq!(helper.failure(12, command)["kind"], "wrong-key", "{command:?}");
     }
-    assert_eq!(helper.failure(13, &["recover", NAME, "-o", "-"])["kind"], "not-found");
+    assert_eq!(helper.failure(12, &["recover", NAME, "-o", "-"])["kind"], "wrong-key");
     assert_eq!(helper.failure(12, &["remove", NAME])["kind"], "wrong-key");
     // That everything was asked for and nothing came is told, and is no success.
     let nothing = helper.json(12, &["recover", "--all", "-o", "nothing"]);

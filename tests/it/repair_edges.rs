@@ -211,6 +211,7 @@ async fn a_read_that_failed_once_moves_nothing_to_another_place() {
     let reads = faulty.calls(Operation::Read);
     faulty.inject(Fault::new(Operation::Read, When::Nth(reads + 3), Effect::FlipBit));
     let report = repaired(&store).await;
+    assert!(faulty.calls(Operation::Read) >= reads + 3, "the fault was met");
     assert_eq!((report.bytes_written, only(&report).rebuilt.len()), (0, 0), "{report:?}");
     assert!(kept.is_as_it_was());
 }

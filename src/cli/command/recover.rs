@@ -108,11 +108,16 @@ fn tell(report: &RecoverReport, context: &Context) {
         context.notices.warning(&format!("not recovered: whatever files are in {objects} that cannot be read"));
     }
     // Without a store it was said when they were found.
-    if report.places.is_empty() && report.unread.iter().any(|unread| unread.kind == ErrorKind::WrongKey) {
-        let (import, refresh) = (context.to_type("key import FILE"), context.to_type("catalog refresh"));
+    let some = |kind: ErrorKind| report.places.is_empty() && report.unread.iter().any(|unread| unread.kind == kind);
+    let refresh = context.to_type("catalog refresh");
+    if some(ErrorKind::WrongKey) {
+        let import = context.to_type("key import FILE");
         context.notices.note(&format!(
             "some take a key that this machine lacks: recover them where it is, or bring it with `{import}`, then `{refresh}`"
         ));
+    }
+    if some(ErrorKind::Unavailable) {
+        context.notices.note(&format!("some could not be read when they were found: `{refresh}` tries again"));
     }
 }
 

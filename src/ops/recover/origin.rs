@@ -2,11 +2,11 @@
 
 use super::found::Found;
 use super::report::{PlaceSeen, UnreadObject};
-use super::unread::unread_in;
+use super::unread::{not_found, unread_in};
 use crate::backend::Backend;
 use crate::catalog::{self, Catalog, ObjectRecord, ShardRecord};
 use crate::crypto::AccessKeys;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::id::{BackendId, ObjectId, ShardId};
 use crate::ops::ingest::{NewestObject, Sources};
 use crate::ops::reader::{ObjectReader, ShardPlace, gather_manifest};
@@ -36,11 +36,10 @@ impl Origin<'_> {
     }
 
     /// What is said when a name is no file.
-    pub(super) fn not_found(&self, name: &str) -> Error {
+    pub(super) async fn not_found(&self, name: &str) -> Result<Error> {
         match self {
-            Self::Store(_) => Error::new(ErrorKind::NotFound, format!("there is no file called {name:?}"))
-                .with_hint("`shard list` shows what there is"),
-            Self::Found(found) => found.not_found(name),
+            Self::Store(store) => Ok(not_found(name, &unread_in(store).await?)),
+            Self::Found(found) => Ok(found.not_found(name)),
         }
     }
 

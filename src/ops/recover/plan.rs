@@ -120,7 +120,7 @@ async fn newest_of(origin: &Origin<'_>, name: &FileName) -> Result<Asked> {
     }
     let wanted = name.clone();
     let is_unfinished = origin.look(move |catalog| Ok(!catalog.unfinished_of(&wanted)?.is_empty())).await?;
-    let error = origin.not_found(name.as_str());
+    let error = origin.not_found(name.as_str()).await?;
     let hint = "it was never stored to its end: put it again, and what is there already is used";
     Err(if is_unfinished { error.with_hint(hint) } else { error })
 }

@@ -3,7 +3,7 @@
 use super::report::UnreadObject;
 use crate::catalog::{self, Catalog, ObjectKind, ObjectState};
 use crate::crypto::AccessKeys;
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::id::ObjectId;
 use crate::ops::ingest::{is_unread, unread_objects};
 use crate::store::{Held, Store};
@@ -36,6 +36,22 @@ pub(super) async fn unread_in(store: &Store) -> Result<Vec<UnreadObject>> {
     }
 }
 
+/// What is said when a name is no file that is known here, and may be one in objects that cannot be read now.
+pub(super) fn not_found(name: &str, unread: &[UnreadObject]) -> Error {
+    // Of several reasons the one that leaves most hope. What is lost gives nothing back, whatever name was meant.
+    let order = [ErrorKind::Unavailable, ErrorKind::WrongKey];
+    let may_be_in = order.into_iter().find(|kind| unread.iter().any(|object| object.kind == *kind));
+    let Some(kind) = may_be_in else {
+        return Error::new(ErrorKind::NotFound, format!("there is no file called {name:?}"))
+            .with_hint("`shard list` shows what there is");
+    };
+    let doing = format!("no file called {name:?} is known, but objects that cannot be read here: {}", unread.len());
+    Error::new(kind, doing).with_hint(match kind {
+        ErrorKind::WrongKey => "bring their key with `shard key import FILE`, then `shard catalog refresh`",
+        _ => "`shard catalog refresh` tries to read them again",
+    })
+}
+
 fn judge(catalog: &Catalog, objects: Vec<ObjectId>, keys: &AccessKeys) -> catalog::Result<Vec<UnreadObject>> {
     let mut unread = Vec::new();
     for object in objects {
@@ -50,17 +66,20 @@ fn judge_one(catalog: &Catalog, object: ObjectId, keys: &AccessKeys) -> catalog:
     if record.kind != ObjectKind::Data {
         return Ok(None);
     }
-    let opens = record.manifest(&keys.store_id()).is_ok_and(|manifest| match manifest.seal() {
+    let opens = record.manifest(&keys.store_id()).map_or(true, |manifest| match manifest.seal() {
         Seal::None | Seal::Dispersed => true,
         Seal::Key | Seal::Recipient => keys.key(&manifest.key_id()).is_some(),
     });
+    if opens && !is_unread(catalog, object)? {
+        return Ok(None);
+    }
     let (kind, error) = match health.state {
-        _ if !opens => (ErrorKind::WrongKey, "it opens only with a key that this machine lacks"),
-        _ if !is_unread(catalog, object)? => return Ok(None),
+        // No key brings them back.
         ObjectState::Lost => (ErrorKind::Lost, "too few of its shards are left to say which files it holds"),
+        _ if !opens => (ErrorKind::WrongKey, "it opens only with a key that this machine lacks"),
         _ => (
             ErrorKind::Unavailable,
-            "its shards could not be read when it was found: `shard catalog refresh` tries again",
+            "which files it holds could not be read when it was found: `shard catalog refresh` tries again",
         ),
     };
     Ok(Some(UnreadObject { object, kind, error: error.to_owned() }))
