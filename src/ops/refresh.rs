@@ -107,7 +107,8 @@ pub(in crate::ops) async fn refresh_known(
     let mut inventory = Inventory::new(sources);
     let (listed, report) = (BTreeSet::new(), RefreshReport::default());
     let in_part = store.look(|catalog| catalog.is_rebuilt_in_part()).await?;
-    let mut refresh = Refresh { store, sources, listed, in_part, absent: Vec::new(), seen_to: None, report };
+    let (absent, not_whole) = (Vec::new(), Vec::new());
+    let mut refresh = Refresh { store, sources, listed, in_part, absent, begun: not_whole, seen_to: None, report };
     let mut batch = Vec::new();
     while let Some(found) = inventory.next_object().await {
         controls.check_cancelled()?;
@@ -126,6 +127,7 @@ pub(in crate::ops) async fn refresh_known(
     let absent = std::mem::take(&mut refresh.absent);
     if refresh.report.unlisted.is_empty() {
         refresh.report.vanished = refresh.still_absent(absent, controls).await?;
+        refresh.take_begun(controls).await?;
         refresh.end_heard().await?;
         refresh.report.lost = refresh.record_lost().await?;
         let filled = |catalog: &mut Catalog| catalog.note_rebuilt_in_part(false).and_then(|()| catalog.note_filled());
@@ -155,6 +157,8 @@ struct Refresh<'a> {
     in_part: bool,
     /// Objects that the catalog has and no listing showed.
     absent: Vec<ObjectId>,
+    /// Unknown objects that can be read and are not whole: they may be under way.
+    begun: Vec<FoundObject>,
     /// The last object up to which catalog and listings were compared.
     seen_to: Option<ObjectId>,
     report: RefreshReport,
@@ -306,6 +310,7 @@ impl Refresh<'_> {
         self.report.bytes_read += read.bytes_read;
         controls.bytes(read.bytes_read);
         let (id, count, needed) = (found.object, found.index_count(), needed(&read.manifest));
+        let is_readable = count >= read.manifest.geometry().data_shards();
         let mut taken = Taken::new(read, &found, self.store.now_ns());
         taken.record.rest_may_be_on(&silent_places(self.store, &self.listed));
         let unread = match &taken.outcome {
@@ -318,6 +323,9 @@ impl Refresh<'_> {
         }
         if count < needed {
             self.report.incomplete.push(IncompleteObject { id, found: count, needed });
+            if is_readable {
+                self.begun.push(found);
+            }
             return Ok(());
         }
         if let Some(error) = unread {
@@ -329,6 +337,19 @@ impl Refresh<'_> {
         match self.store.catalog(move |catalog| record.offer(catalog)).await? {
             Some(refusal) => self.report.untrusted.push(UntrustedObject::new(&found, &refusal)),
             None => self.report.objects += 1,
+        }
+        Ok(())
+    }
+
+    /// Where objects vanished, one that can be read may be what they were packed into: it was whole when they were deleted,
+    /// and what is gone of it went since.
+    async fn take_begun(&mut self, controls: &Controls) -> Result<()> {
+        if self.report.vanished.is_empty() {
+            return Ok(());
+        }
+        for found in std::mem::take(&mut self.begun) {
+            self.report.incomplete.retain(|object| object.id != found.object);
+            self.take_in(found, |manifest| manifest.geometry().data_shards(), controls).await?;
         }
         Ok(())
     }
