@@ -5,11 +5,12 @@
 
 use super::examine::{self, Depth, Examination, Subject};
 use super::rebuild::MAINTENANCE;
+use super::remove::{Which, delete_pending};
 use super::repair::{Carried, Plan, Task, Work, crowded_zone, forgive, name_of};
 use super::verify::record;
-use super::writer::{WriteFailures, clear_place};
+use super::writer::WriteFailures;
 use super::{Controls, leftovers};
-use crate::catalog::{PendingDelete, Purpose};
+use crate::catalog::Purpose;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{BackendId, ObjectId, ShardId};
 use crate::store::{Draining, Store};
@@ -97,8 +98,9 @@ pub async fn drain(store: &mut Store, options: DrainOptions) -> Result<DrainRepo
         options.controls.items(1);
     }
     options.controls.end();
-    let waiting = delete_waiting(store, backend).await?;
-    report.empty = waiting == 0 && objects_on(store, backend).await?.is_empty();
+    let deletes = delete_pending(store, Which::On(backend), &options.controls).await?;
+    report.bytes_read += deletes.bytes_read;
+    report.empty = deletes.waiting_count() == 0 && objects_on(store, backend).await?.is_empty();
     report.elapsed_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     Ok(report)
 }
@@ -192,29 +194,5 @@ impl DrainReport {
         self.moved.extend(carried.done.iter().map(moved));
         self.bytes_read += carried.bytes_read;
         self.bytes_written += carried.bytes_written;
-    }
-}
-
-/// Deletes what waits for deletion there, if the backend takes that now; says how much still waits.
-async fn delete_waiting(store: &Store, backend: BackendId) -> Result<u64> {
-    let place = store.registry().get(backend).filter(|place| place.is_ready() && !place.read_only);
-    let (mut waiting, mut after): (u64, Option<PendingDelete>) = (0, None);
-    loop {
-        let page = store.look(move |catalog| catalog.pending_deletes(after.as_ref(), PAGE)).await?;
-        let Some(last) = page.last() else { return Ok(waiting) };
-        after = Some(*last);
-        for delete in page.into_iter().filter(|delete| delete.backend == backend) {
-            let shard = ShardId { object: delete.object, index: delete.index };
-            let gone = match place {
-                Some(place) => clear_place(place.backend.as_ref(), shard).await.is_ok(),
-                None => false,
-            };
-            match gone {
-                true => {
-                    store.catalog(move |catalog| catalog.confirm_deleted(shard.object, shard.index, backend)).await?;
-                }
-                false => waiting += 1,
-            }
-        }
     }
 }

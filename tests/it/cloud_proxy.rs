@@ -7,7 +7,9 @@ mod wire;
 
 use crate::budget::Budget;
 use crate::soak::{self, Dice};
+use futures_util::future::join_all;
 use scene::{Clients, Operation, Run, Scene};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use wire::{Fault, Plan};
@@ -16,6 +18,8 @@ use wire::{Fault, Plan};
 const SAMPLE: usize = 6;
 /// Shards in parts are five megabytes each: fewer of them.
 const SAMPLE_IN_PARTS: usize = 2;
+/// So many cases are tried at once where all are.
+const SCENES_AT_ONCE: usize = 8;
 /// At so many faults in a hundred requests …
 const FAULT_PERCENT: usize = 10;
 /// … this many more requests in a hundred are the most that trying again may add.
@@ -74,29 +78,49 @@ fn choose<T>(all: Vec<T>, operation: Operation, budget: &Budget) -> impl Iterato
     budget.part(1, count).choose(all)
 }
 
+/// Tries the cases, in a soak several at once: they wait most of the time. Each has a store and a server of its own then.
+async fn try_each<T>(scene: Scene, cases: impl Iterator<Item = T>, tried: impl AsyncFn(&Scene, T)) {
+    let cases = RefCell::new(cases);
+    let next = || cases.borrow_mut().next();
+    let operation = scene.operation();
+    let more = if soak::is_asked_for() { SCENES_AT_ONCE - 1 } else { 0 };
+    let mut scenes = vec![scene];
+    for _ in 0..more {
+        scenes.push(Scene::new(operation).await);
+    }
+    let lanes = scenes.iter().map(async |scene| {
+        while let Some(case) = next() {
+            tried(scene, case).await;
+        }
+    });
+    join_all(lanes).await;
+}
+
 fn clients_for(fault: Fault) -> Clients {
     if fault.is_waited_for() { Clients::Hurried } else { Clients::Patient }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_spoilt_request_fails_nothing_and_leaves_nothing_that_is_not_healed() {
-    let (budget, mut figures) = (Budget::new(SAMPLE), Figures::new());
+    let (budget, figures) = (Budget::new(SAMPLE), RefCell::new(Figures::new()));
     for operation in Operation::ALL {
         let scene = Scene::new(operation).await;
         let requests = scene.honest_requests().await;
         let all: Vec<_> = (0..requests).flat_map(|at| Fault::ALL.map(|fault| (at, fault))).collect();
-        figures.of += all.len();
-        for (at, fault) in choose(all, operation, &budget) {
+        figures.borrow_mut().of += all.len();
+        let cases = choose(all, operation, &budget);
+        try_each(scene, cases, async |scene, (at, fault)| {
             let what = format!("{operation:?}, request {at} of {requests}, {fault:?}");
             let mut run = scene.run(Plan::Once(at, fault), clients_for(fault)).await;
             // Whoever is in a hurry may miss answers that nobody spoilt.
             if !run.succeeded && !fault.is_waited_for() {
                 run.complaints.push("it failed".to_owned());
             }
-            figures.add((operation, &what), fault, run);
-        }
+            figures.borrow_mut().add((operation, &what), fault, run);
+        })
+        .await;
     }
-    figures.conclude();
+    figures.into_inner().conclude();
 }
 
 /// Each shard's upload begins with one of these requests.
@@ -112,19 +136,22 @@ async fn an_upload_whose_beginning_had_no_answer_is_not_left_behind() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wire_spoilt_from_any_request_on_gives_no_wrong_byte_and_no_false_success() {
-    let (budget, mut figures) = (Budget::new(SAMPLE), Figures::new());
+    let (budget, figures) = (Budget::new(SAMPLE), RefCell::new(Figures::new()));
     for operation in Operation::ALL {
         let scene = Scene::new(operation).await;
         let requests = scene.honest_requests().await;
         let quick = Fault::ALL.into_iter().filter(|fault| soak::is_asked_for() || !fault.is_waited_for());
         let all: Vec<_> = quick.flat_map(|fault| (0..requests).map(move |at| (at, fault))).collect();
-        figures.of += all.len();
-        for (at, fault) in choose(all, operation, &budget) {
+        figures.borrow_mut().of += all.len();
+        let cases = choose(all, operation, &budget);
+        try_each(scene, cases, async |scene, (at, fault)| {
             let what = format!("{operation:?}, from request {at} of {requests} on, {fault:?}");
-            figures.add((operation, &what), fault, scene.run(Plan::EverSince(at, fault), clients_for(fault)).await);
-        }
+            let run = scene.run(Plan::EverSince(at, fault), clients_for(fault)).await;
+            figures.borrow_mut().add((operation, &what), fault, run);
+        })
+        .await;
     }
-    figures.conclude();
+    figures.into_inner().conclude();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -88,6 +88,7 @@ mod recover_many;
 mod recover_soak;
 mod repair;
 mod repair_edges;
+mod reprieve;
 mod s3_server;
 mod scratch;
 mod sealed_catalog;

@@ -98,11 +98,15 @@ pub(super) fn freed(shards: u64, bytes: u64) -> String {
     }
 }
 
-/// What waits for backends that cannot be reached.
+/// What waits for backends that cannot be reached, or for another copy to be proved.
 pub(super) fn waiting(waiting: &[WaitingDeletes]) -> String {
     let line = |waiting: &WaitingDeletes| {
-        let (shards, backend) = (count(waiting.shards, "shard"), Printable(&waiting.backend));
-        format!("{shards} to delete on {backend} once it can be reached\n")
+        let (backend, unproved) = (Printable(&waiting.backend), waiting.unproved);
+        let lines =
+            [(waiting.shards - unproved, "once it can be reached"), (unproved, "once another copy is found whole")];
+        let some = lines.into_iter().filter(|(shards, _)| *shards > 0);
+        some.map(|(shards, when)| format!("{} to delete on {backend} {when}\n", count(shards, "shard")))
+            .collect::<String>()
     };
     waiting.iter().map(line).collect()
 }

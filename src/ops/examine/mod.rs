@@ -341,12 +341,22 @@ pub async fn look_again(
     places: &[(u8, BackendId)],
     controls: &Controls,
 ) -> Result<SecondLook> {
-    let copies = locate::ask_again(seen.object(), registry, places).await;
+    look_at(&seen.manifest, registry, places, controls).await
+}
+
+/// The same, of the object of this manifest.
+pub(in crate::ops) async fn look_at(
+    manifest: &Manifest,
+    registry: &BackendRegistry,
+    places: &[(u8, BackendId)],
+    controls: &Controls,
+) -> Result<SecondLook> {
+    let copies = locate::ask_again(manifest.object(), registry, places).await;
     let present = copies.iter().filter_map(|copy| copy.place(registry)).collect();
-    let reader = ObjectReader::new(seen.manifest.clone(), present);
+    let reader = ObjectReader::new(manifest.clone(), present);
     let reading = read::read(&reader, &copies, Depth::Full, controls).await?;
     let bytes_read = reading.bytes_read;
-    Ok(SecondLook { copies: judge::findings(copies, &reading, &seen.manifest), bytes_read })
+    Ok(SecondLook { copies: judge::findings(copies, &reading, manifest), bytes_read })
 }
 
 /// What a second look at some places gave.

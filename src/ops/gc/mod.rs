@@ -134,7 +134,7 @@ async fn run(store: &Store, controls: &Controls) -> Result<GcReport> {
     };
     let mut deletes = delete_pending(store, Which::All, controls).await?;
     unfinished::clear(store, &mut report, controls).await?;
-    surplus::clear(store, &mut report, controls).await?;
+    deletes.add_made(surplus::clear(store, &mut report, controls).await?);
     // To pack anew takes a master key, and to end a removal, to have read all of what it names.
     if store.access().keyring().is_none() {
         return Ok(conclude(store, report, &deletes));
@@ -153,6 +153,7 @@ async fn run(store: &Store, controls: &Controls) -> Result<GcReport> {
 fn conclude(store: &Store, mut report: GcReport, deletes: &Deletes) -> GcReport {
     report.shards_deleted += deletes.shards;
     report.bytes_freed += deletes.bytes;
+    report.bytes_read += deletes.bytes_read;
     report.waiting = deletes.waiting(store);
     report
 }

@@ -6,6 +6,7 @@ use crate::error::Result;
 use crate::id::ObjectId;
 use crate::ops::Controls;
 use crate::ops::examine::{Depth, Examination, examine};
+use crate::ops::remove::{Deletes, Which, delete_pending};
 use crate::ops::show::backend_name;
 use crate::store::Store;
 use serde::Serialize;
@@ -24,8 +25,10 @@ pub struct SurplusCopy {
     pub backend: String,
 }
 
-/// Gives up surplus copies of objects of which all n shards were just read and are intact, each in its place.
-pub(super) async fn clear(store: &Store, report: &mut GcReport, controls: &Controls) -> Result<()> {
+/// Gives up surplus copies of objects of which all n shards were just read and are intact, each in its place, and deletes
+/// them.
+pub(super) async fn clear(store: &Store, report: &mut GcReport, controls: &Controls) -> Result<Deletes> {
+    let mut deletes = Deletes::default();
     each(store, controls, async |examination: &Examination| {
         let (object, now_ns) = (examination.object(), store.now_ns());
         let (check, challenges) = (examination.check_record(now_ns), examination.challenges(now_ns));
@@ -47,9 +50,14 @@ pub(super) async fn clear(store: &Store, report: &mut GcReport, controls: &Contr
                 }
                 Ok(())
             })
-            .await
+            .await?;
+        if is_whole {
+            deletes.add_made(delete_pending(store, Which::Proved(object), controls).await?);
+        }
+        Ok(())
     })
-    .await
+    .await?;
+    Ok(deletes)
 }
 
 /// Says which would go.

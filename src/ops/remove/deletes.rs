@@ -1,17 +1,20 @@
-//! Deletes that wait: made where the backend answers, kept where it does not.
+//! Deletes that wait: made where the backend answers, kept where it does not. A copy of an object that lives goes only once
+//! another of the same shard was read whole.
 
+use super::reprieve::{Fate, judge, living};
 use crate::backend::{self, ErrorKind, RegisteredBackend};
 use crate::catalog::PendingDelete;
 use crate::error::Result;
 use crate::id::{BackendId, ObjectId, ShardId};
 use crate::ops::Controls;
+use crate::ops::examine::Subject;
 use crate::ops::show::backend_name;
 use crate::ops::writer::clear_place;
 use crate::store::Store;
 use futures_util::stream::{self, StreamExt};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// How many deletes are asked of the catalog at a time.
 const PAGE_DELETES: usize = 1000;
@@ -25,6 +28,10 @@ pub(in crate::ops) enum Which {
     All,
     /// Those of these objects.
     Of(BTreeSet<ObjectId>),
+    /// Those of this object, of which every shard was read whole just now.
+    Proved(ObjectId),
+    /// Those on this backend.
+    On(BackendId),
     /// None: it is only asked which are done already.
     Done,
 }
@@ -38,23 +45,50 @@ pub(in crate::ops) struct Deletes {
     pub(in crate::ops) bytes: u64,
     /// How many were confirmed to be gone, there or not.
     pub(in crate::ops) confirmed: u64,
-    waiting: BTreeMap<BackendId, u64>,
+    /// How many bytes were read to know that nothing is lost by them.
+    pub(in crate::ops) bytes_read: u64,
+    waiting: BTreeMap<BackendId, Waiting>,
 }
 
-/// Shards that stay on a backend until it can be reached.
+/// Shards that stay on a backend until it can be reached, and another copy read whole if their object lives.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct WaitingDeletes {
     /// The backend's name; its id where the settings do not have it.
     pub backend: String,
     /// How many shards.
     pub shards: u64,
+    /// How many of these the backend would delete now, and another copy of them is not proved.
+    #[serde(skip_serializing_if = "is_none")]
+    pub unproved: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
+fn is_none(count: &u64) -> bool {
+    *count == 0
+}
+
+/// How many deletes of one backend wait.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Waiting {
+    shards: u64,
+    /// Of these, those whose backend was not the reason.
+    unproved: u64,
 }
 
 impl Deletes {
     /// What waits, by backend.
     pub(in crate::ops) fn waiting(&self, store: &Store) -> Vec<WaitingDeletes> {
         let waiting = self.waiting.iter();
-        waiting.map(|(id, shards)| WaitingDeletes { backend: backend_name(store, *id), shards: *shards }).collect()
+        let told = |(id, waiting): (&BackendId, &Waiting)| {
+            let Waiting { shards, unproved } = *waiting;
+            WaitingDeletes { backend: backend_name(store, *id), shards, unproved }
+        };
+        waiting.map(told).collect()
+    }
+
+    /// How many wait, over all backends.
+    pub(in crate::ops) fn waiting_count(&self) -> u64 {
+        self.waiting.values().map(|waiting| waiting.shards).sum()
     }
 
     /// Takes in a later round over the same deletes: what waits now is what waits.
@@ -62,9 +96,11 @@ impl Deletes {
         self.shards += later.shards;
         self.bytes += later.bytes;
         self.confirmed += later.confirmed;
-        for (backend, shards) in later.waiting {
+        self.bytes_read += later.bytes_read;
+        for (backend, later) in later.waiting {
             let waiting = self.waiting.entry(backend).or_default();
-            *waiting = shards.max(*waiting);
+            waiting.shards = later.shards.max(waiting.shards);
+            waiting.unproved = later.unproved.max(waiting.unproved);
         }
     }
 
@@ -72,73 +108,155 @@ impl Deletes {
         self.shards += other.shards;
         self.bytes += other.bytes;
         self.confirmed += other.confirmed;
-        for (backend, shards) in other.waiting {
-            *self.waiting.entry(backend).or_default() += shards;
+        self.bytes_read += other.bytes_read;
+        for (backend, other) in other.waiting {
+            let waiting = self.waiting.entry(backend).or_default();
+            waiting.shards += other.shards;
+            waiting.unproved += other.unproved;
         }
     }
 }
 
 /// Deletes the shards that wait to be deleted, wherever their backends answer, and confirms each that is gone.
 pub(in crate::ops) async fn delete_pending(store: &Store, which: Which, controls: &Controls) -> Result<Deletes> {
+    let (only_asked, is_proved) = (which == Which::Done, matches!(which, Which::Proved(_)));
+    let round = Round { store, silent: Mutex::default(), only_asked, is_proved, controls };
     let mut deletes = Deletes::default();
-    let silent = Mutex::new(BTreeSet::new());
     match which {
-        Which::All | Which::Done => {
-            let only_asked = which == Which::Done;
-            delete_from(store, (None, None), (&silent, only_asked), (controls, &mut deletes)).await?;
-        }
+        Which::All | Which::Done => round.make(None, |_| true, &mut deletes).await?,
+        Which::On(backend) => round.make(None, |delete| delete.backend == backend, &mut deletes).await?,
+        Which::Proved(object) => round.make(Some(object), |_| true, &mut deletes).await?,
         Which::Of(objects) => {
             for object in objects {
-                let first = PendingDelete { object, index: 0, backend: BackendId([0; BackendId::BYTES]) };
-                delete_from(store, (Some(first), Some(object)), (&silent, false), (controls, &mut deletes)).await?;
+                round.make(Some(object), |_| true, &mut deletes).await?;
             }
         }
     }
     Ok(deletes)
 }
 
-/// Goes through the deletes after `after`, to the end or while they are of one object.
-async fn delete_from(
-    store: &Store,
-    (mut after, only): (Option<PendingDelete>, Option<ObjectId>),
-    (silent, only_asked): (&Mutex<BTreeSet<BackendId>>, bool),
-    (controls, deletes): (&Controls, &mut Deletes),
-) -> Result<()> {
-    loop {
-        controls.check_cancelled()?;
-        let from = after.take();
-        let mut page = store.look(move |catalog| catalog.pending_deletes(from.as_ref(), PAGE_DELETES)).await?;
-        page.retain(|delete| only.is_none_or(|only| delete.object == only));
-        after = page.last().copied();
-        if after.is_none() {
-            return Ok(());
-        }
-        let made =
-            stream::iter(page).map(async |delete| (delete, delete_one(store, delete, (silent, only_asked)).await));
-        let outcomes: Vec<_> = made.buffer_unordered(DELETES_IN_FLIGHT).collect().await;
-        deletes.add(confirm(store, outcomes, controls).await?);
-    }
+/// One go at the deletes.
+struct Round<'a> {
+    store: &'a Store,
+    /// Backends that take no deletes now.
+    silent: Mutex<BTreeSet<BackendId>>,
+    only_asked: bool,
+    /// Another copy of each shard was read whole.
+    is_proved: bool,
+    controls: &'a Controls,
 }
 
-/// How long the shard was; `None` where its backend could not say that it is gone.
-async fn delete_one(
-    store: &Store,
-    delete: PendingDelete,
-    (silent, only_asked): (&Mutex<BTreeSet<BackendId>>, bool),
-) -> Option<u64> {
-    let is_silent = || silent.lock().unwrap_or_else(PoisonError::into_inner).contains(&delete.backend);
-    let registered = store.registry().get(delete.backend).filter(|backend| backend.is_ready() && !backend.read_only);
-    let registered = registered.filter(|_| !is_silent())?;
-    let shard = ShardId { object: delete.object, index: delete.index };
-    match delete_from_place(registered, shard, only_asked).await {
-        Ok(bytes) => bytes,
-        Err(error) => {
-            tracing::debug!(%shard, backend = %registered.name, %error, "a delete has to wait");
-            if matches!(error.kind, ErrorKind::Unreachable | ErrorKind::Denied | ErrorKind::ReadOnly) {
-                silent.lock().unwrap_or_else(PoisonError::into_inner).insert(delete.backend);
+/// What became of one delete.
+enum Made {
+    /// The shard is gone, and had so many bytes.
+    Gone(u64),
+    /// It stays there until its backend takes deletes.
+    Waits,
+    /// It stays there until another copy is proved.
+    Unproved,
+    /// There is no other copy of it: it is recorded again.
+    CalledOff,
+}
+
+impl Round<'_> {
+    /// Makes the deletes that are wanted: all of them, or those of one object.
+    async fn make(
+        &self,
+        object: Option<ObjectId>,
+        is_wanted: impl Fn(&PendingDelete) -> bool,
+        deletes: &mut Deletes,
+    ) -> Result<()> {
+        let mut after =
+            object.map(|object| PendingDelete { object, index: 0, backend: BackendId([0; BackendId::BYTES]) });
+        loop {
+            self.controls.check_cancelled()?;
+            let from = after.take();
+            let mut page = self.store.look(move |catalog| catalog.pending_deletes(from.as_ref(), PAGE_DELETES)).await?;
+            page.retain(|delete| object.is_none_or(|object| delete.object == object));
+            after = page.last().copied();
+            if after.is_none() {
+                return Ok(());
             }
-            None
+            page.retain(&is_wanted);
+            let living = match self.only_asked || self.is_proved {
+                true => BTreeSet::new(),
+                false => living(self.store, page.iter().map(|delete| delete.object).collect()).await?,
+            };
+            let made = stream::iter(page).map(async |delete| {
+                let (made, bytes_read) = self.make_one(delete, living.contains(&delete.object)).await?;
+                Ok((delete, made, bytes_read))
+            });
+            let made: Vec<Result<_>> = made.buffer_unordered(DELETES_IN_FLIGHT).collect().await;
+            deletes.add(self.confirm(made.into_iter().collect::<Result<_>>()?).await?);
         }
+    }
+
+    /// Makes one delete, and says how many bytes were read for it.
+    async fn make_one(&self, delete: PendingDelete, is_live: bool) -> Result<(Made, u64)> {
+        let registered = self.store.registry().get(delete.backend);
+        let registered = registered.filter(|backend| backend.is_ready() && !backend.read_only);
+        let Some(registered) = registered.filter(|_| !self.silent().contains(&delete.backend)) else {
+            return Ok((Made::Waits, 0));
+        };
+        let mut bytes_read = 0;
+        if is_live && let Some(subject) = Subject::load(self.store, delete.object).await? {
+            let place = (delete.index, delete.backend);
+            let judged = judge(self.store, &subject, place, &[], self.controls).await?;
+            bytes_read = judged.bytes_read;
+            match judged.fate {
+                Fate::Goes => {}
+                Fate::Waits => return Ok((Made::Unproved, bytes_read)),
+                Fate::Stays(record) => {
+                    self.store.catalog(move |catalog| catalog.put_shard(delete.object, &record)).await?;
+                    return Ok((Made::CalledOff, bytes_read));
+                }
+            }
+        }
+        let shard = ShardId { object: delete.object, index: delete.index };
+        let made = match delete_from_place(registered, shard, self.only_asked).await {
+            Ok(bytes) => bytes.map_or(Made::Waits, Made::Gone),
+            Err(error) => {
+                tracing::debug!(%shard, backend = %registered.name, %error, "a delete has to wait");
+                if matches!(error.kind, ErrorKind::Unreachable | ErrorKind::Denied | ErrorKind::ReadOnly) {
+                    self.silent().insert(delete.backend);
+                }
+                Made::Waits
+            }
+        };
+        Ok((made, bytes_read))
+    }
+
+    fn silent(&self) -> MutexGuard<'_, BTreeSet<BackendId>> {
+        self.silent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn confirm(&self, outcomes: Vec<(PendingDelete, Made, u64)>) -> Result<Deletes> {
+        let mut deletes = Deletes::default();
+        let mut gone = Vec::new();
+        for (delete, made, bytes_read) in outcomes {
+            deletes.bytes_read += bytes_read;
+            match made {
+                Made::Gone(bytes) => {
+                    deletes.shards += u64::from(bytes > 0);
+                    deletes.bytes += bytes;
+                    gone.push(delete);
+                }
+                Made::Waits | Made::Unproved => {
+                    let waiting = deletes.waiting.entry(delete.backend).or_default();
+                    waiting.shards += 1;
+                    waiting.unproved += u64::from(matches!(made, Made::Unproved));
+                }
+                Made::CalledOff => {}
+            }
+        }
+        deletes.confirmed = gone.len() as u64;
+        self.controls.items(deletes.confirmed);
+        self.store
+            .catalog(move |catalog| {
+                gone.iter().try_for_each(|delete| catalog.confirm_deleted(delete.object, delete.index, delete.backend))
+            })
+            .await?;
+        Ok(deletes)
     }
 }
 
@@ -157,27 +275,4 @@ async fn delete_from_place(
         }
         Err(error) => Err(error),
     }
-}
-
-async fn confirm(store: &Store, outcomes: Vec<(PendingDelete, Option<u64>)>, controls: &Controls) -> Result<Deletes> {
-    let mut deletes = Deletes::default();
-    let mut gone = Vec::new();
-    for (delete, outcome) in outcomes {
-        match outcome {
-            Some(bytes) => {
-                deletes.shards += u64::from(bytes > 0);
-                deletes.bytes += bytes;
-                gone.push(delete);
-            }
-            None => *deletes.waiting.entry(delete.backend).or_default() += 1,
-        }
-    }
-    deletes.confirmed = gone.len() as u64;
-    controls.items(deletes.confirmed);
-    store
-        .catalog(move |catalog| {
-            gone.iter().try_for_each(|delete| catalog.confirm_deleted(delete.object, delete.index, delete.backend))
-        })
-        .await?;
-    Ok(deletes)
 }

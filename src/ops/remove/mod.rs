@@ -14,10 +14,12 @@
 mod deletes;
 mod lost;
 mod parts;
+mod reprieve;
 
 pub use deletes::WaitingDeletes;
 pub(in crate::ops) use deletes::{Deletes, Which, delete_pending};
 pub use lost::remove_lost;
+pub(in crate::ops) use reprieve::reprieve;
 
 use super::writer::{
     Contents, ObjectOptions, ObjectWriter, StoredObject, WriteFailures, index_allowance, new_object_shape,

@@ -18,6 +18,7 @@ mod report;
 use super::Controls;
 use super::examine::{self, Depth, Examination, Subject};
 use super::rebuild::MAINTENANCE;
+use super::remove::reprieve;
 use super::verify::{VerifyOptions, record, select};
 use super::writer::{WriteFailures, failed_writers};
 use super::{leftovers, verify};
@@ -140,6 +141,8 @@ pub(in crate::ops) struct Work<'a> {
 impl Work<'_> {
     /// Examines an object closely and does whatever it needs; `None` when it is gone.
     async fn repair(&self, object: ObjectId, ledger: &mut Ledger) -> Result<Option<RepairedObject>> {
+        // What waits for deletion may be the last copy of a shard by now.
+        ledger.read(reprieve(self.store, object, self.leaving, self.controls).await?.bytes_read);
         let Some(mut seen) = verify::verify_object(self.store, object, Depth::Full, self.controls).await? else {
             return Ok(None);
         };

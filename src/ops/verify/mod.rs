@@ -16,7 +16,9 @@ mod set_back;
 mod tell;
 
 use super::Controls;
-use super::examine::{Depth, Examination, Sample, Subject, sample_bytes};
+use super::examine::{self, Depth, Examination, Sample, Subject, sample_bytes};
+use super::rebuild::MAINTENANCE;
+use super::remove::reprieve;
 use crate::catalog::CheckRecord;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{FileName, Manifest};
@@ -121,6 +123,7 @@ pub async fn verify(store: &Store, options: VerifyOptions) -> Result<VerifyRepor
         spent: Spent { begun, bytes: AtomicU64::new(0), budget: options.budget },
         pattern: Mutex::default(),
         damage: FoundDamage::default(),
+        maintenance: tokio::sync::Mutex::default(),
         controls: &options.controls,
     };
     let total = (options.mode == VerifyMode::Full).then_some(selected.shard_bytes);
@@ -185,6 +188,8 @@ struct Run<'a> {
     spent: Spent,
     pattern: Mutex<Pattern>,
     damage: FoundDamage,
+    /// One look at a time may have the maintenance lease.
+    maintenance: tokio::sync::Mutex<()>,
     controls: &'a Controls,
 }
 
@@ -235,8 +240,14 @@ impl Run<'_> {
         if self.spent.is_over() {
             return Ok(Look::OverBudget);
         }
-        let examination = subject.examine(self.store.registry(), self.depth, self.controls).await?;
+        let mut examination = subject.examine(self.store.registry(), self.depth, self.controls).await?;
         self.spent.bytes.fetch_add(examination.bytes_read, Ordering::Relaxed);
+        if self.takes_back(&examination).await?
+            && let Some(subject) = Subject::load(self.store, object).await?
+        {
+            examination = subject.examine(self.store.registry(), self.depth, self.controls).await?;
+            self.spent.bytes.fetch_add(examination.bytes_read, Ordering::Relaxed);
+        }
         let alive = record(self.store, &examination).await?;
         self.damage.note(&examination);
         self.controls.items(1);
@@ -249,6 +260,30 @@ impl Run<'_> {
         }
         let names = select::names_shown(self.store, object).await?;
         Ok(Look::Seen(Box::new(ObjectVerdict::new(self.store.registry(), &examination, names))))
+    }
+}
+
+impl Run<'_> {
+    /// Where shards are not good, takes copies of them back that wait for deletion, and says whether there were any. While
+    /// another process has the maintenance lease, that is left to it: it may be deleting.
+    async fn takes_back(&self, seen: &Examination) -> Result<bool> {
+        let object = seen.object();
+        let is_good = |index: u8| seen.copies_of(index).any(|copy| examine::is_good(copy.state));
+        if seen.geometry().shard_indexes().all(is_good) {
+            return Ok(false);
+        }
+        let going = self.store.look(move |catalog| catalog.waiting_places(object)).await?;
+        if going.iter().all(|(index, _)| is_good(*index)) {
+            return Ok(false);
+        }
+        let _turn = self.maintenance.lock().await;
+        let _lease = match self.store.lease(MAINTENANCE).await {
+            Err(error) if error.kind == ErrorKind::Busy => return Ok(false),
+            lease => lease?,
+        };
+        let reprieved = reprieve(self.store, object, &[], self.controls).await?;
+        self.spent.bytes.fetch_add(reprieved.bytes_read, Ordering::Relaxed);
+        Ok(reprieved.copies > 0)
     }
 }
 

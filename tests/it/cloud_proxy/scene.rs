@@ -108,6 +108,11 @@ pub(crate) struct Scene {
 }
 
 impl Scene {
+    /// What is done while the wire fails.
+    pub(crate) fn operation(&self) -> Operation {
+        self.operation
+    }
+
     /// Made over an honest wire.
     pub(crate) async fn new(operation: Operation) -> Self {
         let server = S3Server::start();

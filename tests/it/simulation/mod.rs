@@ -31,11 +31,13 @@ const SECONDS: &str = "SHARD_SIMULATION_SECONDS";
 const ONE: &str = "SHARD_TEST_SCHEDULE";
 
 /// Seeds that found something once, and what.
-const FOUND: [(Mode, u64, &str); 4] = [
+const FOUND: [(Mode, u64, &str); 6] = [
     (Mode::Within, 6_714_706_126_004_488_349, "a shard with a copy too many was never moved to a better place"),
     (Mode::Within, 7_530_933_279_881_462_861, "a rebuild without a backend left what that one had for ever unknown"),
     (Mode::Within, 8_361_938_001_518_449_354, "who rebuilt without the only place of a version was held to know it"),
     (Mode::Within, 5_195_997_313_403_726_296, "what was packed anew and has k shards left was taken for unfinished"),
+    (Mode::Within, 4_174_282_479_083_001_011, "a copy that waited for deletion was the last, and went"),
+    (Mode::Within, 3_195_740_633_996_059_654, "a copy that waited for deletion was the last, and went"),
 ];
 
 /// What is to be run.

@@ -1,0 +1,108 @@
+//! Copies that wait for deletion while their object lives: one too many, or what a write that failed left. Such a copy goes
+//! once another of the same shard was read whole; where there is none, it may be the last.
+
+use crate::catalog::{Catalog, ShardRecord, ShardState};
+use crate::error::Result;
+use crate::id::{BackendId, ObjectId};
+use crate::ops::Controls;
+use crate::ops::examine::{Subject, look_at};
+use crate::store::Store;
+use std::collections::BTreeSet;
+
+/// What is to become of a copy that waits for deletion, and how many bytes were read to know it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Judged {
+    pub(super) fate: Fate,
+    pub(super) bytes_read: u64,
+}
+
+/// What is to become of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It goes: another copy is whole, or it is not there itself.
+    Goes,
+    /// It waits: whether another copy is whole cannot be told now, or blocks of this one may be needed.
+    Waits,
+    /// It is whole, and there is no other: this is the shard.
+    Stays(ShardRecord),
+}
+
+/// What came of looking at an object's copies that wait for deletion.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(in crate::ops) struct Reprieved {
+    /// How many are recorded again.
+    pub(in crate::ops) copies: u64,
+    /// How many bytes were read.
+    pub(in crate::ops) bytes_read: u64,
+}
+
+/// Of these objects, those that live: the others' shards go whatever is left of them.
+pub(super) async fn living(store: &Store, objects: BTreeSet<ObjectId>) -> Result<BTreeSet<ObjectId>> {
+    let is_live = |catalog: &Catalog| {
+        let mut living = BTreeSet::new();
+        for object in objects {
+            if catalog.object_is_live(object)? {
+                living.insert(object);
+            }
+        }
+        Ok(living)
+    };
+    store.look(is_live).await
+}
+
+/// Calls off the deletes of an object's copies that nothing stands in for: what is recorded is gone, bad, or on a backend
+/// that will not come back. For whoever holds the maintenance lease: nobody else deletes meanwhile.
+pub(in crate::ops) async fn reprieve(
+    store: &Store,
+    object: ObjectId,
+    lost: &[BackendId],
+    controls: &Controls,
+) -> Result<Reprieved> {
+    let mut reprieved = Reprieved::default();
+    if store.look(move |catalog| catalog.pending_deletes_of(object)).await? == 0 {
+        return Ok(reprieved);
+    }
+    let Some(subject) = Subject::load(store, object).await? else { return Ok(reprieved) };
+    for place in &subject.going {
+        let judged = judge(store, &subject, *place, lost, controls).await?;
+        reprieved.bytes_read += judged.bytes_read;
+        if let Fate::Stays(record) = judged.fate {
+            store.catalog(move |catalog| catalog.put_shard(object, &record)).await?;
+            reprieved.copies += 1;
+        }
+    }
+    Ok(reprieved)
+}
+
+/// Reads the other copies of a shard, and the waiting one where none of them is whole.
+pub(super) async fn judge(
+    store: &Store,
+    subject: &Subject,
+    (index, place): (u8, BackendId),
+    lost: &[BackendId],
+    controls: &Controls,
+) -> Result<Judged> {
+    let registry = store.registry();
+    let lasts = |backend: BackendId| registry.get(backend).is_some() && !lost.contains(&backend);
+    let others = subject.recorded.iter().filter(|other| other.index == index && other.backend != place);
+    let others: Vec<_> =
+        others.filter(|other| lasts(other.backend)).map(|other| (other.index, other.backend)).collect();
+    let seen = look_at(&subject.manifest, registry, &others, controls).await?;
+    let mut bytes_read = seen.bytes_read;
+    let is = |state: ShardState| seen.copies.iter().any(|copy| copy.state == state);
+    if is(ShardState::Ok) {
+        return Ok(Judged { fate: Fate::Goes, bytes_read });
+    }
+    let is_unclear = is(ShardState::Unreachable);
+    let waiting = look_at(&subject.manifest, registry, &[(index, place)], controls).await?;
+    bytes_read += waiting.bytes_read;
+    let fate = match waiting.copies.first() {
+        Some(copy) if copy.state == ShardState::Missing => Fate::Goes,
+        Some(copy) if copy.state == ShardState::Ok && !is_unclear => {
+            let (state, verified_ns) = (ShardState::Ok, Some(store.now_ns()));
+            Fate::Stays(ShardRecord { index, backend: place, bytes: copy.bytes, state, bad_blocks: 0, verified_ns })
+        }
+        _ => Fate::Waits,
+    };
+    Ok(Judged { fate, bytes_read })
+}

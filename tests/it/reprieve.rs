@@ -1,0 +1,230 @@
+//! Copies that wait for deletion while their object lives: they go once another copy is proved, and never before.
+
+use crate::heal_damage::{Kept, verify_all};
+use crate::world::{TestWorld, backend_name, read_file};
+use shard::backend::{self, Effect, Fault, Operation, When};
+use shard::catalog::ObjectState;
+use shard::id::ShardId;
+use shard::ops::drain::{DrainOptions, drain};
+use shard::ops::gc::{GcOptions, GcReport, gc};
+use shard::ops::repair::{RepairOptions, RepairReport, repair};
+use shard::ops::verify::VerifyMode;
+use shard::store::{Draining, Store};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const BYTES: usize = 300_000;
+
+/// An object at 2/3 whose first shard was moved from a place that took no delete then, and takes them again.
+struct Moved {
+    world: TestWorld,
+    store: Store,
+    kept: Kept,
+    bytes: Vec<u8>,
+    /// The place that it was moved from.
+    left: usize,
+    /// The copy there.
+    waiting: PathBuf,
+    /// The copy that the catalog records.
+    recorded: PathBuf,
+    /// Where that is.
+    place: usize,
+}
+
+impl Moved {
+    async fn new() -> Self {
+        let world = TestWorld::new(4).await;
+        let mut store = world.open().await;
+        let kept = Kept::new(&world, &store, "a", BYTES, (2, 3)).await;
+        let bytes = read_file(&store, "a").await.expect("it was put");
+        let waiting = kept.files[0].0.clone();
+        let left = place_of(&world, &waiting);
+        let refuse = Effect::Refuse(backend::ErrorKind::Failed);
+        world.faulty(left).inject(Fault::new(Operation::Delete, When::Always, refuse));
+        let report = drain(&mut store, DrainOptions { backend: backend_name(left), ..DrainOptions::default() }).await;
+        assert!(report.is_ok_and(|report| report.moved.len() == 1 && !report.empty));
+        store.set_draining(&backend_name(left), Draining::No).expect("it takes shards again");
+        world.faulty(left).heal();
+        let shard = ShardId { object: kept.object, index: 0 };
+        let is_it = |number: &usize| *number != left && world.shard_path(*number, shard).exists();
+        let place = (1..=4).find(is_it).expect("it was moved");
+        let recorded = world.shard_path(place, shard);
+        assert!(waiting.exists());
+        Self { world, store, kept, bytes, left, waiting, recorded, place }
+    }
+
+    async fn pending(&self) -> usize {
+        self.store.catalog(|catalog| catalog.pending_deletes(None, 10)).await.expect("deletes").len()
+    }
+
+    async fn gc(&self) -> GcReport {
+        gc(&self.store, GcOptions::default()).await.expect("collected")
+    }
+
+    async fn repair(&self) -> RepairReport {
+        repair(&self.store, RepairOptions::default()).await.expect("repaired")
+    }
+
+    /// Flips a bit in the middle of the recorded copy.
+    fn rot(&self) {
+        let mut bytes = fs::read(&self.recorded).expect("a shard");
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(&self.recorded, bytes).expect("written");
+    }
+
+    async fn state(&self) -> ObjectState {
+        verify_all(&self.store, VerifyMode::Full).await.worst()
+    }
+
+    async fn comes_back(&self) -> bool {
+        let came = read_file(&self.store, "a").await;
+        came.is_some_and(|bytes| bytes == self.bytes)
+    }
+}
+
+fn place_of(world: &TestWorld, path: &Path) -> usize {
+    (1..=4).find(|number| path.starts_with(world.backend_dir(*number))).expect("a backend's folder")
+}
+
+#[tokio::test]
+async fn a_copy_that_waits_for_deletion_goes_once_the_recorded_one_was_read_whole() {
+    let moved = Moved::new().await;
+    let report = moved.gc().await;
+    let shard_bytes = moved.kept.files[0].1.len() as u64;
+    assert_eq!((report.shards_deleted, report.bytes_freed, report.waiting.len()), (1, shard_bytes, 0), "{report:?}");
+    assert!(report.bytes_read >= shard_bytes, "{} bytes read", report.bytes_read);
+    assert!(!moved.waiting.exists() && moved.recorded.exists());
+    assert_eq!((moved.pending().await, moved.state().await), (0, ObjectState::Healthy));
+}
+
+#[tokio::test]
+async fn the_last_copy_of_a_shard_is_recorded_again_and_not_deleted() {
+    for rots in [true, false] {
+        let moved = Moved::new().await;
+        match rots {
+            true => moved.rot(),
+            false => fs::remove_file(&moved.recorded).expect("removed"),
+        }
+        let report = moved.gc().await;
+        assert_eq!((report.shards_deleted, report.waiting.len()), (0, 0), "{report:?}");
+        assert!(moved.waiting.exists() && moved.pending().await == 0);
+        // One more shard is lost, so that the file hangs on that copy.
+        moved.kept.lose(1);
+        assert_eq!(moved.state().await, ObjectState::Degraded);
+        assert!(moved.comes_back().await);
+        moved.repair().await;
+        assert_eq!(moved.state().await, ObjectState::Healthy);
+    }
+}
+
+#[tokio::test]
+async fn a_repair_takes_the_last_copy_of_a_shard_back_and_makes_the_others_of_it() {
+    for rots in [true, false] {
+        let moved = Moved::new().await;
+        match rots {
+            true => moved.rot(),
+            false => fs::remove_file(&moved.recorded).expect("removed"),
+        }
+        moved.kept.lose(1);
+        let report = moved.repair().await;
+        assert_eq!((report.objects.len(), report.objects[0].after), (1, ObjectState::Healthy), "{report:?}");
+        assert!(moved.comes_back().await);
+        assert_eq!(moved.repair().await.bytes_written, 0);
+        assert_eq!(moved.state().await, ObjectState::Healthy);
+        moved.gc().await;
+        assert_eq!((moved.state().await, moved.world.files_on_backends().len()), (ObjectState::Healthy, 3));
+    }
+}
+
+#[tokio::test]
+async fn a_verify_does_not_call_lost_what_a_copy_that_waits_for_deletion_saves() {
+    for mode in [VerifyMode::Quick, VerifyMode::Full] {
+        let moved = Moved::new().await;
+        fs::remove_file(&moved.recorded).expect("removed");
+        moved.kept.lose(1);
+        assert_eq!(verify_all(&moved.store, mode).await.worst(), ObjectState::Degraded, "{mode:?}");
+        assert!(moved.waiting.exists() && moved.pending().await == 0);
+    }
+}
+
+#[tokio::test]
+async fn a_verify_leaves_it_to_a_process_that_may_be_deleting() {
+    let moved = Moved::new().await;
+    fs::remove_file(&moved.recorded).expect("removed");
+    moved.kept.lose(1);
+    let other = moved.world.open().await;
+    let lease = other.lease("maintenance").await.expect("a lease");
+    assert_eq!(moved.state().await, ObjectState::Lost);
+    assert_eq!(moved.pending().await, 1);
+    drop(lease);
+    assert_eq!(moved.state().await, ObjectState::Degraded);
+}
+
+#[tokio::test]
+async fn while_the_recorded_copy_cannot_be_asked_for_the_other_waits() {
+    let mut moved = Moved::new().await;
+    moved.world.unmount(moved.place);
+    moved.store = moved.world.open().await;
+    let report = moved.gc().await;
+    assert_eq!((report.shards_deleted, report.waiting.len()), (0, 1), "{report:?}");
+    assert_eq!((report.waiting[0].backend.as_str(), report.waiting[0].unproved), (&*backend_name(moved.left), 1));
+    assert!(moved.waiting.exists());
+    moved.world.mount(moved.place);
+    moved.store = moved.world.open().await;
+    assert_eq!(moved.gc().await.shards_deleted, 1);
+    assert_eq!((moved.pending().await, moved.state().await), (0, ObjectState::Healthy));
+}
+
+#[tokio::test]
+async fn where_the_recorded_copy_will_not_come_back_the_waiting_one_is_the_shard() {
+    let mut moved = Moved::new().await;
+    moved.world.unmount(moved.place);
+    moved.store = moved.world.open().await;
+    moved.kept.lose(1);
+    let assume_lost = vec![backend_name(moved.place)];
+    let report = repair(&moved.store, RepairOptions { assume_lost, ..RepairOptions::default() }).await;
+    let report = report.expect("repaired");
+    assert_eq!(report.objects[0].after, ObjectState::Healthy, "{report:?}");
+    assert!(moved.waiting.exists() && moved.comes_back().await);
+}
+
+#[tokio::test]
+async fn a_bad_copy_waits_until_there_is_a_good_one() {
+    let moved = Moved::new().await;
+    let mut bytes = fs::read(&moved.waiting).expect("a shard");
+    bytes.truncate(1000);
+    fs::write(&moved.waiting, bytes).expect("written");
+    fs::remove_file(&moved.recorded).expect("removed");
+    let report = moved.gc().await;
+    assert_eq!((report.shards_deleted, report.waiting.len()), (0, 1), "{report:?}");
+    assert!(moved.waiting.exists());
+    assert_eq!(moved.repair().await.objects[0].after, ObjectState::Healthy);
+    moved.gc().await;
+    assert_eq!((moved.pending().await, moved.state().await), (0, ObjectState::Healthy));
+    assert_eq!(moved.world.files_on_backends().len(), 3);
+}
+
+#[tokio::test]
+async fn a_copy_that_is_not_there_any_more_waits_for_nothing() {
+    let moved = Moved::new().await;
+    fs::remove_file(&moved.waiting).expect("removed");
+    fs::remove_file(&moved.recorded).expect("removed");
+    assert_eq!(moved.gc().await.waiting.len(), 0);
+    assert_eq!(moved.pending().await, 0);
+}
+
+#[tokio::test]
+async fn a_drain_that_is_done_again_deletes_only_what_is_proved_elsewhere() {
+    let mut moved = Moved::new().await;
+    moved.rot();
+    let options = || DrainOptions { backend: backend_name(moved.left), ..DrainOptions::default() };
+    let report = drain(&mut moved.store, options()).await.expect("drained");
+    assert!(report.moved.is_empty() && !report.empty, "{report:?}");
+    assert!(moved.waiting.exists(), "it is the last");
+    // Recorded there again, it is moved like any other.
+    let report = drain(&mut moved.store, options()).await.expect("drained");
+    assert!(report.empty && !moved.waiting.exists(), "{report:?}");
+    moved.repair().await;
+    assert_eq!(moved.state().await, ObjectState::Healthy);
+}
