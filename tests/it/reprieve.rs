@@ -1,12 +1,14 @@
 //! Copies that wait for deletion while their object lives: they go once another copy is proved, and never before.
 
 use crate::heal_damage::{Kept, verify_all};
-use crate::world::{TestWorld, backend_name, read_file};
+use crate::world::{TestWorld, backend_name, name, read_file};
 use shard::backend::{self, Effect, Fault, Operation, When};
-use shard::catalog::ObjectState;
-use shard::id::ShardId;
+use shard::catalog::{Catalog, ObjectState, ShardRecord, ShardState};
+use shard::id::{BackendId, ShardId};
+use shard::ops::Controls;
 use shard::ops::drain::{DrainOptions, drain};
 use shard::ops::gc::{GcOptions, GcReport, gc};
+use shard::ops::remove::{RemoveOptions, remove, remove_lost};
 use shard::ops::repair::{RepairOptions, RepairReport, repair};
 use shard::ops::verify::VerifyMode;
 use shard::store::{Draining, Store};
@@ -51,6 +53,10 @@ impl Moved {
         let recorded = world.shard_path(place, shard);
         assert!(waiting.exists());
         Self { world, store, kept, bytes, left, waiting, recorded, place }
+    }
+
+    fn shard(&self) -> ShardId {
+        ShardId { object: self.kept.object, index: 0 }
     }
 
     async fn pending(&self) -> usize {
@@ -227,4 +233,103 @@ async fn a_drain_that_is_done_again_deletes_only_what_is_proved_elsewhere() {
     assert!(report.empty && !moved.waiting.exists(), "{report:?}");
     moved.repair().await;
     assert_eq!(moved.state().await, ObjectState::Healthy);
+}
+
+#[tokio::test]
+async fn a_write_that_fails_where_the_last_copy_is_takes_nothing_of_it_away() {
+    let mut moved = Moved::new().await;
+    moved.rot();
+    // The copy that was moved is to leave its place again, and the only other one is where the waiting copy is.
+    let refuse = Effect::Refuse(backend::ErrorKind::Failed);
+    moved.world.faulty(moved.left).inject(Fault::new(Operation::Create, When::Always, refuse));
+    let options = DrainOptions { backend: backend_name(moved.place), ..DrainOptions::default() };
+    let report = drain(&mut moved.store, options).await.expect("drained");
+    assert!(moved.world.faulty(moved.left).calls(Operation::Create) > 0, "a write was tried");
+    assert!(report.empty && moved.waiting.exists(), "{report:?}");
+    moved.world.faulty(moved.left).heal();
+    moved.kept.lose(1);
+    moved.repair().await;
+    assert_eq!(moved.state().await, ObjectState::Healthy);
+    assert!(moved.comes_back().await);
+}
+
+#[tokio::test]
+async fn an_object_that_a_waiting_copy_saves_is_not_removed_as_lost() {
+    let moved = Moved::new().await;
+    fs::remove_file(&moved.recorded).expect("removed");
+    moved.kept.lose(1);
+    let error = remove_lost(&moved.store, moved.kept.object, &Controls::default()).await.expect_err("it is not lost");
+    assert_eq!(error.kind, shard::ErrorKind::Refused, "{error}");
+    assert!(moved.waiting.exists() && moved.comes_back().await);
+}
+
+#[tokio::test]
+async fn of_two_copies_that_wait_and_are_the_last_one_stays() {
+    let moved = Moved::new().await;
+    let third = (1..=4).find(|number| !moved.world.shard_path(*number, moved.shard()).exists()).expect("a place");
+    let object = moved.kept.object;
+    let record = ShardRecord {
+        index: 0,
+        backend: BackendId([third as u8; 16]),
+        bytes: moved.kept.files[0].1.len() as u64,
+        state: ShardState::Surplus,
+        bad_blocks: 0,
+        verified_ns: None,
+    };
+    let pend = move |catalog: &mut Catalog| {
+        catalog.put_shard(object, &record)?;
+        catalog.discard_shard(object, 0, record.backend)
+    };
+    moved.store.catalog(pend).await.expect("it waits");
+    let copy = moved.world.shard_path(third, moved.shard());
+    fs::create_dir_all(copy.parent().expect("a folder")).expect("a folder");
+    fs::copy(&moved.waiting, &copy).expect("copied");
+    fs::remove_file(&moved.recorded).expect("removed");
+    assert_eq!(moved.pending().await, 2);
+    for _ in 0..2 {
+        moved.gc().await;
+        assert!(moved.waiting.exists() || copy.exists());
+    }
+    moved.repair().await;
+    moved.gc().await;
+    assert_eq!((moved.pending().await, moved.state().await), (0, ObjectState::Healthy));
+    assert_eq!(moved.world.files_on_backends().len(), 3, "and no more than one");
+}
+
+#[tokio::test]
+async fn what_is_removed_goes_whatever_is_left_of_it() {
+    let moved = Moved::new().await;
+    fs::remove_file(&moved.recorded).expect("removed");
+    let names = vec![name("a")];
+    remove(&moved.store, RemoveOptions { names, ..RemoveOptions::default() }).await.expect("removed");
+    assert!(!moved.waiting.exists());
+    moved.gc().await;
+    assert_eq!(moved.pending().await, 0);
+    assert!(read_file(&moved.store, "a").await.is_none());
+}
+
+#[tokio::test]
+async fn several_files_are_taken_back_by_one_verify() {
+    let world = TestWorld::new(4).await;
+    let mut store = world.open().await;
+    let mut files = Vec::new();
+    for number in 0..6 {
+        files.push(Kept::new(&world, &store, &format!("file {number}"), 1000 + number, (2, 3)).await);
+    }
+    let refuse = Effect::Refuse(backend::ErrorKind::Failed);
+    world.faulty(1).inject(Fault::new(Operation::Delete, When::Always, refuse));
+    let options = DrainOptions { backend: backend_name(1), ..DrainOptions::default() };
+    let report = drain(&mut store, options).await.expect("drained");
+    assert!(report.moved.len() > 2, "{report:?}");
+    world.faulty(1).heal();
+    for moved in &report.moved {
+        let number = (2..=4).find(|number| backend_name(*number) == moved.to).expect("a backend");
+        let shard = ShardId { object: moved.object, index: moved.index };
+        fs::remove_file(world.shard_path(number, shard)).expect("removed");
+    }
+    assert!(verify_all(&store, VerifyMode::Full).await.worst() <= ObjectState::Degraded);
+    let pending = store.catalog(|catalog| catalog.pending_deletes(None, 10)).await.expect("deletes");
+    assert!(pending.is_empty(), "{pending:?}");
+    repair(&store, RepairOptions::default()).await.expect("repaired");
+    assert_eq!(verify_all(&store, VerifyMode::Full).await.worst(), ObjectState::Healthy);
 }

@@ -140,7 +140,7 @@ async fn run(store: &Store, controls: &Controls) -> Result<GcReport> {
         return Ok(conclude(store, report, &deletes));
     }
     repack::run(store, &sources, &mut report, controls).await?;
-    deletes.add_made(delete_pending(store, Which::All, controls).await?);
+    deletes.add_last(delete_pending(store, Which::All, controls).await?);
     // An object that holds a removed version may be where nobody could look, or be closed to this machine: then the removal
     // stays.
     if refreshed.unlisted.is_empty() && refreshed.locked.is_empty() {

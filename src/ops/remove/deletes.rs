@@ -1,15 +1,15 @@
 //! Deletes that wait: made where the backend answers, kept where it does not. A copy of an object that lives goes only once
 //! another of the same shard was read whole.
 
-use super::reprieve::{Fate, judge, living};
+use super::reprieve::{Fate, Judged, judge, living};
 use crate::backend::{self, ErrorKind, RegisteredBackend};
 use crate::catalog::PendingDelete;
-use crate::error::Result;
+use crate::error::{ErrorKind as Kind, Result};
 use crate::id::{BackendId, ObjectId, ShardId};
 use crate::ops::Controls;
 use crate::ops::examine::Subject;
 use crate::ops::show::backend_name;
-use crate::ops::writer::clear_place;
+use crate::ops::writer::{clear_begun, clear_place};
 use crate::store::Store;
 use futures_util::stream::{self, StreamExt};
 use serde::Serialize;
@@ -104,6 +104,12 @@ impl Deletes {
         }
     }
 
+    /// Takes in a later round over all there are.
+    pub(in crate::ops) fn add_last(&mut self, last: Self) {
+        self.waiting.clear();
+        self.add(last);
+    }
+
     fn add(&mut self, other: Self) {
         self.shards += other.shards;
         self.bytes += other.bytes;
@@ -187,7 +193,10 @@ impl Round<'_> {
                 Ok((delete, made, bytes_read))
             });
             let made: Vec<Result<_>> = made.buffer_unordered(DELETES_IN_FLIGHT).collect().await;
-            deletes.add(self.confirm(made.into_iter().collect::<Result<_>>()?).await?);
+            // What is gone is confirmed, whatever became of the others.
+            let (made, failed): (Vec<_>, Vec<_>) = made.into_iter().partition(Result::is_ok);
+            deletes.add(self.confirm(made.into_iter().flatten().collect()).await?);
+            failed.into_iter().collect::<Result<Vec<_>>>()?;
         }
     }
 
@@ -198,18 +207,19 @@ impl Round<'_> {
         let Some(registered) = registered.filter(|_| !self.silent().contains(&delete.backend)) else {
             return Ok((Made::Waits, 0));
         };
-        let mut bytes_read = 0;
-        if is_live && let Some(subject) = Subject::load(self.store, delete.object).await? {
-            let place = (delete.index, delete.backend);
-            let judged = judge(self.store, &subject, place, &[], self.controls).await?;
-            bytes_read = judged.bytes_read;
-            match judged.fate {
-                Fate::Goes => {}
-                Fate::Waits => return Ok((Made::Unproved, bytes_read)),
-                Fate::Stays(record) => {
-                    self.store.catalog(move |catalog| catalog.put_shard(delete.object, &record)).await?;
-                    return Ok((Made::CalledOff, bytes_read));
-                }
+        let judged = if is_live { self.judge(delete).await? } else { Judged { fate: Fate::Goes, bytes_read: 0 } };
+        match judged.fate {
+            Fate::Goes => {}
+            // What appears there from now on was not proved to be one too many.
+            Fate::IsGone => {
+                let shard = ShardId { object: delete.object, index: delete.index };
+                let cleared = clear_begun(registered.backend.as_ref(), shard).await;
+                return Ok((cleared.map_or(Made::Waits, |_| Made::Gone(0)), judged.bytes_read));
+            }
+            Fate::Waits => return Ok((Made::Unproved, judged.bytes_read)),
+            Fate::Stays(record) => {
+                self.store.catalog(move |catalog| catalog.put_shard(delete.object, &record)).await?;
+                return Ok((Made::CalledOff, judged.bytes_read));
             }
         }
         let shard = ShardId { object: delete.object, index: delete.index };
@@ -223,7 +233,22 @@ impl Round<'_> {
                 Made::Waits
             }
         };
-        Ok((made, bytes_read))
+        Ok((made, judged.bytes_read))
+    }
+
+    /// Whether a copy of a living object may go.
+    async fn judge(&self, delete: PendingDelete) -> Result<Judged> {
+        let fate = match Subject::load(self.store, delete.object).await {
+            Ok(Some(subject)) => {
+                let place = (delete.index, delete.backend);
+                return judge(self.store, &subject, place, &[], self.controls).await;
+            }
+            Ok(None) => Fate::Goes,
+            // Without its manifest nothing can be proved of it.
+            Err(error) if error.kind == Kind::Damaged => Fate::Waits,
+            Err(error) => return Err(error),
+        };
+        Ok(Judged { fate, bytes_read: 0 })
     }
 
     fn silent(&self) -> MutexGuard<'_, BTreeSet<BackendId>> {

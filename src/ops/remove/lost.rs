@@ -1,12 +1,12 @@
 //! Objects that are lost and hold nothing that is known: without this, every look would find them lost for ever.
 
+use super::reprieve::verify_with_waiting;
 use super::{Deletes, RemoveReport, Which, delete_pending, removed_object, write_removal};
 use crate::catalog::{self, Catalog, ObjectState};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{FileName, Removal};
 use crate::id::ObjectId;
-use crate::ops::examine::Depth;
-use crate::ops::verify::verify_object;
+use crate::ops::rebuild::MAINTENANCE;
 use crate::ops::{Controls, leftovers};
 use crate::store::Store;
 use std::collections::BTreeSet;
@@ -22,12 +22,14 @@ struct LostPiece {
 ///
 /// [`ErrorKind::NotFound`] when there is no such object, [`ErrorKind::Unavailable`] when places that do not answer may
 /// bring it back, [`ErrorKind::Refused`] when it can be recovered, or when a file is known to be in it and nowhere else:
-/// that file is to be removed by its name, so that it is plain what goes.
+/// that file is to be removed by its name, so that it is plain what goes. [`ErrorKind::Busy`] while another process repairs,
+/// drains or collects garbage.
 pub async fn remove_lost(store: &Store, object: ObjectId, controls: &Controls) -> Result<RemoveReport> {
     let begun = Instant::now();
     leftovers::clear(store, controls).await?;
-    let seen = verify_object(store, object, Depth::Full, controls).await?;
-    let seen = seen.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("there is no object {object}")))?;
+    let _lease = store.lease(MAINTENANCE).await?;
+    let seen = verify_with_waiting(store, object, &[], controls).await?;
+    let (seen, _) = seen.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("there is no object {object}")))?;
     match seen.state {
         ObjectState::Lost => {}
         ObjectState::Unavailable => {
@@ -77,8 +79,8 @@ fn lost_pieces(catalog: &Catalog, object: ObjectId) -> catalog::Result<Vec<LostP
 /// Whether one of these objects can be recovered, by every byte of it.
 async fn is_held(store: &Store, objects: &BTreeSet<ObjectId>, controls: &Controls) -> Result<bool> {
     for object in objects {
-        let seen = verify_object(store, *object, Depth::Full, controls).await?;
-        if seen.is_some_and(|seen| matches!(seen.state, ObjectState::Healthy | ObjectState::Degraded)) {
+        let seen = verify_with_waiting(store, *object, &[], controls).await?;
+        if seen.is_some_and(|(seen, _)| matches!(seen.state, ObjectState::Healthy | ObjectState::Degraded)) {
             return Ok(true);
         }
     }

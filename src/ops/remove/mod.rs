@@ -19,7 +19,7 @@ mod reprieve;
 pub use deletes::WaitingDeletes;
 pub(in crate::ops) use deletes::{Deletes, Which, delete_pending};
 pub use lost::remove_lost;
-pub(in crate::ops) use reprieve::reprieve;
+pub(in crate::ops) use reprieve::{is_endangered, reprieve, verify_with_waiting};
 
 use super::writer::{
     Contents, ObjectOptions, ObjectWriter, StoredObject, WriteFailures, index_allowance, new_object_shape,

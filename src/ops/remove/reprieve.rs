@@ -5,7 +5,8 @@ use crate::catalog::{Catalog, ShardRecord, ShardState};
 use crate::error::Result;
 use crate::id::{BackendId, ObjectId};
 use crate::ops::Controls;
-use crate::ops::examine::{Subject, look_at};
+use crate::ops::examine::{CopyFinding, Depth, Examination, Subject, is_good, look_at};
+use crate::ops::verify::verify_object;
 use crate::store::Store;
 use std::collections::BTreeSet;
 
@@ -19,8 +20,10 @@ pub(super) struct Judged {
 /// What is to become of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fate {
-    /// It goes: another copy is whole, or it is not there itself.
+    /// It goes: another copy is whole.
     Goes,
+    /// It is not there; what is unfinished of it goes.
+    IsGone,
     /// It waits: whether another copy is whole cannot be told now, or blocks of this one may be needed.
     Waits,
     /// It is whole, and there is no other: this is the shard.
@@ -50,6 +53,22 @@ pub(super) async fn living(store: &Store, objects: BTreeSet<ObjectId>) -> Result
     store.look(is_live).await
 }
 
+/// Whether copies of an object's shards wait for deletion of which no other was good, nor may be when its backend answers.
+pub(in crate::ops) async fn is_endangered(store: &Store, seen: &Examination, lost: &[BackendId]) -> Result<bool> {
+    let object = seen.object();
+    let lasts = |backend: BackendId| lasts(store, backend, lost);
+    let may_stand_in = |copy: &CopyFinding| match copy.state {
+        ShardState::Unreachable => copy.backend.is_some_and(lasts),
+        state => is_good(state),
+    };
+    let is_safe = |index: u8| seen.copies_of(index).any(may_stand_in);
+    if seen.geometry().shard_indexes().all(is_safe) {
+        return Ok(false);
+    }
+    let going = store.look(move |catalog| catalog.waiting_places(object)).await?;
+    Ok(going.iter().any(|(index, _)| !is_safe(*index)))
+}
+
 /// Calls off the deletes of an object's copies that nothing stands in for: what is recorded is gone, bad, or on a backend
 /// that will not come back. For whoever holds the maintenance lease: nobody else deletes meanwhile.
 pub(in crate::ops) async fn reprieve(
@@ -59,9 +78,6 @@ pub(in crate::ops) async fn reprieve(
     controls: &Controls,
 ) -> Result<Reprieved> {
     let mut reprieved = Reprieved::default();
-    if store.look(move |catalog| catalog.pending_deletes_of(object)).await? == 0 {
-        return Ok(reprieved);
-    }
     let Some(subject) = Subject::load(store, object).await? else { return Ok(reprieved) };
     for place in &subject.going {
         let judged = judge(store, &subject, *place, lost, controls).await?;
@@ -74,7 +90,32 @@ pub(in crate::ops) async fn reprieve(
     Ok(reprieved)
 }
 
-/// Reads the other copies of a shard, and the waiting one where none of them is whole.
+/// Examines an object as `verify` does, every byte, with what of it waits for deletion and has to stay; and says how many
+/// bytes were read. `None` when it is gone. For whoever holds the maintenance lease.
+pub(in crate::ops) async fn verify_with_waiting(
+    store: &Store,
+    object: ObjectId,
+    lost: &[BackendId],
+    controls: &Controls,
+) -> Result<Option<(Examination, u64)>> {
+    let Some(seen) = verify_object(store, object, Depth::Full, controls).await? else { return Ok(None) };
+    let mut bytes_read = seen.bytes_read;
+    if !is_endangered(store, &seen, lost).await? {
+        return Ok(Some((seen, bytes_read)));
+    }
+    let reprieved = reprieve(store, object, lost, controls).await?;
+    bytes_read += reprieved.bytes_read;
+    if reprieved.copies == 0 {
+        return Ok(Some((seen, bytes_read)));
+    }
+    let seen = verify_object(store, object, Depth::Full, controls).await?;
+    Ok(seen.map(|seen| {
+        let bytes_read = bytes_read + seen.bytes_read;
+        (seen, bytes_read)
+    }))
+}
+
+/// Reads the other copies of a shard, and the waiting one where none of them is whole and none may come back.
 pub(super) async fn judge(
     store: &Store,
     subject: &Subject,
@@ -82,27 +123,31 @@ pub(super) async fn judge(
     lost: &[BackendId],
     controls: &Controls,
 ) -> Result<Judged> {
-    let registry = store.registry();
-    let lasts = |backend: BackendId| registry.get(backend).is_some() && !lost.contains(&backend);
+    let (registry, manifest) = (store.registry(), &subject.manifest);
     let others = subject.recorded.iter().filter(|other| other.index == index && other.backend != place);
     let others: Vec<_> =
-        others.filter(|other| lasts(other.backend)).map(|other| (other.index, other.backend)).collect();
-    let seen = look_at(&subject.manifest, registry, &others, controls).await?;
-    let mut bytes_read = seen.bytes_read;
+        others.filter(|other| lasts(store, other.backend, lost)).map(|other| (other.index, other.backend)).collect();
+    let seen = look_at(manifest, registry, &others, controls).await?;
     let is = |state: ShardState| seen.copies.iter().any(|copy| copy.state == state);
     if is(ShardState::Ok) {
-        return Ok(Judged { fate: Fate::Goes, bytes_read });
+        return Ok(Judged { fate: Fate::Goes, bytes_read: seen.bytes_read });
     }
-    let is_unclear = is(ShardState::Unreachable);
-    let waiting = look_at(&subject.manifest, registry, &[(index, place)], controls).await?;
-    bytes_read += waiting.bytes_read;
+    if is(ShardState::Unreachable) {
+        return Ok(Judged { fate: Fate::Waits, bytes_read: seen.bytes_read });
+    }
+    let waiting = look_at(manifest, registry, &[(index, place)], controls).await?;
     let fate = match waiting.copies.first() {
-        Some(copy) if copy.state == ShardState::Missing => Fate::Goes,
-        Some(copy) if copy.state == ShardState::Ok && !is_unclear => {
+        Some(copy) if copy.state == ShardState::Missing => Fate::IsGone,
+        Some(copy) if copy.state == ShardState::Ok => {
             let (state, verified_ns) = (ShardState::Ok, Some(store.now_ns()));
             Fate::Stays(ShardRecord { index, backend: place, bytes: copy.bytes, state, bad_blocks: 0, verified_ns })
         }
         _ => Fate::Waits,
     };
-    Ok(Judged { fate, bytes_read })
+    Ok(Judged { fate, bytes_read: seen.bytes_read + waiting.bytes_read })
+}
+
+/// Whether a backend is one of the store's, and may come back.
+fn lasts(store: &Store, backend: BackendId, lost: &[BackendId]) -> bool {
+    store.registry().get(backend).is_some() && !lost.contains(&backend)
 }

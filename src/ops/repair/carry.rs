@@ -11,7 +11,7 @@ use crate::ops::examine::{self, Examination};
 use crate::ops::mend::{self, MendError, Rebuilt, Target, WriteMode};
 use crate::ops::reader::ShardPlace;
 use crate::ops::remove::{Which, delete_pending};
-use crate::ops::writer::{WriteFailures, clear_place};
+use crate::ops::writer::{WriteFailures, clear_begun, clear_place};
 use crate::store::Store;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -45,7 +45,8 @@ impl Carrier<'_> {
         }
         // A write that failed in one of these places may have left something there, and nothing would name that any more
         // once a new shard is recorded in its place.
-        delete_pending(self.store, Which::Of(BTreeSet::from([self.seen.object()])), self.controls).await?;
+        let object = BTreeSet::from([self.seen.object()]);
+        carried.bytes_read += delete_pending(self.store, Which::Of(object), self.controls).await?.bytes_read;
         if let Some(process) = self.journal(&tasks).await? {
             let why = format!("process {process} is writing shards of the object");
             carried.failed.extend(tasks.into_iter().map(|task| (task, why.clone())));
@@ -216,13 +217,25 @@ impl Carrier<'_> {
         carried.failed.push((task, why));
     }
 
-    /// Clears what failed writes may have left, and ends the journal entry; deletes wait where that is not possible now.
+    /// Clears what failed writes may have left, and ends the journal entry; deletes wait where that is not possible now. A copy
+    /// that was there before, good by record or waiting for its deletion, is not what they left.
     async fn end_journal(&self, carried: &Carried, doubtful: Vec<Task>) -> Result<()> {
         let object = self.seen.object();
+        let ask = move |catalog: &Catalog| {
+            let good = catalog.shards(object)?.into_iter().filter(|shard| examine::is_good(shard.state));
+            let good = good.map(|shard| (shard.index, shard.backend));
+            Ok(good.chain(catalog.waiting_places(object)?).collect::<BTreeSet<_>>())
+        };
+        let there = if doubtful.is_empty() { BTreeSet::new() } else { self.store.look(ask).await? };
         let mut left = Vec::new();
         for task in doubtful {
             let shard = ShardId { object, index: task.index };
             let cleared = match self.store.registry().get(task.to) {
+                Some(place) if there.contains(&(task.index, task.to)) => {
+                    // What stays unfinished beside it goes with the next write there.
+                    let _ = clear_begun(place.backend.as_ref(), shard).await;
+                    true
+                }
                 Some(place) => clear_place(place.backend.as_ref(), shard).await.is_ok(),
                 None => false,
             };

@@ -18,7 +18,7 @@ mod report;
 use super::Controls;
 use super::examine::{self, Depth, Examination, Subject};
 use super::rebuild::MAINTENANCE;
-use super::remove::reprieve;
+use super::remove::verify_with_waiting;
 use super::verify::{VerifyOptions, record, select};
 use super::writer::{WriteFailures, failed_writers};
 use super::{leftovers, verify};
@@ -142,11 +142,9 @@ impl Work<'_> {
     /// Examines an object closely and does whatever it needs; `None` when it is gone.
     async fn repair(&self, object: ObjectId, ledger: &mut Ledger) -> Result<Option<RepairedObject>> {
         // What waits for deletion may be the last copy of a shard by now.
-        ledger.read(reprieve(self.store, object, self.leaving, self.controls).await?.bytes_read);
-        let Some(mut seen) = verify::verify_object(self.store, object, Depth::Full, self.controls).await? else {
-            return Ok(None);
-        };
-        ledger.read(seen.bytes_read);
+        let looked = verify_with_waiting(self.store, object, self.leaving, self.controls).await?;
+        let Some((mut seen, bytes_read)) = looked else { return Ok(None) };
+        ledger.read(bytes_read);
         let mut repaired = RepairedObject::new(&seen);
         // Each round fails at least one backend more, or is the last.
         for _ in 0..=self.store.registry().len() {

@@ -16,9 +16,9 @@ mod set_back;
 mod tell;
 
 use super::Controls;
-use super::examine::{self, Depth, Examination, Sample, Subject, sample_bytes};
+use super::examine::{Depth, Examination, Sample, Subject, sample_bytes};
 use super::rebuild::MAINTENANCE;
-use super::remove::reprieve;
+use super::remove::{is_endangered, reprieve};
 use crate::catalog::CheckRecord;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{FileName, Manifest};
@@ -123,7 +123,7 @@ pub async fn verify(store: &Store, options: VerifyOptions) -> Result<VerifyRepor
         spent: Spent { begun, bytes: AtomicU64::new(0), budget: options.budget },
         pattern: Mutex::default(),
         damage: FoundDamage::default(),
-        maintenance: tokio::sync::Mutex::default(),
+        is_left_to_others: tokio::sync::Mutex::default(),
         controls: &options.controls,
     };
     let total = (options.mode == VerifyMode::Full).then_some(selected.shard_bytes);
@@ -188,8 +188,8 @@ struct Run<'a> {
     spent: Spent,
     pattern: Mutex<Pattern>,
     damage: FoundDamage,
-    /// One look at a time may have the maintenance lease.
-    maintenance: tokio::sync::Mutex<()>,
+    /// Whether another process has the maintenance lease; one look at a time may have it.
+    is_left_to_others: tokio::sync::Mutex<bool>,
     controls: &'a Controls,
 }
 
@@ -267,21 +267,22 @@ impl Run<'_> {
     /// Where shards are not good, takes copies of them back that wait for deletion, and says whether there were any. While
     /// another process has the maintenance lease, that is left to it: it may be deleting.
     async fn takes_back(&self, seen: &Examination) -> Result<bool> {
-        let object = seen.object();
-        let is_good = |index: u8| seen.copies_of(index).any(|copy| examine::is_good(copy.state));
-        if seen.geometry().shard_indexes().all(is_good) {
+        if !is_endangered(self.store, seen, &[]).await? {
             return Ok(false);
         }
-        let going = self.store.look(move |catalog| catalog.waiting_places(object)).await?;
-        if going.iter().all(|(index, _)| is_good(*index)) {
+        let mut is_left_to_others = self.is_left_to_others.lock().await;
+        if *is_left_to_others {
             return Ok(false);
         }
-        let _turn = self.maintenance.lock().await;
         let _lease = match self.store.lease(MAINTENANCE).await {
-            Err(error) if error.kind == ErrorKind::Busy => return Ok(false),
+            Err(error) if error.kind == ErrorKind::Busy => {
+                // One look waited for it: the others do not.
+                *is_left_to_others = true;
+                return Ok(false);
+            }
             lease => lease?,
         };
-        let reprieved = reprieve(self.store, object, &[], self.controls).await?;
+        let reprieved = reprieve(self.store, seen.object(), &[], self.controls).await?;
         self.spent.bytes.fetch_add(reprieved.bytes_read, Ordering::Relaxed);
         Ok(reprieved.copies > 0)
     }

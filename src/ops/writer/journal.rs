@@ -148,6 +148,15 @@ pub async fn clear_place(backend: &dyn Backend, shard: ShardId) -> backend::Resu
         backend.delete(shard).await?;
         backend.clear_unfinished(shard).await
     };
+    in_time(shard, clear).await
+}
+
+/// Removes what was begun of a shard in a place and not finished, and says how many bytes that were.
+pub async fn clear_begun(backend: &dyn Backend, shard: ShardId) -> backend::Result<u64> {
+    in_time(shard, backend.clear_unfinished(shard)).await
+}
+
+async fn in_time(shard: ShardId, clear: impl Future<Output = backend::Result<u64>>) -> backend::Result<u64> {
     let too_slow = |_| {
         let doing = format!("clearing shard {shard} away");
         Err(backend::Error::with_source(backend::ErrorKind::Unreachable, doing, "no answer in time"))
