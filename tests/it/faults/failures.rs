@@ -6,10 +6,13 @@ use super::{Budget, Call, Ended, Verdict, Watcher, can_trace, run};
 use crate::soak;
 use nix::errno::Errno;
 use std::collections::BTreeMap;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// How many failures of each operation are tried where everything is not asked for.
 const SAMPLE: usize = 1;
+/// Of one operation, where everything is asked for: so many runs at once, each on a store of its own.
+const AT_ONCE: usize = 4;
 /// What a call fails with.
 const ERRORS: [Errno; 5] = [Errno::ENOSPC, Errno::EIO, Errno::EACCES, Errno::EROFS, Errno::EMFILE];
 /// A run that a failing call keeps this long does not end any more.
@@ -100,6 +103,19 @@ fn cases(stage: &Stage) -> Vec<Case> {
     cases
 }
 
+/// What the runs with a failing call came to.
+#[derive(Debug, Default)]
+struct Tally {
+    codes: BTreeMap<i32, usize>,
+    longest: Duration,
+}
+
+impl Tally {
+    fn tried(&self) -> usize {
+        self.codes.values().sum()
+    }
+}
+
 /// Makes the calls of an operation fail, and looks at what it says and at what is left.
 fn failing_everywhere(operation: Operation) {
     if !can_trace() {
@@ -108,27 +124,52 @@ fn failing_everywhere(operation: Operation) {
     let stage = Stage::new(operation);
     let budget = Budget::new(SAMPLE);
     let mut all = cases(&stage);
-    let (total, mut tried) = (all.len(), 0);
+    let total = all.len();
     // All errors of all calls are days.
     if budget.is_everything() && !soak::is_asked_for_to_the_letter() {
         all = one_of_each_call(&budget, all);
     }
-    let mut codes = BTreeMap::<i32, usize>::new();
-    for case in budget.choose(all) {
-        stage.restore();
-        let mut saboteur = Saboteur::new(Some(case));
-        let traced = run(&stage.desk, &stage.words, &mut saboteur);
-        let when = format!("{operation:?}, {case:?}, {:?}\n{}", saboteur.victim, traced.stderr);
-        let Ended::Exit(code) = traced.ended else { unreachable!("{when}: it was killed") };
-        tried += 1;
-        *codes.entry(code).or_default() += 1;
-        assert!([0, 1, 3, 4, 5, 10, 11, 12, 13].contains(&code), "{when}: {code}");
-        assert!(!traced.stderr.contains("panicked"), "{when}");
-        assert!(!traced.stderr.is_empty() || SILENT.contains(&code), "{when}: {code}, and not a word");
-        says_the_truth(&stage, code, &when);
-        settle(&stage, MEND, &when);
-    }
-    budget.say(&format!("failing calls of {operation:?}: {tried} of {total} tried, exit codes {codes:?}"));
+    // A run that waits for a lock that cannot be had leaves the processor to another.
+    let stages = if budget.is_everything() { AT_ONCE } else { 1 };
+    let others = (1..stages).map(|_| Stage::new(operation));
+    let (cases, tally) = (Mutex::new(budget.choose(all)), Mutex::new(Tally::default()));
+    std::thread::scope(|scope| {
+        for stage in std::iter::once(stage).chain(others) {
+            let (budget, cases, tally) = (&budget, &cases, &tally);
+            let next = || cases.lock().expect("no other stage failed").next();
+            scope.spawn(move || {
+                while let Some(case) = next() {
+                    let begun = Instant::now();
+                    let code = failing(&stage, case);
+                    let mut tally = tally.lock().expect("no other stage failed");
+                    tally.longest = tally.longest.max(begun.elapsed());
+                    *tally.codes.entry(code).or_default() += 1;
+                    if tally.tried().is_multiple_of(100) {
+                        budget.say(&format!("{operation:?}: {} calls failed so far", tally.tried()));
+                    }
+                }
+            });
+        }
+    });
+    let tally = tally.into_inner().expect("no stage failed");
+    let (tried, longest) = (tally.tried(), tally.longest.as_secs());
+    let came = format!("{tried} of {total} tried, exit codes {:?}, the longest took {longest} s", tally.codes);
+    budget.say(&format!("failing calls of {operation:?}: {came}"));
+}
+
+/// Makes one call fail; the code with which the command ends.
+fn failing(stage: &Stage, case: Case) -> i32 {
+    stage.restore();
+    let mut saboteur = Saboteur::new(Some(case));
+    let traced = run(&stage.desk, &stage.words, &mut saboteur);
+    let when = format!("{:?}, {case:?}, {:?}\n{}", stage.operation, saboteur.victim, traced.stderr);
+    let Ended::Exit(code) = traced.ended else { unreachable!("{when}: it was killed") };
+    assert!([0, 1, 3, 4, 5, 10, 11, 12, 13].contains(&code), "{when}: {code}");
+    assert!(!traced.stderr.contains("panicked"), "{when}");
+    assert!(!traced.stderr.is_empty() || SILENT.contains(&code), "{when}: {code}, and not a word");
+    says_the_truth(stage, code, &when);
+    settle(stage, MEND, &when);
+    code
 }
 
 /// A command that says that it did its work did it; and a file that is there is whole, whatever it says.
