@@ -7,7 +7,7 @@ use shard::catalog::{Catalog, ObjectState, ShardRecord, ShardState};
 use shard::id::{BackendId, ShardId};
 use shard::ops::Controls;
 use shard::ops::drain::{DrainOptions, drain};
-use shard::ops::gc::{GcOptions, GcReport, gc};
+use shard::ops::gc::{GcMode, GcOptions, GcReport, gc};
 use shard::ops::remove::{RemoveOptions, remove, remove_lost};
 use shard::ops::repair::{RepairOptions, RepairReport, repair};
 use shard::ops::verify::VerifyMode;
@@ -67,6 +67,11 @@ impl Moved {
         gc(&self.store, GcOptions::default()).await.expect("collected")
     }
 
+    async fn rehearsed_gc(&self) -> GcReport {
+        let options = GcOptions { mode: GcMode::DryRun, ..GcOptions::default() };
+        gc(&self.store, options).await.expect("rehearsed")
+    }
+
     async fn repair(&self) -> RepairReport {
         repair(&self.store, RepairOptions::default()).await.expect("repaired")
     }
@@ -96,6 +101,9 @@ fn place_of(world: &TestWorld, path: &Path) -> usize {
 #[tokio::test]
 async fn a_copy_that_waits_for_deletion_goes_once_the_recorded_one_was_read_whole() {
     let moved = Moved::new().await;
+    let rehearsed = moved.rehearsed_gc().await;
+    assert_eq!((rehearsed.shards_deleted, rehearsed.recorded_again), (1, 0), "{rehearsed:?}");
+    assert!(moved.waiting.exists() && moved.pending().await == 1);
     let report = moved.gc().await;
     let shard_bytes = moved.kept.files[0].1.len() as u64;
     assert_eq!((report.shards_deleted, report.bytes_freed, report.waiting.len()), (1, shard_bytes, 0), "{report:?}");
@@ -112,8 +120,12 @@ async fn the_last_copy_of_a_shard_is_recorded_again_and_not_deleted() {
             true => moved.rot(),
             false => fs::remove_file(&moved.recorded).expect("removed"),
         }
+        let rehearsed = moved.rehearsed_gc().await;
+        assert_eq!((rehearsed.shards_deleted, rehearsed.recorded_again), (0, 1), "{rehearsed:?}");
+        assert!(moved.waiting.exists() && moved.pending().await == 1);
         let report = moved.gc().await;
         assert_eq!((report.shards_deleted, report.waiting.len()), (0, 0), "{report:?}");
+        assert!(report.recorded_again == 1 && !report.is_nothing(), "{report:?}");
         assert!(moved.waiting.exists() && moved.pending().await == 0);
         // One more shard is lost, so that the file hangs on that copy.
         moved.kept.lose(1);
@@ -133,8 +145,16 @@ async fn a_repair_takes_the_last_copy_of_a_shard_back_and_makes_the_others_of_it
             false => fs::remove_file(&moved.recorded).expect("removed"),
         }
         moved.kept.lose(1);
+        let options = RepairOptions { dry_run: true, ..RepairOptions::default() };
+        let rehearsed = repair(&moved.store, options).await.expect("rehearsed");
+        assert!(moved.waiting.exists() && moved.pending().await == 1);
         let report = moved.repair().await;
         assert_eq!((report.objects.len(), report.objects[0].after), (1, ObjectState::Healthy), "{report:?}");
+        assert_eq!(
+            (rehearsed.objects[0].before, report.objects[0].before),
+            (ObjectState::Degraded, ObjectState::Degraded)
+        );
+        assert_eq!(rehearsed.objects[0].rebuilt, report.objects[0].rebuilt);
         assert!(moved.comes_back().await);
         assert_eq!(moved.repair().await.bytes_written, 0);
         assert_eq!(moved.state().await, ObjectState::Healthy);

@@ -110,3 +110,22 @@ pub(super) fn waiting(waiting: &[WaitingDeletes]) -> String {
     };
     waiting.iter().map(line).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_says_for_what() {
+        let waiting_for = |shards, unproved| {
+            let waits = WaitingDeletes { backend: "attic".to_owned(), shards, unproved };
+            waiting(&[waits])
+        };
+        let (reached, proved) =
+            ("to delete on attic once it can be reached\n", "to delete on attic once another copy is found whole\n");
+        assert_eq!(waiting_for(3, 0), format!("3 shards {reached}"));
+        assert_eq!(waiting_for(1, 1), format!("1 shard {proved}"));
+        assert_eq!(waiting_for(3, 1), format!("2 shards {reached}1 shard {proved}"));
+        assert_eq!(waiting(&[]), "");
+    }
+}

@@ -55,6 +55,11 @@ fn page(report: &GcReport) -> String {
         let (index, object, backend) = (copy.index, copy.object, Printable(&copy.backend));
         line(format!("surplus copy of shard {index} of object {object} on {backend} {would}deleted"));
     }
+    if report.recorded_again > 0 {
+        let copies = count(report.recorded_again, "shard");
+        let would = if report.dry_run { "would stay" } else { "stayed" };
+        line(format!("{copies} that waited to be deleted {would}: no other copy is good"));
+    }
     for packed in &report.repacked {
         let (live, all) = (ByteSize(packed.live_bytes), ByteSize(packed.file_bytes));
         let objects = count(packed.from.len() as u64, "object");
@@ -80,4 +85,16 @@ fn page(report: &GcReport) -> String {
     }
     page.push_str(&waiting(&report.waiting));
     page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_that_is_not_deleted_is_told_and_a_dry_run_says_that_nothing_is_done_yet() {
+        let told = |dry_run| page(&GcReport { dry_run, recorded_again: 2, ..GcReport::default() });
+        assert_eq!(told(false), "2 shards that waited to be deleted stayed: no other copy is good\n");
+        assert_eq!(told(true), "2 shards that waited to be deleted would stay: no other copy is good\n");
+    }
 }

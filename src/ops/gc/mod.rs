@@ -26,7 +26,7 @@ use super::ingest::Sources;
 use super::leftovers;
 use super::rebuild::MAINTENANCE;
 use super::refresh::refresh_known;
-use super::remove::{Deletes, RemovedFile, WaitingDeletes, Which, delete_pending};
+use super::remove::{Deletes, RemovedFile, WaitingDeletes, Which, delete_pending, rehearse_pending};
 use crate::backend::{self, Backend, ListedShard};
 use crate::catalog::Catalog;
 use crate::error::Result;
@@ -78,6 +78,8 @@ pub struct GcReport {
     pub surplus: Vec<SurplusCopy>,
     /// What lived in objects that kept little, packed anew.
     pub repacked: Vec<RepackedObject>,
+    /// Copies that waited to be deleted and stay: no other of their shard is good.
+    pub recorded_again: u64,
     /// Objects that held nothing any more.
     pub emptied: Vec<ObjectId>,
     /// Objects that were left alone because they cannot be read now.
@@ -103,7 +105,8 @@ impl GcReport {
     pub fn is_nothing(&self) -> bool {
         let lists_are_empty =
             self.leftovers == 0 && self.unfinished.is_empty() && self.surplus.is_empty() && self.repacked.is_empty();
-        lists_are_empty && self.emptied.is_empty() && self.removals_finished == 0 && self.shards_deleted == 0
+        let counts = [self.recorded_again, self.removals_finished, self.shards_deleted];
+        lists_are_empty && self.emptied.is_empty() && counts == [0; 3]
     }
 }
 
@@ -153,6 +156,7 @@ async fn run(store: &Store, controls: &Controls) -> Result<GcReport> {
 fn conclude(store: &Store, mut report: GcReport, deletes: &Deletes) -> GcReport {
     report.shards_deleted += deletes.shards;
     report.bytes_freed += deletes.bytes;
+    report.recorded_again += deletes.called_off;
     report.bytes_read += deletes.bytes_read;
     report.waiting = deletes.waiting(store);
     report
@@ -175,8 +179,10 @@ fn writable(store: &Store) -> impl Iterator<Item = &dyn Backend> {
 /// Nothing is asked of a backend but what an examination reads, and what probes left there.
 async fn plan(store: &Store, controls: &Controls) -> Result<GcReport> {
     let mut report = GcReport { dry_run: true, ..GcReport::default() };
-    let stats = store.look(|catalog| catalog.stats()).await?;
-    report.shards_deleted = stats.pending_deletes;
+    let pending = rehearse_pending(store, controls).await?;
+    report.shards_deleted = pending.shards;
+    report.recorded_again = pending.called_off;
+    report.bytes_read = pending.bytes_read;
     unfinished::plan(store, &mut report).await?;
     if store.access().keyring().is_some() {
         repack::plan(store, &Sources::of(store), &mut report, controls).await?;
@@ -266,6 +272,7 @@ mod tests {
             GcReport { surplus: vec![copy], ..nothing() },
             GcReport { repacked: vec![packed], ..nothing() },
             GcReport { emptied: vec![object], ..nothing() },
+            GcReport { recorded_again: 1, ..nothing() },
             GcReport { removals_finished: 1, ..nothing() },
             GcReport { shards_deleted: 1, ..nothing() },
         ] {

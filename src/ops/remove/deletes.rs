@@ -45,6 +45,8 @@ pub(in crate::ops) struct Deletes {
     pub(in crate::ops) bytes: u64,
     /// How many were confirmed to be gone, there or not.
     pub(in crate::ops) confirmed: u64,
+    /// How many are called off: no other copy of their shard is good, and they are recorded again.
+    pub(in crate::ops) called_off: u64,
     /// How many bytes were read to know that nothing is lost by them.
     pub(in crate::ops) bytes_read: u64,
     waiting: BTreeMap<BackendId, Waiting>,
@@ -96,6 +98,7 @@ impl Deletes {
         self.shards += later.shards;
         self.bytes += later.bytes;
         self.confirmed += later.confirmed;
+        self.called_off += later.called_off;
         self.bytes_read += later.bytes_read;
         for (backend, later) in later.waiting {
             let waiting = self.waiting.entry(backend).or_default();
@@ -114,6 +117,7 @@ impl Deletes {
         self.shards += other.shards;
         self.bytes += other.bytes;
         self.confirmed += other.confirmed;
+        self.called_off += other.called_off;
         self.bytes_read += other.bytes_read;
         for (backend, other) in other.waiting {
             let waiting = self.waiting.entry(backend).or_default();
@@ -139,6 +143,38 @@ pub(in crate::ops) async fn delete_pending(store: &Store, which: Which, controls
         }
     }
     Ok(deletes)
+}
+
+/// What would become of the deletes that wait. Nothing is deleted and nothing recorded; where a backend takes no deletes
+/// now, those on it count as made, for they will be.
+pub(in crate::ops) async fn rehearse_pending(store: &Store, controls: &Controls) -> Result<Deletes> {
+    let round = Round { store, silent: Mutex::default(), only_asked: true, is_proved: false, controls };
+    let mut deletes = Deletes::default();
+    let mut after = None;
+    loop {
+        controls.check_cancelled()?;
+        let from = after.take();
+        let page = store.look(move |catalog| catalog.pending_deletes(from.as_ref(), PAGE_DELETES)).await?;
+        after = page.last().copied();
+        if after.is_none() {
+            return Ok(deletes);
+        }
+        let living = living(store, page.iter().map(|delete| delete.object).collect()).await?;
+        let (of_living, others): (Vec<_>, Vec<_>) = page
+            .into_iter()
+            .partition(|delete| living.contains(&delete.object) && round.place(delete.backend).is_some());
+        deletes.shards += others.len() as u64;
+        let judged = stream::iter(of_living).map(|delete| round.judge(delete)).buffer_unordered(DELETES_IN_FLIGHT);
+        for judged in judged.collect::<Vec<_>>().await {
+            let Judged { fate, bytes_read } = judged?;
+            deletes.bytes_read += bytes_read;
+            match fate {
+                Fate::Goes => deletes.shards += 1,
+                Fate::IsGone | Fate::Waits => {}
+                Fate::Stays(_) => deletes.called_off += 1,
+            }
+        }
+    }
 }
 
 /// One go at the deletes.
@@ -202,9 +238,7 @@ impl Round<'_> {
 
     /// Makes one delete, and says how many bytes were read for it.
     async fn make_one(&self, delete: PendingDelete, is_live: bool) -> Result<(Made, u64)> {
-        let registered = self.store.registry().get(delete.backend);
-        let registered = registered.filter(|backend| backend.is_ready() && !backend.read_only);
-        let Some(registered) = registered.filter(|_| !self.silent().contains(&delete.backend)) else {
+        let Some(registered) = self.place(delete.backend).filter(|_| !self.silent().contains(&delete.backend)) else {
             return Ok((Made::Waits, 0));
         };
         let judged = if is_live { self.judge(delete).await? } else { Judged { fate: Fate::Goes, bytes_read: 0 } };
@@ -234,6 +268,11 @@ impl Round<'_> {
             }
         };
         Ok((made, judged.bytes_read))
+    }
+
+    /// A backend that takes deletes.
+    fn place(&self, backend: BackendId) -> Option<&RegisteredBackend> {
+        self.store.registry().get(backend).filter(|backend| backend.is_ready() && !backend.read_only)
     }
 
     /// Whether a copy of a living object may go.
@@ -271,7 +310,7 @@ impl Round<'_> {
                     waiting.shards += 1;
                     waiting.unproved += u64::from(matches!(made, Made::Unproved));
                 }
-                Made::CalledOff => {}
+                Made::CalledOff => deletes.called_off += 1,
             }
         }
         deletes.confirmed = gone.len() as u64;

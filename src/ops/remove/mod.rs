@@ -17,9 +17,9 @@ mod parts;
 mod reprieve;
 
 pub use deletes::WaitingDeletes;
-pub(in crate::ops) use deletes::{Deletes, Which, delete_pending};
+pub(in crate::ops) use deletes::{Deletes, Which, delete_pending, rehearse_pending};
 pub use lost::remove_lost;
-pub(in crate::ops) use reprieve::{is_endangered, reprieve, verify_with_waiting};
+pub(in crate::ops) use reprieve::{examine_with_waiting, is_endangered, reprieve, verify_with_waiting};
 
 use super::writer::{
     Contents, ObjectOptions, ObjectWriter, StoredObject, WriteFailures, index_allowance, new_object_shape,

@@ -115,6 +115,38 @@ pub(in crate::ops) async fn verify_with_waiting(
     }))
 }
 
+/// Examines an object, every byte, with those copies that wait for deletion and would have to stay, as `verify_with_waiting`
+/// does, and changes nothing.
+pub(in crate::ops) async fn examine_with_waiting(
+    store: &Store,
+    object: ObjectId,
+    lost: &[BackendId],
+    controls: &Controls,
+) -> Result<Option<(Examination, u64)>> {
+    let Some(mut subject) = Subject::load(store, object).await? else { return Ok(None) };
+    let seen = subject.clone().examine(store.registry(), Depth::Full, controls).await?;
+    let mut bytes_read = seen.bytes_read;
+    if !is_endangered(store, &seen, lost).await? {
+        return Ok(Some((seen, bytes_read)));
+    }
+    let mut staying = Vec::new();
+    for place in &subject.going {
+        let judged = judge(store, &subject, *place, lost, controls).await?;
+        bytes_read += judged.bytes_read;
+        if let Fate::Stays(record) = judged.fate {
+            staying.push(record);
+        }
+    }
+    if staying.is_empty() {
+        return Ok(Some((seen, bytes_read)));
+    }
+    subject.going.retain(|place| staying.iter().all(|record| (record.index, record.backend) != *place));
+    subject.recorded.extend(staying);
+    let seen = subject.examine(store.registry(), Depth::Full, controls).await?;
+    let bytes_read = bytes_read + seen.bytes_read;
+    Ok(Some((seen, bytes_read)))
+}
+
 /// Reads the other copies of a shard, and the waiting one where none of them is whole and none may come back.
 pub(super) async fn judge(
     store: &Store,

@@ -18,7 +18,7 @@ mod report;
 use super::Controls;
 use super::examine::{self, Depth, Examination, Subject};
 use super::rebuild::MAINTENANCE;
-use super::remove::verify_with_waiting;
+use super::remove::{examine_with_waiting, verify_with_waiting};
 use super::verify::{VerifyOptions, record, select};
 use super::writer::{WriteFailures, failed_writers};
 use super::{leftovers, verify};
@@ -169,10 +169,9 @@ impl Work<'_> {
 
     /// Says what repairing would do.
     async fn rehearse(&self, object: ObjectId, ledger: &mut Ledger) -> Result<Option<RepairedObject>> {
-        let Some(seen) = examine::examine(self.store, object, Depth::Full, self.controls).await? else {
-            return Ok(None);
-        };
-        ledger.read(seen.bytes_read);
+        let looked = examine_with_waiting(self.store, object, self.leaving, self.controls).await?;
+        let Some((seen, bytes_read)) = looked else { return Ok(None) };
+        ledger.read(bytes_read);
         let mut repaired = RepairedObject::new(&seen);
         let bad_twice = self.bad_twice(&seen, ledger).await?;
         let plan = self.plan(&seen, &bad_twice).await?;

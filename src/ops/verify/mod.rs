@@ -261,9 +261,7 @@ impl Run<'_> {
         let names = select::names_shown(self.store, object).await?;
         Ok(Look::Seen(Box::new(ObjectVerdict::new(self.store.registry(), &examination, names))))
     }
-}
 
-impl Run<'_> {
     /// Where shards are not good, takes copies of them back that wait for deletion, and says whether there were any. While
     /// another process has the maintenance lease, that is left to it: it may be deleting.
     async fn takes_back(&self, seen: &Examination) -> Result<bool> {
