@@ -5,12 +5,12 @@ use crate::world::{TestWorld, backend_name, name, read_file};
 use shard::backend::{self, Effect, Fault, Operation, When};
 use shard::catalog::{Catalog, ObjectState, ShardRecord, ShardState};
 use shard::id::{BackendId, ShardId};
-use shard::ops::Controls;
 use shard::ops::drain::{DrainOptions, drain};
 use shard::ops::gc::{GcMode, GcOptions, GcReport, gc};
 use shard::ops::remove::{RemoveOptions, remove, remove_lost};
 use shard::ops::repair::{RepairOptions, RepairReport, repair};
 use shard::ops::verify::VerifyMode;
+use shard::ops::{Controls, Removing, remove_backend};
 use shard::store::{Draining, Store};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -271,6 +271,42 @@ async fn a_write_that_fails_where_the_last_copy_is_takes_nothing_of_it_away() {
     moved.repair().await;
     assert_eq!(moved.state().await, ObjectState::Healthy);
     assert!(moved.comes_back().await);
+}
+
+#[tokio::test]
+async fn a_write_that_fails_where_a_bad_copy_waits_leaves_that() {
+    let mut moved = Moved::new().await;
+    let mut bytes = fs::read(&moved.waiting).expect("a shard");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&moved.waiting, &bytes).expect("written");
+    moved.rot();
+    let refuse = Effect::Refuse(backend::ErrorKind::Failed);
+    moved.world.faulty(moved.left).inject(Fault::new(Operation::Create, When::Always, refuse));
+    let options = DrainOptions { backend: backend_name(moved.place), ..DrainOptions::default() };
+    drain(&mut moved.store, options).await.expect("drained");
+    assert!(moved.world.faulty(moved.left).calls(Operation::Create) > 0, "a write was tried");
+    assert!(fs::read(&moved.waiting).is_ok_and(|left| left == bytes), "it is as it was");
+    moved.world.faulty(moved.left).heal();
+    moved.repair().await;
+    moved.gc().await;
+    assert_eq!((moved.pending().await, moved.state().await), (0, ObjectState::Healthy));
+}
+
+#[tokio::test]
+async fn where_the_settings_have_the_recorded_place_no_more_the_waiting_copy_is_the_shard() {
+    let mut moved = Moved::new().await;
+    let object = moved.kept.object;
+    let recorded = moved.store.look(move |catalog| catalog.shards(object)).await.expect("shards");
+    let recorded = *recorded.iter().find(|record| record.index == 0).expect("it is recorded");
+    // Removed as it should be, a place takes its records along; taken out of the file by hand, it does not.
+    remove_backend(&moved.store, &backend_name(moved.place), Removing::Forced).await.expect("removed");
+    moved.store.catalog(move |catalog| catalog.put_shard(object, &recorded)).await.expect("recorded");
+    moved.store = moved.world.open().await;
+    moved.kept.lose(1);
+    let report = moved.gc().await;
+    assert_eq!((report.shards_deleted, report.recorded_again, report.waiting.len()), (0, 1, 0), "{report:?}");
+    assert!(moved.waiting.exists() && moved.comes_back().await);
 }
 
 #[tokio::test]
