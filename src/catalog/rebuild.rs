@@ -133,7 +133,10 @@ const RECALL: &str = "
     INSERT OR IGNORE INTO main.pending_delete SELECT object, shard_index, backend FROM temp.known_delete k
         WHERE NOT EXISTS (SELECT 1 FROM main.shard s WHERE s.object = k.object AND s.shard_index = k.shard_index
                 AND s.backend = k.backend)
-            AND (k.is_of_living OR NOT EXISTS (SELECT 1 FROM main.object o WHERE o.id = k.object AND o.dead = 0));
+            AND CASE WHEN k.is_of_living
+                THEN EXISTS (SELECT 1 FROM main.object o WHERE o.id = k.object)
+                    OR EXISTS (SELECT 1 FROM main.removed_object r WHERE r.object = k.object)
+                ELSE NOT EXISTS (SELECT 1 FROM main.object o WHERE o.id = k.object AND o.dead = 0) END;
     DROP TABLE temp.known_delete;
     DROP TABLE temp.known_folder;
     DROP TABLE temp.known_parent;

@@ -87,22 +87,35 @@ pub async fn drain(store: &mut Store, options: DrainOptions) -> Result<DrainRepo
     forgive(store).await?;
     store.set_draining(&options.backend, Draining::Yes)?;
     let store: &Store = store;
-    let objects = objects_on(store, backend).await?;
     let mut report = DrainReport { backend: options.backend.clone(), ..DrainReport::default() };
-    options.controls.begin("drain", None, Some(objects.len() as u64));
     let leaving = [backend];
     let work = Work { store, leaving: &leaving, controls: &options.controls, failures: WriteFailures::default() };
-    for object in objects {
-        options.controls.check_cancelled()?;
-        clear_object(&work, object, &mut report).await?;
-        options.controls.items(1);
+    clear_backend(&work, &mut report).await?;
+    let mut deletes = delete_pending(store, Which::On(backend), &options.controls).await?;
+    if deletes.called_off > 0 {
+        // What had to stay is recorded there again, and is moved like any other.
+        clear_backend(&work, &mut report).await?;
+        deletes.add_last(delete_pending(store, Which::On(backend), &options.controls).await?);
     }
-    options.controls.end();
-    let deletes = delete_pending(store, Which::On(backend), &options.controls).await?;
     report.bytes_read += deletes.bytes_read;
     report.empty = deletes.waiting_count() == 0 && objects_on(store, backend).await?.is_empty();
     report.elapsed_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     Ok(report)
+}
+
+/// Moves off what is recorded there.
+async fn clear_backend(work: &Work<'_>, report: &mut DrainReport) -> Result<()> {
+    let objects = objects_on(work.store, work.leaving[0]).await?;
+    // A shard that could not be moved before is told once.
+    report.left.clear();
+    work.controls.begin("drain", None, Some(objects.len() as u64));
+    for object in objects {
+        work.controls.check_cancelled()?;
+        clear_object(work, object, report).await?;
+        work.controls.items(1);
+    }
+    work.controls.end();
+    Ok(())
 }
 
 /// The objects that have a shard recorded there.

@@ -1,12 +1,14 @@
 //! Copies that wait for deletion while their object lives: they go once another copy is proved, and never before.
 
 use crate::heal_damage::{Kept, verify_all};
+use crate::past::run_rebuild;
 use crate::world::{TestWorld, backend_name, name, read_file};
 use shard::backend::{self, Effect, Fault, Operation, When};
-use shard::catalog::{Catalog, ObjectState, ShardRecord, ShardState};
-use shard::id::{BackendId, ShardId};
+use shard::catalog::{Catalog, JournalEntry, ObjectState, ProcessLock, Purpose, ShardRecord, ShardState};
+use shard::id::{BackendId, ProcessId, ShardId};
 use shard::ops::drain::{DrainOptions, drain};
 use shard::ops::gc::{GcMode, GcOptions, GcReport, gc};
+use shard::ops::leftovers::clear;
 use shard::ops::remove::{RemoveOptions, remove, remove_lost};
 use shard::ops::repair::{RepairOptions, RepairReport, repair};
 use shard::ops::verify::VerifyMode;
@@ -35,7 +37,11 @@ struct Moved {
 
 impl Moved {
     async fn new() -> Self {
-        let world = TestWorld::new(4).await;
+        Self::among(4).await
+    }
+
+    async fn among(places: usize) -> Self {
+        let world = TestWorld::new(places).await;
         let mut store = world.open().await;
         let kept = Kept::new(&world, &store, "a", BYTES, (2, 3)).await;
         let bytes = read_file(&store, "a").await.expect("it was put");
@@ -49,7 +55,7 @@ impl Moved {
         world.faulty(left).heal();
         let shard = ShardId { object: kept.object, index: 0 };
         let is_it = |number: &usize| *number != left && world.shard_path(*number, shard).exists();
-        let place = (1..=4).find(is_it).expect("it was moved");
+        let place = (1..=places).find(is_it).expect("it was moved");
         let recorded = world.shard_path(place, shard);
         assert!(waiting.exists());
         Self { world, store, kept, bytes, left, waiting, recorded, place }
@@ -95,7 +101,7 @@ impl Moved {
 }
 
 fn place_of(world: &TestWorld, path: &Path) -> usize {
-    (1..=4).find(|number| path.starts_with(world.backend_dir(*number))).expect("a backend's folder")
+    (1..=9).find(|number| path.starts_with(world.backend_dir(*number))).expect("a backend's folder")
 }
 
 #[tokio::test]
@@ -245,12 +251,10 @@ async fn a_drain_that_is_done_again_deletes_only_what_is_proved_elsewhere() {
     let mut moved = Moved::new().await;
     moved.rot();
     let options = || DrainOptions { backend: backend_name(moved.left), ..DrainOptions::default() };
+    // The waiting copy is the last, is recorded again and then moved like any other.
     let report = drain(&mut moved.store, options()).await.expect("drained");
-    assert!(report.moved.is_empty() && !report.empty, "{report:?}");
-    assert!(moved.waiting.exists(), "it is the last");
-    // Recorded there again, it is moved like any other.
-    let report = drain(&mut moved.store, options()).await.expect("drained");
-    assert!(report.empty && !moved.waiting.exists(), "{report:?}");
+    assert_eq!((report.moved.len(), report.empty), (1, true), "{report:?}");
+    assert!(!moved.waiting.exists() && report.left.is_empty(), "{report:?}");
     moved.repair().await;
     assert_eq!(moved.state().await, ObjectState::Healthy);
 }
@@ -317,6 +321,75 @@ async fn an_object_that_a_waiting_copy_saves_is_not_removed_as_lost() {
     let error = remove_lost(&moved.store, moved.kept.object, &Controls::default()).await.expect_err("it is not lost");
     assert_eq!(error.kind, shard::ErrorKind::Refused, "{error}");
     assert!(moved.waiting.exists() && moved.comes_back().await);
+}
+
+#[tokio::test]
+async fn while_a_waiting_copy_may_save_it_and_cannot_be_asked_for_an_object_is_not_lost() {
+    let mut moved = Moved::new().await;
+    fs::remove_file(&moved.recorded).expect("removed");
+    moved.kept.lose(1);
+    moved.world.unmount(moved.left);
+    moved.store = moved.world.open().await;
+    assert_eq!(moved.state().await, ObjectState::Unavailable);
+    let error = remove_lost(&moved.store, moved.kept.object, &Controls::default()).await.expect_err("it is not lost");
+    assert_eq!(error.kind, shard::ErrorKind::Unavailable, "{error}");
+    let report = moved.gc().await;
+    assert_eq!((report.waiting[0].shards, report.waiting[0].unproved), (1, 0), "{report:?}");
+    moved.world.mount(moved.left);
+    moved.store = moved.world.open().await;
+    assert_eq!(moved.state().await, ObjectState::Degraded);
+    assert!(moved.comes_back().await);
+    // Where none of them is left anywhere, it is.
+    moved.kept.lose(2);
+    fs::remove_file(&moved.waiting).expect("removed");
+    assert_eq!(moved.state().await, ObjectState::Lost);
+    remove_lost(&moved.store, moved.kept.object, &Controls::default()).await.expect_err("its name is known");
+}
+
+#[tokio::test]
+async fn a_rebuild_that_does_not_find_an_object_leaves_its_waiting_copy_to_be_found() {
+    let mut moved = Moved::among(5).await;
+    let of_object = |number: &usize| {
+        let at = |index| moved.world.shard_path(*number, ShardId { object: moved.kept.object, index });
+        (0..3).any(|index| at(index).exists())
+    };
+    let places: Vec<usize> = (1..=5).filter(of_object).collect();
+    assert_eq!(places.len(), 4);
+    moved.rot();
+    places.iter().for_each(|place| moved.world.unmount(*place));
+    moved.store = moved.world.open().await;
+    run_rebuild(&moved.store).await;
+    places.iter().for_each(|place| moved.world.mount(*place));
+    moved.store = moved.world.open().await;
+    moved.gc().await;
+    assert!(moved.waiting.exists(), "it is the last");
+    moved.kept.lose(1);
+    assert!(moved.comes_back().await);
+    moved.repair().await;
+    assert_eq!(moved.state().await, ObjectState::Healthy);
+}
+
+#[tokio::test]
+async fn what_a_killed_write_was_to_replace_stays_when_its_process_is_cleared_up_after() {
+    let moved = Moved::new().await;
+    let mut bytes = fs::read(&moved.waiting).expect("a shard");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&moved.waiting, &bytes).expect("written");
+    moved.rot();
+    let dead = ProcessId([9; 16]);
+    drop(ProcessLock::acquire(&moved.store.dir().join("run"), dead).expect("a lock"));
+    let shards = vec![(0, BackendId([moved.left as u8; 16]))];
+    let (object, purpose) = (moved.kept.object, Purpose::Repair);
+    let entry = JournalEntry { object, process: dead, purpose, name: None, version: None, shards };
+    moved.store.catalog(move |catalog| catalog.begin(&entry)).await.expect("journaled");
+    clear(&moved.store, &Controls::default()).await.expect("cleared");
+    assert!(moved.store.look(|catalog| catalog.journals()).await.expect("journals").is_empty());
+    assert!(fs::read(&moved.waiting).is_ok_and(|left| left == bytes), "it is as it was");
+    assert_eq!(moved.pending().await, 1);
+    moved.repair().await;
+    moved.gc().await;
+    assert_eq!((moved.pending().await, moved.state().await), (0, ObjectState::Healthy));
 }
 
 #[tokio::test]

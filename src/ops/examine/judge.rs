@@ -16,15 +16,18 @@ pub(super) struct Seen {
     pub(super) copies: Vec<Copy>,
     pub(super) reading: Reading,
     pub(super) reader: ObjectReader,
+    /// Shards of which a copy that waits for deletion is on a place that does not answer: where no other is good, that is
+    /// the shard, and is recorded again once it can be looked at.
+    pub(super) may_return: BTreeSet<u8>,
 }
 
 /// Judges what was seen.
 pub(super) fn judge(subject: Subject, registry: &BackendRegistry, seen: Seen, depth: Depth) -> Examination {
-    let Seen { copies, reading, reader } = seen;
+    let Seen { copies, reading, reader, may_return } = seen;
     let mut findings = findings(copies, &reading, &subject.manifest);
     settle(&subject, registry, &mut findings, depth);
     settle_misplaced(&subject, registry, &mut findings);
-    let worst = Worst::of(&subject, registry, &findings, &reading);
+    let worst = Worst::of(&subject, registry, &findings, &reading, &may_return);
     let moved_away = take_moved_away(&mut findings);
     add_never_placed(&subject, &mut findings);
     let mut examination = Examination {
@@ -218,20 +221,32 @@ struct Worst {
 }
 
 impl Worst {
-    fn of(subject: &Subject, registry: &BackendRegistry, findings: &[CopyFinding], reading: &Reading) -> Self {
+    fn of(
+        subject: &Subject,
+        registry: &BackendRegistry,
+        findings: &[CopyFinding],
+        reading: &Reading,
+        may_return: &BTreeSet<u8>,
+    ) -> Self {
         let data_shards = subject.manifest.geometry().data_shards();
+        let of_stripe = |pattern: &[bool]| Self::of_stripe(registry, findings, pattern, (data_shards, may_return));
         let mut worst: Option<Self> = None;
         for pattern in &reading.patterns {
-            let stripe = Self::of_stripe(registry, findings, pattern, data_shards);
+            let stripe = of_stripe(pattern);
             worst = Some(match worst {
                 None => stripe,
                 Some(worst) => worst.and(&stripe),
             });
         }
-        worst.unwrap_or_else(|| Self::of_stripe(registry, findings, &[], data_shards))
+        worst.unwrap_or_else(|| of_stripe(&[]))
     }
 
-    fn of_stripe(registry: &BackendRegistry, findings: &[CopyFinding], pattern: &[bool], data_shards: usize) -> Self {
+    fn of_stripe(
+        registry: &BackendRegistry,
+        findings: &[CopyFinding],
+        pattern: &[bool],
+        (data_shards, may_return): (usize, &BTreeSet<u8>),
+    ) -> Self {
         let mut good: BTreeMap<u8, BackendId> = BTreeMap::new();
         let mut lasting: BTreeMap<u8, (&Zone, BackendId)> = BTreeMap::new();
         // A copy too many counts only where the one that counts is bad.
@@ -245,8 +260,11 @@ impl Worst {
             }
         }
         let silent = findings.iter().filter(|finding| finding.state == ShardState::Unreachable);
-        let silent: BTreeSet<u8> =
-            silent.map(|finding| finding.index).filter(|index| !good.contains_key(index)).collect();
+        let silent: BTreeSet<u8> = silent
+            .map(|finding| finding.index)
+            .chain(may_return.iter().copied())
+            .filter(|index| !good.contains_key(index))
+            .collect();
         Self {
             good: good.len(),
             possible: good.len() + silent.len(),

@@ -38,6 +38,7 @@ use crate::store::Store;
 pub(in crate::ops) use judge::rules;
 pub use read::Sample;
 pub(in crate::ops) use read::sample_bytes;
+use std::collections::BTreeSet;
 
 /// How closely an object is looked at.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -310,9 +311,28 @@ impl Subject {
         let places = copies.iter().filter_map(|copy| copy.place(registry)).collect();
         let reader = ObjectReader::new(self.manifest.clone(), places);
         let reading = read::read(&reader, &copies, depth, controls).await?;
-        let seen = judge::Seen { copies, reading, reader };
+        let may_return = self.may_return(registry, &copies, &reading).await;
+        let seen = judge::Seen { copies, reading, reader, may_return };
         self.ask_for_room(registry, &seen, depth).await;
         Ok(judge::judge(self, registry, seen, depth))
+    }
+
+    /// The shards of which no copy is good, and one that waits for deletion is where nobody can look now.
+    async fn may_return(
+        &self,
+        registry: &BackendRegistry,
+        copies: &[locate::Copy],
+        reading: &read::Reading,
+    ) -> BTreeSet<u8> {
+        if self.going.is_empty() {
+            return BTreeSet::new();
+        }
+        let findings = judge::findings(copies.to_vec(), reading, &self.manifest);
+        let is_good = |index: u8| findings.iter().any(|finding| finding.index == index && is_good(finding.state));
+        let places: Vec<_> = self.going.iter().copied().filter(|(index, _)| !is_good(*index)).collect();
+        let asked = locate::ask_again(self.manifest.object(), registry, &places).await;
+        let silent = asked.into_iter().filter(|copy| matches!(copy.presence, locate::Presence::Unknown(_)));
+        silent.map(|copy| copy.index).collect()
     }
 
     /// Finds the better places that have no room. They are asked only where a shard would move to them: a small write shows

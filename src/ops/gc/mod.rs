@@ -86,7 +86,7 @@ pub struct GcReport {
     pub left_alone: Vec<ObjectId>,
     /// Removals of which everything is gone, and so are they.
     pub removals_finished: u64,
-    /// How many shards were deleted. In a dry run: how many would be at least; removals whose end it would be, not counted.
+    /// How many shards were deleted. In a dry run: how many are to be, as the catalog has it; those of removals whose end it would be, not counted.
     pub shards_deleted: u64,
     /// The bytes of these, and of what was half-written. In a dry run, as far as the catalog has their lengths.
     pub bytes_freed: u64,
@@ -137,9 +137,10 @@ async fn run(store: &Store, controls: &Controls) -> Result<GcReport> {
     };
     let mut deletes = delete_pending(store, Which::All, controls).await?;
     unfinished::clear(store, &mut report, controls).await?;
-    deletes.add_made(surplus::clear(store, &mut report, controls).await?);
+    deletes.add(surplus::clear(store, &mut report, controls).await?);
     // To pack anew takes a master key, and to end a removal, to have read all of what it names.
     if store.access().keyring().is_none() {
+        deletes.add_last(delete_pending(store, Which::All, controls).await?);
         return Ok(conclude(store, report, &deletes));
     }
     repack::run(store, &sources, &mut report, controls).await?;
@@ -147,7 +148,7 @@ async fn run(store: &Store, controls: &Controls) -> Result<GcReport> {
     // An object that holds a removed version may be where nobody could look, or be closed to this machine: then the removal
     // stays.
     if refreshed.unlisted.is_empty() && refreshed.locked.is_empty() {
-        deletes.add_made(drop_finished(store, &mut report, controls).await?);
+        deletes.add(drop_finished(store, &mut report, controls).await?);
     }
     forget_gone(store).await?;
     Ok(conclude(store, report, &deletes))

@@ -40,11 +40,14 @@ pub(super) async fn clear(store: &Store, report: &mut GcReport, controls: &Contr
             .filter(|copy| copy.state == ShardState::Surplus)
             .filter_map(|copy| Some((copy.index, copy.backend?)))
             .collect();
-        let is_whole = !surplus.is_empty();
+        let (is_whole, moved_away) = (!surplus.is_empty(), examination.moved_away.clone());
         report.surplus.extend(surplus);
         store
             .catalog(move |catalog| {
                 let is_live = catalog.record_look(&check, &challenges)?;
+                if is_live {
+                    moved_away.iter().try_for_each(|(index, backend)| catalog.drop_shard(object, *index, *backend))?;
+                }
                 if is_live && is_whole {
                     places.iter().try_for_each(|(index, backend)| catalog.discard_shard(object, *index, *backend))?;
                 }
@@ -52,7 +55,7 @@ pub(super) async fn clear(store: &Store, report: &mut GcReport, controls: &Contr
             })
             .await?;
         if is_whole {
-            deletes.add_made(delete_pending(store, Which::Proved(object), controls).await?);
+            deletes.add(delete_pending(store, Which::Proved(object), controls).await?);
         }
         Ok(())
     })

@@ -11,6 +11,7 @@ use crate::ops::ingest::Sources;
 use crate::ops::reader::{BlockState, ObjectReader, ShardPlace, Wanted, gather_manifest};
 use crate::store::Store;
 use futures_util::StreamExt;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// What the catalog says of the object.
@@ -19,6 +20,8 @@ struct Known {
     record: Option<ObjectRecord>,
     is_live: bool,
     shards: Vec<ShardRecord>,
+    /// Copies that waited for deletion before: they are no leftovers, and may be the last.
+    waiting: BTreeSet<(u8, BackendId)>,
 }
 
 /// A copy of a shard: recorded if it is whole, else taken back. Of an object that the catalog does not know nothing is:
@@ -27,7 +30,8 @@ pub(super) async fn end_copy(store: &Store, entry: JournalEntry, belief: Belief)
     let object = entry.object;
     let ask = move |catalog: &Catalog| {
         let (record, is_live) = (catalog.object(object)?, catalog.object_is_live(object)?);
-        Ok(Known { record, is_live, shards: catalog.shards(object)? })
+        let waiting = catalog.waiting_places(object)?.into_iter().collect();
+        Ok(Known { record, is_live, shards: catalog.shards(object)?, waiting })
     };
     let known = store.look(ask).await?;
     let seen = look_at(store, &entry).await;
@@ -52,6 +56,11 @@ pub(super) async fn end_copy(store: &Store, entry: JournalEntry, belief: Belief)
         }
         match verdict(store, manifest.as_ref(), (index, place, look)).await {
             Verdict::Whole(manifest, bytes) => keep_copy(store, manifest, &known, (index, place, bytes)).await?,
+            Verdict::Useless | Verdict::Unseen(_) if known.is_live && known.waiting.contains(&(index, place)) => {
+                if belief == Belief::Certain {
+                    clear_unfinished(store, object, &[(index, place, Look::Absent)]).await;
+                }
+            }
             Verdict::Useless => doubtful.push((index, place, look)),
             Verdict::Unseen(manifest) => match is_elsewhere(&known, index) {
                 true => doubtful.push((index, place, look)),

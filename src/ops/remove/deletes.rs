@@ -1,7 +1,7 @@
 //! Deletes that wait: made where the backend answers, kept where it does not. A copy of an object that lives goes only once
 //! another of the same shard was read whole.
 
-use super::reprieve::{Fate, Judged, judge, living};
+use super::reprieve::{Fate, Judged, judge, living, record_again};
 use crate::backend::{self, ErrorKind, RegisteredBackend};
 use crate::catalog::PendingDelete;
 use crate::error::{ErrorKind as Kind, Result};
@@ -93,27 +93,14 @@ impl Deletes {
         self.waiting.values().map(|waiting| waiting.shards).sum()
     }
 
-    /// Takes in a later round over the same deletes: what waits now is what waits.
-    pub(in crate::ops) fn add_made(&mut self, later: Self) {
-        self.shards += later.shards;
-        self.bytes += later.bytes;
-        self.confirmed += later.confirmed;
-        self.called_off += later.called_off;
-        self.bytes_read += later.bytes_read;
-        for (backend, later) in later.waiting {
-            let waiting = self.waiting.entry(backend).or_default();
-            waiting.shards = later.shards.max(waiting.shards);
-            waiting.unproved = later.unproved.max(waiting.unproved);
-        }
-    }
-
     /// Takes in a later round over all there are.
     pub(in crate::ops) fn add_last(&mut self, last: Self) {
         self.waiting.clear();
         self.add(last);
     }
 
-    fn add(&mut self, other: Self) {
+    /// Takes in a round over other deletes.
+    pub(in crate::ops) fn add(&mut self, other: Self) {
         self.shards += other.shards;
         self.bytes += other.bytes;
         self.confirmed += other.confirmed;
@@ -145,8 +132,8 @@ pub(in crate::ops) async fn delete_pending(store: &Store, which: Which, controls
     Ok(deletes)
 }
 
-/// What would become of the deletes that wait. Nothing is deleted and nothing recorded; where a backend takes no deletes
-/// now, those on it count as made, for they will be.
+/// What would become of the deletes that wait. Nothing is deleted and nothing recorded. What is there of dead objects is not
+/// asked for; and where a backend takes no deletes now, those on it count as made, as they may be later.
 pub(in crate::ops) async fn rehearse_pending(store: &Store, controls: &Controls) -> Result<Deletes> {
     let round = Round { store, silent: Mutex::default(), only_asked: true, is_proved: false, controls };
     let mut deletes = Deletes::default();
@@ -169,7 +156,7 @@ pub(in crate::ops) async fn rehearse_pending(store: &Store, controls: &Controls)
             let Judged { fate, bytes_read } = judged?;
             deletes.bytes_read += bytes_read;
             match fate {
-                Fate::Goes => deletes.shards += 1,
+                Fate::Goes | Fate::OutOfReach => deletes.shards += 1,
                 Fate::IsGone | Fate::Waits => {}
                 Fate::Stays(_) => deletes.called_off += 1,
             }
@@ -250,9 +237,13 @@ impl Round<'_> {
                 let cleared = clear_begun(registered.backend.as_ref(), shard).await;
                 return Ok((cleared.map_or(Made::Waits, |_| Made::Gone(0)), judged.bytes_read));
             }
+            Fate::OutOfReach => {
+                self.silent().insert(delete.backend);
+                return Ok((Made::Waits, judged.bytes_read));
+            }
             Fate::Waits => return Ok((Made::Unproved, judged.bytes_read)),
             Fate::Stays(record) => {
-                self.store.catalog(move |catalog| catalog.put_shard(delete.object, &record)).await?;
+                self.store.catalog(move |catalog| record_again(catalog, delete.object, &record)).await?;
                 return Ok((Made::CalledOff, judged.bytes_read));
             }
         }
@@ -333,6 +324,10 @@ async fn delete_from_place(
     match place.backend.head(shard).await {
         Ok(_) if only_asked => Ok(None),
         Ok(bytes) => place.backend.delete(shard).await.map(|()| Some(bytes)),
+        // What appears there from now on may be all that there is of it.
+        Err(error) if error.kind == ErrorKind::NotFound && only_asked => {
+            clear_begun(place.backend.as_ref(), shard).await.map(|_| Some(0))
+        }
         // It may be there unfinished: a write that its backend did not survive waits to be deleted too.
         Err(error) if error.kind == ErrorKind::NotFound => {
             clear_place(place.backend.as_ref(), shard).await.map(|_| Some(0))

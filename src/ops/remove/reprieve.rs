@@ -1,9 +1,10 @@
 //! Copies that wait for deletion while their object lives: one too many, or what a write that failed left. Such a copy goes
 //! once another of the same shard was read whole; where there is none, it may be the last.
 
-use crate::catalog::{Catalog, ShardRecord, ShardState};
+use crate::backend::{self, ErrorKind as BackendErrorKind};
+use crate::catalog::{self, Catalog, ShardRecord, ShardState};
 use crate::error::Result;
-use crate::id::{BackendId, ObjectId};
+use crate::id::{BackendId, ObjectId, ShardId};
 use crate::ops::Controls;
 use crate::ops::examine::{CopyFinding, Depth, Examination, Subject, is_good, look_at};
 use crate::ops::verify::verify_object;
@@ -24,6 +25,8 @@ pub(super) enum Fate {
     Goes,
     /// It is not there; what is unfinished of it goes.
     IsGone,
+    /// It waits until its backend answers.
+    OutOfReach,
     /// It waits: whether another copy is whole cannot be told now, or blocks of this one may be needed.
     Waits,
     /// It is whole, and there is no other: this is the shard.
@@ -70,24 +73,46 @@ pub(in crate::ops) async fn is_endangered(store: &Store, seen: &Examination, los
 }
 
 /// Calls off the deletes of an object's copies that nothing stands in for: what is recorded is gone, bad, or on a backend
-/// that will not come back. For whoever holds the maintenance lease: nobody else deletes meanwhile.
+/// that will not come back. For whoever holds the maintenance lease: nobody else deletes what waits of a living object.
 pub(in crate::ops) async fn reprieve(
     store: &Store,
     object: ObjectId,
     lost: &[BackendId],
     controls: &Controls,
 ) -> Result<Reprieved> {
-    let mut reprieved = Reprieved::default();
-    let Some(subject) = Subject::load(store, object).await? else { return Ok(reprieved) };
+    let Some(subject) = Subject::load(store, object).await? else { return Ok(Reprieved::default()) };
+    let (staying, bytes_read) = staying(store, &subject, lost, controls).await?;
+    let copies = staying.len() as u64;
+    let record =
+        move |catalog: &mut Catalog| staying.iter().try_for_each(|record| record_again(catalog, object, record));
+    store.catalog(record).await?;
+    Ok(Reprieved { copies, bytes_read })
+}
+
+/// What of an object waits for deletion and has to stay, as it is to be recorded, and how many bytes were read to know it.
+async fn staying(
+    store: &Store,
+    subject: &Subject,
+    lost: &[BackendId],
+    controls: &Controls,
+) -> Result<(Vec<ShardRecord>, u64)> {
+    let (mut staying, mut bytes_read) = (Vec::new(), 0);
     for place in &subject.going {
-        let judged = judge(store, &subject, *place, lost, controls).await?;
-        reprieved.bytes_read += judged.bytes_read;
+        let judged = judge(store, subject, *place, lost, controls).await?;
+        bytes_read += judged.bytes_read;
         if let Fate::Stays(record) = judged.fate {
-            store.catalog(move |catalog| catalog.put_shard(object, &record)).await?;
-            reprieved.copies += 1;
+            staying.push(record);
         }
     }
-    Ok(reprieved)
+    Ok((staying, bytes_read))
+}
+
+/// Records a copy that was to be deleted. Nothing of an object that is gone meanwhile.
+pub(super) fn record_again(catalog: &mut Catalog, object: ObjectId, record: &ShardRecord) -> catalog::Result<()> {
+    match catalog.put_shard(object, record) {
+        Err(catalog::Error::UnknownObject { .. }) => Ok(()),
+        other => other,
+    }
 }
 
 /// Examines an object as `verify` does, every byte, with what of it waits for deletion and has to stay; and says how many
@@ -129,14 +154,8 @@ pub(in crate::ops) async fn examine_with_waiting(
     if !is_endangered(store, &seen, lost).await? {
         return Ok(Some((seen, bytes_read)));
     }
-    let mut staying = Vec::new();
-    for place in &subject.going {
-        let judged = judge(store, &subject, *place, lost, controls).await?;
-        bytes_read += judged.bytes_read;
-        if let Fate::Stays(record) = judged.fate {
-            staying.push(record);
-        }
-    }
+    let (staying, read) = staying(store, &subject, lost, controls).await?;
+    bytes_read += read;
     if staying.is_empty() {
         return Ok(Some((seen, bytes_read)));
     }
@@ -147,7 +166,8 @@ pub(in crate::ops) async fn examine_with_waiting(
     Ok(Some((seen, bytes_read)))
 }
 
-/// Reads the other copies of a shard, and the waiting one where none of them is whole and none may come back.
+/// Reads the other copies of a shard, if the waiting one is there, and that where none of them is whole and none may come
+/// back.
 pub(super) async fn judge(
     store: &Store,
     subject: &Subject,
@@ -156,6 +176,17 @@ pub(super) async fn judge(
     controls: &Controls,
 ) -> Result<Judged> {
     let (registry, manifest) = (store.registry(), &subject.manifest);
+    let shard = ShardId { object: manifest.object(), index };
+    let unread = |fate| Ok(Judged { fate, bytes_read: 0 });
+    let Some(registered) = registry.get(place).filter(|place| place.is_ready()) else {
+        return unread(Fate::OutOfReach);
+    };
+    match registered.backend.head(shard).await {
+        Err(error) if error.kind == BackendErrorKind::NotFound => return unread(Fate::IsGone),
+        // It is there, and cannot be read.
+        Ok(_) | Err(backend::Error { kind: BackendErrorKind::Failed, .. }) => {}
+        Err(_) => return unread(Fate::OutOfReach),
+    }
     let others = subject.recorded.iter().filter(|other| other.index == index && other.backend != place);
     let others: Vec<_> =
         others.filter(|other| lasts(store, other.backend, lost)).map(|other| (other.index, other.backend)).collect();
@@ -170,6 +201,7 @@ pub(super) async fn judge(
     let waiting = look_at(manifest, registry, &[(index, place)], controls).await?;
     let fate = match waiting.copies.first() {
         Some(copy) if copy.state == ShardState::Missing => Fate::IsGone,
+        Some(copy) if copy.state == ShardState::Unreachable => Fate::OutOfReach,
         Some(copy) if copy.state == ShardState::Ok => {
             let (state, verified_ns) = (ShardState::Ok, Some(store.now_ns()));
             Fate::Stays(ShardRecord { index, backend: place, bytes: copy.bytes, state, bad_blocks: 0, verified_ns })

@@ -222,9 +222,9 @@ impl Carrier<'_> {
     async fn end_journal(&self, carried: &Carried, doubtful: Vec<Task>) -> Result<()> {
         let object = self.seen.object();
         let ask = move |catalog: &Catalog| {
-            let good = catalog.shards(object)?.into_iter().filter(|shard| examine::is_good(shard.state));
-            let good = good.map(|shard| (shard.index, shard.backend));
-            Ok(good.chain(catalog.waiting_places(object)?).collect::<BTreeSet<_>>())
+            let there = catalog.shards(object)?.into_iter().filter(|shard| shard.state != ShardState::Missing);
+            let there = there.map(|shard| (shard.index, shard.backend));
+            Ok(there.chain(catalog.waiting_places(object)?).collect::<BTreeSet<_>>())
         };
         let there = if doubtful.is_empty() { BTreeSet::new() } else { self.store.look(ask).await? };
         let mut left = Vec::new();

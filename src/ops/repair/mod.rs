@@ -157,9 +157,10 @@ impl Work<'_> {
             let carried = self.carry_out(&seen, plan, Purpose::Repair).await?;
             ledger.carried(&carried);
             repaired.add(self.store.registry(), &carried);
-            let Some(next) = self.look_after(&seen, ledger).await? else { return Ok(None) };
+            let is_last = carried.failed.is_empty();
+            let Some(next) = self.look_after(&seen, is_last, ledger).await? else { return Ok(None) };
             seen = next;
-            if carried.failed.is_empty() {
+            if is_last {
                 break;
             }
         }
@@ -213,11 +214,17 @@ impl Work<'_> {
         Ok(still.filter_map(|copy| Some((copy.index, copy.backend?))).collect())
     }
 
-    /// How the object is after a round, without reading again what was just proved.
-    async fn look_after(&self, before: &Examination, ledger: &mut Ledger) -> Result<Option<Examination>> {
-        // A quick look would take a bad copy that no catalog knows for a good one.
+    /// How the object is after a round. After the last, what was just proved is not read again.
+    async fn look_after(
+        &self,
+        before: &Examination,
+        is_last: bool,
+        ledger: &mut Ledger,
+    ) -> Result<Option<Examination>> {
+        // A quick look would take a bad copy that no catalog knows for a good one; and the next round may give copies up
+        // because of those that seem good.
         let stray = before.copies.iter().any(|copy| !copy.recorded && copy.state == ShardState::Corrupt);
-        let depth = if stray { Depth::Full } else { Depth::Quick };
+        let depth = if stray || !is_last { Depth::Full } else { Depth::Quick };
         let Some(after) = examine::examine(self.store, before.object(), depth, self.controls).await? else {
             return Ok(None);
         };

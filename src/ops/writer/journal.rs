@@ -141,8 +141,8 @@ pub(super) fn is_lasting(store: &Store, place: BackendId) -> bool {
     store.registry().get(place).is_some_and(|registered| !registered.volatile)
 }
 
-/// Removes a shard from a place, finished or not, and says how many bytes of it were unfinished. Only for shards that no
-/// catalog knows and no one is writing.
+/// Removes a shard from a place, finished or not, and says how many bytes of it were unfinished. Only for shards that
+/// no catalog records and no one is writing.
 pub async fn clear_place(backend: &dyn Backend, shard: ShardId) -> backend::Result<u64> {
     let clear = async {
         backend.delete(shard).await?;
