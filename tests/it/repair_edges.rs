@@ -3,7 +3,9 @@
 use crate::heal_damage::{Kept, verify_all};
 use crate::world::{TestWorld, backend_name, geometry, name, putting, random_bytes, read_file, stream_of};
 use shard::backend::{self, Effect, Fault, Operation, When};
-use shard::catalog::{Catalog, JournalEntry, ObjectState, PendingDelete, ProcessLock, Purpose, ShardState};
+use shard::catalog::{
+    Catalog, JournalEntry, ObjectState, PendingDelete, ProcessLock, Purpose, ShardRecord, ShardState,
+};
 use shard::id::{BackendId, ProcessId, ShardId};
 use shard::ops::put::{PutOptions, put};
 use shard::ops::repair::{RepairOptions, RepairReport, RepairedObject, repair};
@@ -333,4 +335,65 @@ async fn what_is_dispersed_and_no_place_takes_is_not_said_to_lack_a_zone() {
     let report = repaired(&world.open().await).await;
     let left = &only(&report).left;
     assert_eq!((left.len(), left[0].reason.as_str()), (1, "no other backend takes it"), "{report:?}");
+}
+
+#[tokio::test]
+async fn a_write_that_fails_takes_nothing_away_from_a_place_that_did_not_answer_for_its_copy() {
+    let world = TestWorld::new(4).await;
+    let store = world.open().await;
+    let kept = Kept::new(&world, &store, "a", 50_000, (2, 3)).await;
+    let (from, to) = (place_of(&world, &kept, 0), free_place(&world, &kept));
+    let shard = ShardId { object: kept.object, index: 0 };
+    let copy = world.shard_path(to, shard);
+    fs::create_dir_all(copy.parent().expect("a folder")).expect("a folder");
+    fs::copy(&kept.files[0].0, &copy).expect("copied");
+    let (place, bytes) = (BackendId([to as u8; 16]), kept.files[0].1.len() as u64);
+    let record =
+        ShardRecord { index: 0, backend: place, bytes, state: ShardState::Ok, bad_blocks: 0, verified_ns: None };
+    store.catalog(move |catalog| catalog.put_shard(shard.object, &record)).await.expect("recorded");
+    let silent = Effect::Refuse(backend::ErrorKind::Unreachable);
+    world.faulty(to).inject(Fault::new(Operation::Head, When::Always, silent).of_shard(shard));
+    for operation in [Operation::Create, Operation::Replace] {
+        world.faulty(to).inject(Fault::new(operation, When::Always, REFUSED));
+    }
+    let assume_lost = vec![backend_name(from)];
+    repair(&store, RepairOptions { assume_lost, ..RepairOptions::default() }).await.expect("repaired");
+    let calls = [Operation::Create, Operation::Replace].map(|operation| world.faulty(to).calls(operation));
+    assert!(calls[0] + calls[1] > 0, "a write was tried");
+    assert!(copy.exists(), "{calls:?}");
+}
+
+#[tokio::test]
+async fn after_a_round_that_failed_no_copy_is_given_up_for_one_that_only_seems_good() {
+    let world = TestWorld::new(5).await;
+    let store = world.open().await;
+    let kept = Kept::new(&world, &store, "a", 50_000, (2, 3)).await;
+    let (from, other) = (place_of(&world, &kept, 0), free_place(&world, &kept));
+    let shard = ShardId { object: kept.object, index: 0 };
+    let copy = world.shard_path(other, shard);
+    fs::create_dir_all(copy.parent().expect("a folder")).expect("a folder");
+    let mut bytes = kept.files[0].1.clone();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&copy, &bytes).expect("written");
+    let (place, bytes) = (BackendId([other as u8; 16]), bytes.len() as u64);
+    let record =
+        ShardRecord { index: 0, backend: place, bytes, state: ShardState::Ok, bad_blocks: 0, verified_ns: None };
+    store.catalog(move |catalog| catalog.put_shard(shard.object, &record)).await.expect("recorded");
+    set_read_only(&world, other, true);
+    let store = world.open().await;
+    // It answers for that copy only after the first looks, and no other place takes a shard.
+    let silent = Effect::Refuse(backend::ErrorKind::Unreachable);
+    let heads = world.faulty(other).calls(Operation::Head);
+    for call in 1..=2 {
+        world.faulty(other).inject(Fault::new(Operation::Head, When::Nth(heads + call), silent).of_shard(shard));
+    }
+    for number in (1..=5).filter(|number| *number != other) {
+        world.faulty(number).inject(Fault::new(Operation::Create, When::Always, REFUSED));
+    }
+    let assume_lost = vec![backend_name(from)];
+    let report = repair(&store, RepairOptions { assume_lost, ..RepairOptions::default() }).await.expect("repaired");
+    let tried: u64 = (1..=5).map(|number| world.faulty(number).calls(Operation::Create)).sum();
+    assert!(tried > 0, "a write was tried: {report:?}");
+    assert!(kept.files[0].0.exists(), "{report:?}");
 }

@@ -133,6 +133,9 @@ async fn the_last_copy_of_a_shard_is_recorded_again_and_not_deleted() {
         assert_eq!((report.shards_deleted, report.waiting.len()), (0, 0), "{report:?}");
         assert!(report.recorded_again == 1 && !report.is_nothing(), "{report:?}");
         assert!(moved.waiting.exists() && moved.pending().await == 0);
+        let object = moved.kept.object;
+        let records = moved.store.look(move |catalog| catalog.shards(object)).await.expect("shards");
+        assert_eq!(records.len(), if rots { 4 } else { 3 }, "what is gone is forgotten: {records:?}");
         // One more shard is lost, so that the file hangs on that copy.
         moved.kept.lose(1);
         assert_eq!(moved.state().await, ObjectState::Degraded);
@@ -241,9 +244,20 @@ async fn a_bad_copy_waits_until_there_is_a_good_one() {
 async fn a_copy_that_is_not_there_any_more_waits_for_nothing() {
     let moved = Moved::new().await;
     fs::remove_file(&moved.waiting).expect("removed");
+    let rehearsed = moved.rehearsed_gc().await;
+    assert_eq!((rehearsed.shards_deleted, rehearsed.bytes_read), (0, 0), "{rehearsed:?}");
     fs::remove_file(&moved.recorded).expect("removed");
     assert_eq!(moved.gc().await.waiting.len(), 0);
     assert_eq!(moved.pending().await, 0);
+}
+
+#[tokio::test]
+async fn a_copy_waits_for_its_place_where_that_falls_silent() {
+    let moved = Moved::new().await;
+    let refuse = Effect::Refuse(backend::ErrorKind::Unreachable);
+    moved.world.faulty(moved.left).inject(Fault::new(Operation::Head, When::Always, refuse));
+    let report = moved.gc().await;
+    assert_eq!((report.waiting[0].shards, report.waiting[0].unproved), (1, 0), "{report:?}");
 }
 
 #[tokio::test]

@@ -99,6 +99,22 @@ async fn an_object_of_which_nothing_is_left_is_forgotten_and_one_that_waits_is_n
 }
 
 #[tokio::test]
+async fn what_waits_of_a_removal_that_is_finished_is_told() {
+    let world = TestWorld::new(5).await;
+    let store = world.open().await;
+    put_bytes(&store, "file", bytes(1, 1000)).await;
+    remove_file(&store, "file", RemoveVersions::All).await;
+    for _ in 0..REMOVAL_ROUNDS {
+        assert_eq!(run_gc(&store).await.removals_finished, 0);
+    }
+    let refuse = Effect::Refuse(backend::ErrorKind::Failed);
+    world.faulty(1).inject(Fault::new(Operation::Delete, When::Always, refuse));
+    let report = run_gc(&store).await;
+    let waiting: u64 = report.waiting.iter().map(|waiting| waiting.shards).sum();
+    assert_eq!((report.removals_finished, waiting), (1, 1), "{report:?}");
+}
+
+#[tokio::test]
 async fn a_removal_stays_while_a_place_that_may_hold_what_it_names_cannot_be_asked() {
     let world = World::new(5).await;
     let store = world.open("a").await;
