@@ -92,8 +92,8 @@ pub async fn drain(store: &mut Store, options: DrainOptions) -> Result<DrainRepo
     let work = Work { store, leaving: &leaving, controls: &options.controls, failures: WriteFailures::default() };
     clear_backend(&work, &mut report).await?;
     let mut deletes = delete_pending(store, Which::On(backend), &options.controls).await?;
-    if deletes.called_off > 0 {
-        // What had to stay is recorded there again, and is moved like any other.
+    if deletes.called_off > 0 || (report.left.is_empty() && !objects_on(store, backend).await?.is_empty()) {
+        // What had to stay was recorded there again, and is moved like any other.
         clear_backend(&work, &mut report).await?;
         deletes.add_last(delete_pending(store, Which::On(backend), &options.controls).await?);
     }

@@ -190,7 +190,7 @@ async fn a_verify_leaves_it_to_a_process_that_may_be_deleting() {
     moved.kept.lose(1);
     let other = moved.world.open().await;
     let lease = other.lease("maintenance").await.expect("a lease");
-    assert_eq!(moved.state().await, ObjectState::Lost);
+    assert_eq!(moved.state().await, ObjectState::Unavailable);
     assert_eq!(moved.pending().await, 1);
     drop(lease);
     assert_eq!(moved.state().await, ObjectState::Degraded);
@@ -249,6 +249,23 @@ async fn a_copy_that_is_not_there_any_more_waits_for_nothing() {
     fs::remove_file(&moved.recorded).expect("removed");
     assert_eq!(moved.gc().await.waiting.len(), 0);
     assert_eq!(moved.pending().await, 0);
+}
+
+#[tokio::test]
+async fn a_copy_that_cannot_be_read_keeps_no_other_delete_on_its_place_from_being_made() {
+    let moved = Moved::new().await;
+    fs::remove_file(&moved.recorded).expect("removed");
+    let refuse = Effect::Refuse(backend::ErrorKind::Denied);
+    moved.world.faulty(moved.left).inject(Fault::new(Operation::Read, When::Always, refuse).of_shard(moved.shard()));
+    let other = Kept::new(&moved.world, &moved.store, "b", 1000, (2, 4)).await;
+    let keep = Effect::Refuse(backend::ErrorKind::Failed);
+    let place = moved.world.faulty(moved.left);
+    place.inject(Fault::new(Operation::Delete, When::Nth(place.calls(Operation::Delete) + 1), keep));
+    let names = vec![name("b")];
+    remove(&moved.store, RemoveOptions { names, ..RemoveOptions::default() }).await.expect("removed");
+    assert_eq!(moved.pending().await, 2, "{:?}", other.object);
+    let report = moved.gc().await;
+    assert_eq!((report.waiting[0].shards, report.waiting[0].unproved), (1, 1), "{report:?}");
 }
 
 #[tokio::test]

@@ -329,7 +329,8 @@ impl Subject {
         }
         let findings = judge::findings(copies.to_vec(), reading, &self.manifest);
         let is_good = |index: u8| findings.iter().any(|finding| finding.index == index && is_good(finding.state));
-        let places: Vec<_> = self.going.iter().copied().filter(|(index, _)| !is_good(*index)).collect();
+        let counts = |(index, backend): &(u8, BackendId)| !is_good(*index) && registry.get(*backend).is_some();
+        let places: Vec<_> = self.going.iter().copied().filter(counts).collect();
         let asked = locate::ask_again(self.manifest.object(), registry, &places).await;
         let silent = asked.into_iter().filter(|copy| matches!(copy.presence, locate::Presence::Unknown(_)));
         silent.map(|copy| copy.index).collect()

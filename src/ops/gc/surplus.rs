@@ -44,10 +44,10 @@ pub(super) async fn clear(store: &Store, report: &mut GcReport, controls: &Contr
         report.surplus.extend(surplus);
         store
             .catalog(move |catalog| {
-                let is_live = catalog.record_look(&check, &challenges)?;
-                if is_live {
+                if catalog.object_is_live(object)? {
                     moved_away.iter().try_for_each(|(index, backend)| catalog.drop_shard(object, *index, *backend))?;
                 }
+                let is_live = catalog.record_look(&check, &challenges)?;
                 if is_live && is_whole {
                     places.iter().try_for_each(|(index, backend)| catalog.discard_shard(object, *index, *backend))?;
                 }

@@ -237,10 +237,7 @@ impl Round<'_> {
                 let cleared = clear_begun(registered.backend.as_ref(), shard).await;
                 return Ok((cleared.map_or(Made::Waits, |_| Made::Gone(0)), judged.bytes_read));
             }
-            Fate::OutOfReach => {
-                self.silent().insert(delete.backend);
-                return Ok((Made::Waits, judged.bytes_read));
-            }
+            Fate::OutOfReach => return Ok((Made::Waits, judged.bytes_read)),
             Fate::Waits => return Ok((Made::Unproved, judged.bytes_read)),
             Fate::Stays(record) => {
                 self.store.catalog(move |catalog| record_again(catalog, delete.object, &record)).await?;
@@ -266,12 +263,19 @@ impl Round<'_> {
         self.store.registry().get(backend).filter(|backend| backend.is_ready() && !backend.read_only)
     }
 
-    /// Whether a copy of a living object may go.
+    /// Whether a copy of a living object may go. A backend that does not answer is asked for none of the others.
     async fn judge(&self, delete: PendingDelete) -> Result<Judged> {
+        if self.silent().contains(&delete.backend) {
+            return Ok(Judged { fate: Fate::OutOfReach, bytes_read: 0 });
+        }
         let fate = match Subject::load(self.store, delete.object).await {
             Ok(Some(subject)) => {
                 let place = (delete.index, delete.backend);
-                return judge(self.store, &subject, place, &[], self.controls).await;
+                let judged = judge(self.store, &subject, place, &[], self.controls).await?;
+                if judged.fate == Fate::OutOfReach {
+                    self.silent().insert(delete.backend);
+                }
+                return Ok(judged);
             }
             Ok(None) => Fate::Goes,
             // Without its manifest nothing can be proved of it.

@@ -25,7 +25,7 @@ pub(super) enum Fate {
     Goes,
     /// It is not there; what is unfinished of it goes.
     IsGone,
-    /// It waits until its backend answers.
+    /// Its backend does not answer: nothing there goes now.
     OutOfReach,
     /// It waits: whether another copy is whole cannot be told now, or blocks of this one may be needed.
     Waits,
@@ -201,7 +201,6 @@ pub(super) async fn judge(
     let waiting = look_at(manifest, registry, &[(index, place)], controls).await?;
     let fate = match waiting.copies.first() {
         Some(copy) if copy.state == ShardState::Missing => Fate::IsGone,
-        Some(copy) if copy.state == ShardState::Unreachable => Fate::OutOfReach,
         Some(copy) if copy.state == ShardState::Ok => {
             let (state, verified_ns) = (ShardState::Ok, Some(store.now_ns()));
             Fate::Stays(ShardRecord { index, backend: place, bytes: copy.bytes, state, bad_blocks: 0, verified_ns })

@@ -149,7 +149,11 @@ impl Work<'_> {
         // Each round fails at least one backend more, or is the last.
         for _ in 0..=self.store.registry().len() {
             let bad_twice = self.bad_twice(&seen, ledger).await?;
-            let plan = self.plan(&seen, &bad_twice).await?;
+            let mut plan = self.plan(&seen, &bad_twice).await?;
+            // No copy is given up for one that only seems good: after a round that failed, the next repair sees to that.
+            if !seen.full {
+                plan.discards.clear();
+            }
             if plan.is_empty() {
                 repaired.leave_homeless(&plan);
                 break;
@@ -157,10 +161,9 @@ impl Work<'_> {
             let carried = self.carry_out(&seen, plan, Purpose::Repair).await?;
             ledger.carried(&carried);
             repaired.add(self.store.registry(), &carried);
-            let is_last = carried.failed.is_empty();
-            let Some(next) = self.look_after(&seen, is_last, ledger).await? else { return Ok(None) };
+            let Some(next) = self.look_after(&seen, ledger).await? else { return Ok(None) };
             seen = next;
-            if is_last {
+            if carried.failed.is_empty() {
                 break;
             }
         }
@@ -214,17 +217,11 @@ impl Work<'_> {
         Ok(still.filter_map(|copy| Some((copy.index, copy.backend?))).collect())
     }
 
-    /// How the object is after a round. After the last, what was just proved is not read again.
-    async fn look_after(
-        &self,
-        before: &Examination,
-        is_last: bool,
-        ledger: &mut Ledger,
-    ) -> Result<Option<Examination>> {
-        // A quick look would take a bad copy that no catalog knows for a good one; and the next round may give copies up
-        // because of those that seem good.
+    /// How the object is after a round, without reading again what was just proved.
+    async fn look_after(&self, before: &Examination, ledger: &mut Ledger) -> Result<Option<Examination>> {
+        // A quick look would take a bad copy that no catalog knows for a good one.
         let stray = before.copies.iter().any(|copy| !copy.recorded && copy.state == ShardState::Corrupt);
-        let depth = if stray || !is_last { Depth::Full } else { Depth::Quick };
+        let depth = if stray { Depth::Full } else { Depth::Quick };
         let Some(after) = examine::examine(self.store, before.object(), depth, self.controls).await? else {
             return Ok(None);
         };

@@ -19,7 +19,7 @@ use super::Controls;
 use super::examine::{Depth, Examination, Sample, Subject, sample_bytes};
 use super::rebuild::MAINTENANCE;
 use super::remove::{is_endangered, reprieve};
-use crate::catalog::CheckRecord;
+use crate::catalog::{Catalog, CheckRecord, ObjectState};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{FileName, Manifest};
 use crate::id::{Digest, ObjectId};
@@ -161,12 +161,13 @@ pub(in crate::ops) async fn record(store: &Store, examination: &Examination) -> 
     let now_ns = store.now_ns();
     let (check, challenges): (CheckRecord, _) = (examination.check_record(now_ns), examination.challenges(now_ns));
     let moved_away = examination.moved_away.clone();
-    let write = move |catalog: &mut crate::catalog::Catalog| {
-        let alive = catalog.record_look(&check, &challenges)?;
-        for (index, backend) in moved_away.into_iter().filter(|_| alive) {
+    let write = move |catalog: &mut Catalog| {
+        // Before the look, whose state counts: records alone do not say that a copy which waits may come back.
+        let is_live = catalog.object_is_live(check.object)?;
+        for (index, backend) in moved_away.into_iter().filter(|_| is_live) {
             catalog.drop_shard(check.object, index, backend)?;
         }
-        Ok(alive)
+        catalog.record_look(&check, &challenges)
     };
     store.catalog(write).await
 }
@@ -178,6 +179,16 @@ enum Look {
     Gone,
     /// It was not looked at.
     OverBudget,
+}
+
+/// What became of copies that wait for deletion and may have to stay.
+enum TakingBack {
+    /// There are none.
+    Nothing,
+    /// Another process is at it.
+    LeftToOthers,
+    /// They are recorded again.
+    Done,
 }
 
 /// One run over many objects.
@@ -242,11 +253,18 @@ impl Run<'_> {
         }
         let mut examination = subject.examine(self.store.registry(), self.depth, self.controls).await?;
         self.spent.bytes.fetch_add(examination.bytes_read, Ordering::Relaxed);
-        if self.takes_back(&examination).await?
-            && let Some(subject) = Subject::load(self.store, object).await?
-        {
-            examination = subject.examine(self.store.registry(), self.depth, self.controls).await?;
-            self.spent.bytes.fetch_add(examination.bytes_read, Ordering::Relaxed);
+        match self.take_back(&examination).await? {
+            TakingBack::Nothing => {}
+            // What waits may save it: whoever has the lease will have seen to that.
+            TakingBack::LeftToOthers if examination.state == ObjectState::Lost => {
+                examination.state = ObjectState::Unavailable;
+            }
+            TakingBack::LeftToOthers => {}
+            TakingBack::Done => {
+                let Some(subject) = Subject::load(self.store, object).await? else { return Ok(Look::Gone) };
+                examination = subject.examine(self.store.registry(), self.depth, self.controls).await?;
+                self.spent.bytes.fetch_add(examination.bytes_read, Ordering::Relaxed);
+            }
         }
         let alive = record(self.store, &examination).await?;
         self.damage.note(&examination);
@@ -262,27 +280,27 @@ impl Run<'_> {
         Ok(Look::Seen(Box::new(ObjectVerdict::new(self.store.registry(), &examination, names))))
     }
 
-    /// Where shards are not good, takes copies of them back that wait for deletion, and says whether there were any. While
-    /// another process has the maintenance lease, that is left to it: it may be deleting.
-    async fn takes_back(&self, seen: &Examination) -> Result<bool> {
+    /// Where shards are not good, takes copies of them back that wait for deletion. While another process has the
+    /// maintenance lease, that is left to it: it may be deleting.
+    async fn take_back(&self, seen: &Examination) -> Result<TakingBack> {
         if !is_endangered(self.store, seen, &[]).await? {
-            return Ok(false);
+            return Ok(TakingBack::Nothing);
         }
         let mut is_left_to_others = self.is_left_to_others.lock().await;
         if *is_left_to_others {
-            return Ok(false);
+            return Ok(TakingBack::LeftToOthers);
         }
         let _lease = match self.store.lease(MAINTENANCE).await {
             Err(error) if error.kind == ErrorKind::Busy => {
                 // One look waited for it: the others do not.
                 *is_left_to_others = true;
-                return Ok(false);
+                return Ok(TakingBack::LeftToOthers);
             }
             lease => lease?,
         };
         let reprieved = reprieve(self.store, seen.object(), &[], self.controls).await?;
         self.spent.bytes.fetch_add(reprieved.bytes_read, Ordering::Relaxed);
-        Ok(reprieved.copies > 0)
+        Ok(if reprieved.copies > 0 { TakingBack::Done } else { TakingBack::Nothing })
     }
 }
 
