@@ -93,8 +93,9 @@ const KNOWN_BEFORE: &str = "
 
 /// What only this machine knows, set aside.
 const REMEMBER: &str = "
-    CREATE TEMP TABLE known_piece AS 
-        SELECT version, ordinal, object, sealed_hash FROM main.piece WHERE sealed_hash IS NOT NULL;
+    CREATE TEMP TABLE known_piece AS
+        SELECT version, ordinal, object, sealed_hash FROM main.piece WHERE sealed_hash IS NOT NULL
+            AND EXISTS (SELECT 1 FROM main.version v WHERE v.id = piece.version AND v.complete = 0);
     CREATE TEMP TABLE known_shard AS
         SELECT object, shard_index, backend, verified_ns FROM main.shard WHERE verified_ns IS NOT NULL;
     CREATE TEMP TABLE known_object AS SELECT id, verified_ns FROM main.object WHERE verified_ns IS NOT NULL;

@@ -79,6 +79,7 @@ mod private_mounts;
 mod providers;
 mod put;
 mod put_folder;
+mod put_large;
 mod put_leftovers;
 mod readable_zone;
 mod readme;

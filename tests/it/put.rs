@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio_util::sync::CancellationToken;
 
-fn file(path: PathBuf) -> PutSource {
+pub(crate) fn file(path: PathBuf) -> PutSource {
     PutSource::File { path, name: None }
 }
 
@@ -30,7 +30,7 @@ fn at_first_bytes(action: impl Fn() + Send + Sync + 'static) -> Controls {
 }
 
 /// Controls that do something once, when so many bytes were read.
-fn after_bytes(bytes: u64, action: impl Fn() + Send + Sync + 'static) -> Controls {
+pub(crate) fn after_bytes(bytes: u64, action: impl Fn() + Send + Sync + 'static) -> Controls {
     let (read, done) = (AtomicU64::new(0), AtomicBool::new(false));
     let sink = move |event| {
         if let ProgressEvent::Bytes(delta) = event
@@ -297,8 +297,8 @@ async fn a_file_that_is_not_there_or_no_file_is_an_error() {
 }
 
 /// The narrowest shape has the smallest objects: here files of some megabytes have several pieces.
-const NARROW: (usize, usize) = (1, 25);
-const PIECE_BYTES: usize = 3_932_160;
+pub(crate) const NARROW: (usize, usize) = (1, 25);
+pub(crate) const PIECE_BYTES: usize = 3_932_160;
 
 #[tokio::test]
 async fn a_large_file_has_pieces_and_an_interrupted_put_goes_on_after_them() {
@@ -368,7 +368,7 @@ async fn the_pieces_of_a_stream_that_fails_are_taken_back() {
 }
 
 /// Stores two pieces of a file and is cancelled in the third; says under which version.
-async fn interrupt(store: &Store, path: PathBuf, geometry: Geometry) -> VersionId {
+pub(crate) async fn interrupt(store: &Store, path: PathBuf, geometry: Geometry) -> VersionId {
     interrupt_after(store, path, geometry, 2 * PIECE_BYTES as u64 + 1).await
 }
 

@@ -19,6 +19,7 @@ mod unfinished;
 
 pub use repack::RepackedObject;
 pub use surplus::SurplusCopy;
+use unfinished::Ends;
 pub use unfinished::KeptUnfinished;
 
 use super::Controls;
@@ -136,7 +137,8 @@ async fn run(store: &Store, controls: &Controls) -> Result<GcReport> {
         ..GcReport::default()
     };
     let mut deletes = delete_pending(store, Which::All, controls).await?;
-    unfinished::clear(store, &mut report, controls).await?;
+    let ends = Ends::after(store, &refreshed).await?;
+    unfinished::clear(store, ends, &mut report, controls).await?;
     deletes.add(surplus::clear(store, &mut report, controls).await?);
     // To pack anew takes a master key, and to end a removal, to have read all of what it names.
     if store.access().keyring().is_none() {

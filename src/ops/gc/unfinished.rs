@@ -1,12 +1,15 @@
 //! Large files that were begun and not ended.
 
 use super::GcReport;
+use crate::backend::RegisteredBackend;
 use crate::catalog::{Catalog, VersionRecord};
 use crate::error::{ErrorKind, Result};
 use crate::format::FileName;
 use crate::id::{ProcessId, VersionId};
 use crate::ops::Controls;
+use crate::ops::ingest::unread_objects;
 use crate::ops::put::{take_back, version_lease};
+use crate::ops::refresh::RefreshReport;
 use crate::ops::remove::{Doomed, RemovedFile, remove_versions};
 use crate::store::{Held, Store};
 use serde::Serialize;
@@ -30,9 +33,39 @@ struct Begun {
     holder: Option<ProcessId>,
 }
 
+/// Whether everything was read that may be the end of a file. A catalog that was set back, or made anew without a place,
+/// may not know of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ends {
+    AllKnown,
+    OutOfReach,
+}
+
+impl Ends {
+    /// After a refresh that brought in what it could.
+    pub(super) async fn after(store: &Store, refreshed: &RefreshReport) -> Result<Self> {
+        // A machine that cannot read ends files of its own alone.
+        let reads = store.access().keyring().is_some();
+        let in_part = store
+            .look(move |catalog| Ok(catalog.is_rebuilt_in_part()? || reads && !unread_objects(catalog)?.is_empty()))
+            .await?;
+        let closed = reads && !(refreshed.locked.is_empty() && refreshed.unreadable.is_empty());
+        let is_all_read =
+            refreshed.unlisted.is_empty() && refreshed.incomplete.is_empty() && refreshed.untrusted.is_empty();
+        Ok(if in_part || closed || !is_all_read { Self::OutOfReach } else { Self::AllKnown })
+    }
+
+    /// As far as it is known before a refresh.
+    async fn before(store: &Store) -> Result<Self> {
+        let in_part = store.look(|catalog| catalog.is_rebuilt_in_part()).await?;
+        let are_all_there = store.registry().iter().all(RegisteredBackend::is_ready);
+        Ok(if in_part || !are_all_there { Self::OutOfReach } else { Self::AllKnown })
+    }
+}
+
 /// Removes those that this machine began and no living process goes on with.
-pub(super) async fn clear(store: &Store, report: &mut GcReport, controls: &Controls) -> Result<()> {
-    let (going, kept) = sort(store).await?;
+pub(super) async fn clear(store: &Store, ends: Ends, report: &mut GcReport, controls: &Controls) -> Result<()> {
+    let (going, kept) = sort(store, ends).await?;
     report.unfinished_kept = kept;
     for version in going {
         // Held while it is removed, so that no put goes on with it now.
@@ -80,13 +113,13 @@ async fn take_back_version(store: &Store, version: VersionId) -> Result<u64> {
 
 /// Says which would go.
 pub(super) async fn plan(store: &Store, report: &mut GcReport) -> Result<()> {
-    let (going, kept) = sort(store).await?;
+    let (going, kept) = sort(store, Ends::before(store).await?).await?;
     report.unfinished = going.into_iter().map(|v| RemovedFile { name: v.name, version: v.id }).collect();
     report.unfinished_kept = kept;
     Ok(())
 }
 
-async fn sort(store: &Store) -> Result<(Vec<VersionRecord>, Vec<KeptUnfinished>)> {
+async fn sort(store: &Store, ends: Ends) -> Result<(Vec<VersionRecord>, Vec<KeptUnfinished>)> {
     let begun = store.look(read).await?;
     let (mut going, mut kept) = (Vec::new(), Vec::new());
     for Begun { version, is_own, holder } in begun {
@@ -95,8 +128,10 @@ async fn sort(store: &Store) -> Result<(Vec<VersionRecord>, Vec<KeptUnfinished>)
         } else if !is_own {
             kept.push(keep(
                 &version,
-                "another machine began it, or the catalog was rebuilt: `shard remove --version` ends it",
+                "another machine began it, or the catalog was rebuilt: if nobody is putting it, `shard remove --version` ends it",
             ));
+        } else if ends == Ends::OutOfReach {
+            kept.push(keep(&version, "its end may be where nothing can be read now"));
         } else {
             going.push(version);
         }

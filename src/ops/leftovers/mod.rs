@@ -25,7 +25,7 @@ use super::Controls;
 use super::ingest::{FoundObject, FoundShard, Sources, ingest, ingest_with, read_object};
 use super::mend::{MendError, Target, WriteMode, rebuild_shards};
 use super::reader::{ObjectReader, ReadError};
-use super::writer::clear_place;
+use super::writer::{clear_begun, clear_place};
 use crate::catalog::{JournalEntry, Purpose};
 use crate::error::{ErrorKind, Result};
 use crate::format::Manifest;
@@ -299,6 +299,10 @@ async fn take_back(store: &Store, object: ObjectId, seen: Vec<Seen>) -> Result<u
     let clearing = seen.into_iter().map(async |(index, place, look)| {
         let registered = store.registry().get(place).filter(|_| look != Look::Silent);
         let cleared = match registered {
+            // What appears there from now on is another machine's.
+            Some(registered) if look == Look::Absent => {
+                clear_begun(registered.backend.as_ref(), ShardId { object, index }).await.ok()
+            }
             Some(registered) => clear_place(registered.backend.as_ref(), ShardId { object, index }).await.ok(),
             None => None,
         };

@@ -5,7 +5,7 @@ use super::lineage::lineages;
 use super::reading::{Fingerprint, Reading};
 use super::resume::{self, Progress};
 use super::session::Session;
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::{FileName, Index, Piece, Whole};
 use crate::id::{ObjectId, VersionId};
 use crate::ops::writer::{Contents, ObjectWriter, content_limit};
@@ -47,6 +47,11 @@ impl<'a> Session<'a> {
             return Err(error);
         }
         let Pieces { version, objects, .. } = pieces;
+        let stored = self.store.look(move |catalog| catalog.version(version)).await?;
+        if stored.is_none_or(|stored| stored.removed || !stored.complete) {
+            let doing = format!("{name} was removed by someone else while it was stored");
+            return Err(Error::new(ErrorKind::Changed, doing).with_hint("put it again"));
+        }
         self.remember_change_times(seen.ctime_ns.map(|ctime_ns| (version, ctime_ns)).into_iter().collect()).await?;
         let (size, blake3) = (reading.bytes(), reading.whole_hash());
         self.add_file(StoredFile { name, version, objects, size, blake3, skipped: false });

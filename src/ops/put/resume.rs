@@ -3,12 +3,13 @@
 use super::large::version_lease;
 use super::reading::Reading;
 use super::session::Session;
-use crate::catalog::{self, Catalog, ObjectState, PieceRecord};
+use crate::catalog::{self, Catalog, ObjectRecord, ObjectState, PieceRecord};
 use crate::error::{ErrorKind, Result};
 use crate::format::FileName;
-use crate::id::{Geometry, ObjectId, ProcessId, ShardId, VersionId};
+use crate::id::{Digest, Geometry, ObjectId, ProcessId, ShardId, StoreId, VersionId};
 use crate::ops::writer::clear_place;
 use crate::store::{Lease, Store};
+use crate::stripe::Seal;
 
 /// A version of which the first pieces are stored, and the source was found to begin with them.
 pub(super) struct Progress {
@@ -16,6 +17,23 @@ pub(super) struct Progress {
     pub(super) objects: Vec<ObjectId>,
     /// Nobody else goes on with it.
     pub(super) lease: Lease,
+}
+
+/// What is put now: what is gone on with is of the same kind.
+#[derive(Clone)]
+struct Asked {
+    name: FileName,
+    geometry: Geometry,
+    seal: Seal,
+    recipient: Option<Digest>,
+    store: StoreId,
+}
+
+impl Asked {
+    fn is_like(&self, object: &ObjectRecord) -> bool {
+        let opens_for = |key_id| object.manifest(&self.store).is_ok_and(|manifest| manifest.key_id() == key_id);
+        object.geometry == self.geometry && object.seal == self.seal.code() && self.recipient.is_none_or(opens_for)
+    }
 }
 
 /// Pieces that were stored by a put that did not come to its end.
@@ -29,9 +47,16 @@ struct Unfinished {
 /// same; else the file is at its beginning again.
 pub(super) async fn go_on(session: &Session<'_>, name: &FileName, reading: &mut Reading) -> Result<Option<Progress>> {
     let Some(seen) = reading.seen() else { return Ok(None) };
-    let (store, geometry) = (session.store, session.shape.geometry());
-    let asked = name.clone();
-    let found = store.catalog(move |catalog| unfinished(catalog, &asked, geometry)).await?;
+    let store = session.store;
+    let asked = Asked {
+        name: name.clone(),
+        geometry: session.shape.geometry(),
+        seal: session.seal,
+        recipient: session.recipient.as_ref().map(|recipient| recipient.key_id()),
+        store: store.id(),
+    };
+    let again = asked.clone();
+    let found = store.look(move |catalog| unfinished(catalog, &asked)).await?;
     for candidate in found {
         let stored: u64 = candidate.pieces.iter().map(|piece| piece.bytes).sum();
         let is_taken = candidate.holder.is_some_and(|process| store.process_is_alive(process));
@@ -44,6 +69,12 @@ pub(super) async fn go_on(session: &Session<'_>, name: &FileName, reading: &mut 
             Err(error) if error.kind == ErrorKind::Busy => continue,
             Err(error) => return Err(error),
         };
+        // Whoever had the lease before may have removed it, or gone on with it.
+        let asked = again.clone();
+        let still = store.look(move |catalog| unfinished(catalog, &asked)).await?;
+        if !still.iter().any(|still| still.version == candidate.version && still.pieces == candidate.pieces) {
+            continue;
+        }
         session.controls.begin("reading what is stored already", Some(stored), None);
         let same = begins_with(session, reading, &candidate.pieces).await;
         session.controls.end();
@@ -57,13 +88,13 @@ pub(super) async fn go_on(session: &Session<'_>, name: &FileName, reading: &mut 
 }
 
 /// The versions of a name that can be gone on with: their first pieces are all there and their hashes known.
-fn unfinished(catalog: &mut Catalog, name: &FileName, geometry: Geometry) -> catalog::Result<Vec<Unfinished>> {
+fn unfinished(catalog: &Catalog, asked: &Asked) -> catalog::Result<Vec<Unfinished>> {
     let mut found = Vec::new();
-    for version in catalog.unfinished_of(name)? {
+    for version in catalog.unfinished_of(&asked.name)? {
         let pieces = catalog.pieces(version.id)?;
         let in_order = (0..).zip(&pieces).all(|(ordinal, piece)| piece.ordinal == ordinal && piece.blake3.is_some());
         let usable = version.whole.is_none() && in_order && !pieces.is_empty();
-        if usable && are_as_asked(catalog, &pieces, geometry)? {
+        if usable && are_as_asked(catalog, &pieces, asked)? {
             let holder = catalog.lease_holder(&version_lease(version.id))?;
             found.push(Unfinished { version: version.id, pieces, holder });
         }
@@ -72,11 +103,11 @@ fn unfinished(catalog: &mut Catalog, name: &FileName, geometry: Geometry) -> cat
     Ok(found)
 }
 
-fn are_as_asked(catalog: &Catalog, pieces: &[PieceRecord], geometry: Geometry) -> catalog::Result<bool> {
+fn are_as_asked(catalog: &Catalog, pieces: &[PieceRecord], asked: &Asked) -> catalog::Result<bool> {
     for piece in pieces {
         let is_sound = catalog.health(piece.object)?.is_some_and(|health| health.state <= ObjectState::Degraded);
-        let has_geometry = catalog.object(piece.object)?.is_some_and(|object| object.geometry == geometry);
-        if !is_sound || !has_geometry {
+        let is_like_it = catalog.object(piece.object)?.is_some_and(|object| asked.is_like(&object));
+        if !is_sound || !is_like_it {
             return Ok(false);
         }
     }

@@ -11,7 +11,7 @@ use crate::ops::examine::{self, Examination};
 use crate::ops::mend::{self, MendError, Rebuilt, Target, WriteMode};
 use crate::ops::reader::ShardPlace;
 use crate::ops::remove::{Which, delete_pending};
-use crate::ops::writer::{WriteFailures, clear_begun, clear_place};
+use crate::ops::writer::{WriteFailures, clear_begun, clear_begun_and_look};
 use crate::store::Store;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -236,7 +236,8 @@ impl Carrier<'_> {
                     let _ = clear_begun(place.backend.as_ref(), shard).await;
                     true
                 }
-                Some(place) => clear_place(place.backend.as_ref(), shard).await.is_ok(),
+                // What is there is deleted once another copy was read, or is the shard.
+                Some(place) => clear_begun_and_look(place.backend.as_ref(), shard).await.is_ok_and(|there| !there),
                 None => false,
             };
             if !cleared {

@@ -156,7 +156,21 @@ pub async fn clear_begun(backend: &dyn Backend, shard: ShardId) -> backend::Resu
     in_time(shard, backend.clear_unfinished(shard)).await
 }
 
-async fn in_time(shard: ShardId, clear: impl Future<Output = backend::Result<u64>>) -> backend::Result<u64> {
+/// Removes what was begun of a shard in a place and not finished, and says whether it is there all the same: another machine
+/// may have put it there meanwhile.
+pub async fn clear_begun_and_look(backend: &dyn Backend, shard: ShardId) -> backend::Result<bool> {
+    let look = async {
+        backend.clear_unfinished(shard).await?;
+        match backend.head(shard).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind == backend::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    };
+    in_time(shard, look).await
+}
+
+async fn in_time<T>(shard: ShardId, clear: impl Future<Output = backend::Result<T>>) -> backend::Result<T> {
     let too_slow = |_| {
         let doing = format!("clearing shard {shard} away");
         Err(backend::Error::with_source(backend::ErrorKind::Unreachable, doing, "no answer in time"))

@@ -29,7 +29,7 @@ mod tests;
 
 pub use failures::{WriteFailures, failed_writers};
 pub use finish::object_record;
-pub use journal::{clear_begun, clear_place};
+pub use journal::{clear_begun, clear_begun_and_look, clear_place};
 pub use report::{StoredObject, StoredShard, Unused, unused_backends};
 
 use super::Controls;

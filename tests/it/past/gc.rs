@@ -157,6 +157,25 @@ async fn a_file_that_was_begun_here_and_not_ended_goes_and_one_begun_elsewhere_s
 }
 
 #[tokio::test]
+async fn a_file_whose_end_may_be_out_of_reach_stays() {
+    let world = World::new(6).await;
+    let store = world.open("a").await;
+    let version = begin_file(&store, "file", Some(Digest([1; 32]))).await;
+    drop(store);
+    world.unmount(5);
+    let store = world.open("a").await;
+    let planned = gc(&store, GcOptions { mode: GcMode::DryRun, ..GcOptions::default() }).await.expect("a plan");
+    for report in [planned, run_gc(&store).await] {
+        assert!(report.unfinished.is_empty(), "{report:?}");
+        assert_eq!(report.unfinished_kept.iter().map(|file| file.version).collect::<Vec<_>>(), [version]);
+    }
+    drop(store);
+    world.mount(5);
+    let store = world.open("a").await;
+    assert_eq!(run_gc(&store).await.unfinished.len(), 1);
+}
+
+#[tokio::test]
 async fn a_file_that_a_living_process_is_putting_stays() {
     let world = World::new(5).await;
     let (store, putting) = (world.open("a").await, world.open("a").await);
