@@ -13,6 +13,10 @@ use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+/// So many bytes are written before they are synced: what is left to the end is done in the time that one call has, however
+/// slow the disk, and the disk paces who writes.
+const SYNC_EVERY_BYTES: usize = 32 * 1024 * 1024;
+
 /// What a writer is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
@@ -30,11 +34,12 @@ pub(super) struct Unfinished {
     file: File,
     temporary: Option<(OwnedFd, String)>,
     reservation: Option<Reservation>,
+    unsynced_bytes: usize,
 }
 
 impl Unfinished {
     pub(super) fn new(root: Arc<Root>, name: String, purpose: Purpose, file: File) -> Self {
-        Self { root, name, purpose, file, temporary: None, reservation: None }
+        Self { root, name, purpose, file, temporary: None, reservation: None, unsynced_bytes: 0 }
     }
 
     /// The folder it is in and its name there.
@@ -55,7 +60,13 @@ impl Unfinished {
                 .grow(bytes.len() as u64)
                 .map_err(|reached| reached.while_doing(self.root.doing("writing", &self.name)))?;
         }
-        self.file.write_all(bytes).map_err(|source| Error::io(self.root.doing("writing", &self.name), source))
+        self.file.write_all(bytes).map_err(|source| Error::io(self.root.doing("writing", &self.name), source))?;
+        self.unsynced_bytes += bytes.len();
+        if self.unsynced_bytes >= SYNC_EVERY_BYTES {
+            self.root.sync(&self.file, &self.name)?;
+            self.unsynced_bytes = 0;
+        }
+        Ok(())
     }
 
     /// File on the disk, place confirmed, name given, folder on the disk: in this order.

@@ -116,15 +116,19 @@ impl Carrier<'_> {
                     return Ok(());
                 }
             };
-            let mut in_the_way = Vec::new();
+            let (mut in_the_way, mut blocked) = (Vec::new(), Vec::new());
             for (task, outcome) in tasks.into_iter().zip(outcomes) {
                 match outcome {
                     Ok(bytes) => self.settle(task, bytes, carried).await?,
                     Err(MendError::Write { source, .. }) if source.kind == BackendErrorKind::AlreadyExists => {
-                        in_the_way.extend(self.look_in_the_way(task, carried).await?);
+                        blocked.push(task);
                     }
                     Err(error) => self.fail(task, error, carried, doubtful),
                 }
+            }
+            // Looking may take long and be cancelled: what is written is recorded before.
+            for task in blocked {
+                in_the_way.extend(self.look_in_the_way(task, carried).await?);
             }
             tasks = in_the_way;
         }

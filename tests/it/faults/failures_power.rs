@@ -4,7 +4,10 @@ use super::disk::{Arrived, Event};
 use super::oracle::Expected;
 use super::power::{Play, Step, goes_on};
 use super::record::Recorder;
-use super::{Budget, Ended, can_trace, run};
+use super::{Budget, Call, Ended, Verdict, Watcher, can_trace, run};
+use crate::desk::{Desk, noise};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 /// How many syncs are tried where everything is not asked for.
 const SAMPLE: usize = 3;
@@ -73,4 +76,33 @@ fn a_sync_that_failed_is_not_believed_when_it_is_tried_again() {
         goes_on(&play.desk, &expected, &when);
     }
     budget.say(&format!("failing syncs before a power loss: {tried} of {total} tried"));
+}
+
+/// Counts the syncs of each file.
+#[derive(Default)]
+struct Syncs(BTreeMap<PathBuf, usize>);
+
+impl Watcher for Syncs {
+    fn before(&mut self, call: &Call) -> Verdict {
+        if matches!(call.name, "fsync" | "fdatasync") {
+            *self.0.entry(call.path.clone()).or_default() += 1;
+        }
+        Verdict::Go
+    }
+}
+
+#[test]
+fn a_long_shard_is_synced_as_it_grows_so_that_a_slow_disk_has_little_left_to_do_at_its_end() {
+    if !can_trace() {
+        return;
+    }
+    let desk = Desk::in_memory();
+    desk.file("film", &noise(70_000_000, 1));
+    let mut syncs = Syncs::default();
+    let words = ["put", "film", "-q", "--level", "minimal"];
+    assert_eq!(run(&desk, &words, &mut syncs).ended, Ended::Exit(0));
+    let is_shard =
+        |path: &Path| path.to_string_lossy().ends_with(".part") && !path.to_string_lossy().contains(".mark.");
+    let shards: Vec<usize> = syncs.0.iter().filter(|(path, _)| is_shard(path)).map(|(_, syncs)| *syncs).collect();
+    assert_eq!(shards, [2; 3], "{:?}", syncs.0);
 }
