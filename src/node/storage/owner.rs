@@ -22,7 +22,7 @@ pub(super) struct Tally {
     pub(super) shards: u64,
     pub(super) bytes: u64,
     /// Shards that are being written and were not there before.
-    promised: u64,
+    pub(super) promised: u64,
 }
 
 /// One owner.
