@@ -15,8 +15,11 @@ use std::sync::Arc;
 
 /// True of a living removal `o` of which everything is gone.
 ///
-/// A version that was never seen here may be in an object that was not either: its removal stays.
+/// A version that was never seen here may be in an object that was not either: its removal stays. So does one that could not
+/// be read, and names nothing as far as is known: each names something.
 const IS_FINISHED: &str = "o.kind = 1 AND o.dead = 0
+    AND (EXISTS (SELECT 1 FROM removed_object r WHERE r.removal = o.id)
+        OR EXISTS (SELECT 1 FROM removed_version r WHERE r.removal = o.id))
     AND NOT EXISTS (SELECT 1 FROM removed_shard s WHERE s.removal = o.id AND s.confirmed = 0)
     AND NOT EXISTS (SELECT 1 FROM removed_object r JOIN pending_delete d ON d.object = r.object WHERE r.removal = o.id)
     AND NOT EXISTS (SELECT 1 FROM removed_version r JOIN version v ON v.id = r.version
@@ -66,11 +69,30 @@ impl Catalog {
 
     /// Takes note that a removal which was only heard of is no more on any backend. What it removed stays removed.
     pub fn end_heard(&mut self, removal: ObjectId) -> Result<()> {
+        self.write(|tx| end(tx, removal).map(drop))
+    }
+
+    /// Ends a living removal that is no more on any backend, if nothing of what it names can be there; says whether.
+    ///
+    /// `found` are the removed objects of which shards were found. A version that was never seen here may be in an object
+    /// that was not either, unless every object there is is known. What it removed stays removed.
+    pub fn end_elsewhere(&mut self, removal: ObjectId, found: &BTreeSet<ObjectId>, knows_all: bool) -> Result<bool> {
+        let is_left = "SELECT EXISTS (SELECT 1 FROM removed_version r JOIN version v ON v.id = r.version
+            WHERE r.removal = ?1 AND (v.seen = 0 AND NOT ?2 OR EXISTS (
+                SELECT 1 FROM piece p JOIN object l ON l.id = p.object WHERE p.version = v.id AND l.dead = 0)))";
         self.write(|tx| {
-            if run(tx, "UPDATE object SET dead = 1 WHERE id = ?1 AND kind = 1", [removal])? == 1 {
-                run(tx, "DELETE FROM shard WHERE object = ?1", [removal])?;
+            let named = "SELECT object FROM removed_object WHERE removal = ?1";
+            let named: Vec<ObjectId> = all(tx, named, [removal], |row| row.get(0))?;
+            // One that could not be read says nothing of what may be there.
+            let versions = "SELECT EXISTS (SELECT 1 FROM removed_version WHERE removal = ?1)";
+            if named.is_empty() && !value::<bool, _>(tx, versions, [removal])? {
+                return Ok(false);
             }
-            Ok(())
+            if named.iter().any(|object| found.contains(object)) || value(tx, is_left, params![removal, knows_all])? {
+                return Ok(false);
+            }
+            run(tx, "DELETE FROM note WHERE key = ?1", [rounds_key(removal)])?;
+            end(tx, removal)
         })
     }
 
@@ -78,6 +100,26 @@ impl Catalog {
     pub fn pending_deletes_of(&self, object: ObjectId) -> Result<u64> {
         let sql = "SELECT count(*) FROM pending_delete WHERE object = ?1";
         self.read(|tx| Ok(value::<Count, _>(tx, sql, [object])?.0))
+    }
+
+    /// How many shards are to be deleted on a backend.
+    pub fn pending_deletes_on(&self, backend: BackendId) -> Result<u64> {
+        let sql = "SELECT count(*) FROM pending_delete WHERE backend = ?1";
+        self.read(|tx| Ok(value::<Count, _>(tx, sql, [backend])?.0))
+    }
+
+    /// Records that whatever was to be deleted on a backend is given up: nobody will ask it. Every removal that names a
+    /// shard there has that ticked off.
+    pub fn give_up_deletes_on(&mut self, backend: BackendId) -> Result<()> {
+        self.write(|tx| {
+            for sql in [
+                "DELETE FROM pending_delete WHERE backend = ?1",
+                "UPDATE removed_shard SET confirmed = 1 WHERE backend = ?1 AND confirmed = 0",
+            ] {
+                run(tx, sql, [backend])?;
+            }
+            Ok(())
+        })
     }
 
     /// Where shards of an object are to be deleted still: which shard, and on which backend.
@@ -164,6 +206,14 @@ impl Catalog {
             heads::settle(tx, &key, &touched)
         })
     }
+}
+
+/// Marks a removal as dead, of which no shard is anywhere; says whether there was one.
+fn end(tx: &Transaction<'_>, removal: ObjectId) -> Result<bool, Fault> {
+    if run(tx, "UPDATE object SET dead = 1 WHERE id = ?1 AND kind = 1", [removal])? == 0 {
+        return Ok(false);
+    }
+    run(tx, "DELETE FROM shard WHERE object = ?1", [removal]).map(|_| true)
 }
 
 fn rounds_key(removal: ObjectId) -> String {

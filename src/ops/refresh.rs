@@ -5,8 +5,8 @@
 //! needed to read them, as a rebuild does, until every backend was listed: it may have known them. Shards of known objects that were found in another place are recorded there. Nothing on a
 //! backend is changed, and nothing is forgotten because it was not found.
 //!
-//! A machine without a master key hears of removals by their public part: what they name is left alone wherever it is found,
-//! and a removal that is gone from all backends is over.
+//! A machine without a master key hears of removals by their public part: what they name is left alone wherever it is found.
+//! A removal that is gone from all backends, as is what it names, is over: another machine saw to its end.
 
 use super::Controls;
 use super::ingest::{
@@ -108,7 +108,9 @@ pub(in crate::ops) async fn refresh_known(
     let (listed, report) = (BTreeSet::new(), RefreshReport::default());
     let in_part = store.look(|catalog| catalog.is_rebuilt_in_part()).await?;
     let (absent, not_whole) = (Vec::new(), Vec::new());
-    let mut refresh = Refresh { store, sources, listed, in_part, absent, begun: not_whole, seen_to: None, report };
+    let dead = BTreeSet::new();
+    let mut refresh =
+        Refresh { store, sources, listed, in_part, absent, begun: not_whole, dead, seen_to: None, report };
     let mut batch = Vec::new();
     while let Some(found) = inventory.next_object().await {
         controls.check_cancelled()?;
@@ -128,7 +130,7 @@ pub(in crate::ops) async fn refresh_known(
     if refresh.report.unlisted.is_empty() {
         refresh.report.vanished = refresh.still_absent(absent, controls).await?;
         refresh.take_begun(controls).await?;
-        refresh.end_heard().await?;
+        refresh.end_vanished().await?;
         refresh.report.lost = refresh.record_lost().await?;
         let filled = |catalog: &mut Catalog| catalog.note_rebuilt_in_part(false).and_then(|()| catalog.note_filled());
         store.catalog(filled).await?;
@@ -159,6 +161,8 @@ struct Refresh<'a> {
     absent: Vec<ObjectId>,
     /// Unknown objects that can be read and are not whole: they may be under way.
     begun: Vec<FoundObject>,
+    /// Removed objects of which shards were listed.
+    dead: BTreeSet<ObjectId>,
     /// The last object up to which catalog and listings were compared.
     seen_to: Option<ObjectId>,
     report: RefreshReport,
@@ -257,21 +261,27 @@ impl Refresh<'_> {
         Ok(vanished)
     }
 
-    /// On a machine that only hears of removals, one that vanished is over: its owner saw to the end of what it names.
-    async fn end_heard(&mut self) -> Result<()> {
-        if self.store.access().keyring().is_some() {
-            return Ok(());
-        }
+    /// A removal that vanished is over where nothing of what it names is left: its owner, or another machine of theirs, saw
+    /// to that. On a machine that only hears of removals there is nothing more to ask.
+    async fn end_vanished(&mut self) -> Result<()> {
         let vanished = std::mem::take(&mut self.report.vanished);
-        let end = |catalog: &mut Catalog| {
-            let mut data = Vec::new();
+        let (hears, dead) = (self.store.access().keyring().is_none(), std::mem::take(&mut self.dead));
+        let report = &self.report;
+        let knows_all = [report.locked.len(), report.incomplete.len(), report.unreadable.len(), report.untrusted.len()];
+        let knows_all = knows_all == [0; 4];
+        let end = move |catalog: &mut Catalog| {
+            let mut left = Vec::new();
             for object in vanished {
-                match catalog.object(object)? {
-                    Some(record) if record.kind == ObjectKind::Removal => catalog.end_heard(object)?,
-                    _ => data.push(object),
+                let is_removal = catalog.object(object)?.is_some_and(|record| record.kind == ObjectKind::Removal);
+                let is_over = match is_removal && hears {
+                    true => catalog.end_heard(object).map(|()| true)?,
+                    false => is_removal && catalog.end_elsewhere(object, &dead, knows_all)?,
+                };
+                if !is_over {
+                    left.push(object);
                 }
             }
-            Ok(data)
+            Ok(left)
         };
         self.report.vanished = self.store.catalog(end).await?;
         Ok(())
@@ -356,6 +366,7 @@ impl Refresh<'_> {
 
     async fn take_dead(&mut self, found: FoundObject) -> Result<()> {
         self.report.removed_shards_found += found.shards.len() as u64;
+        self.dead.insert(found.object);
         self.store
             .catalog(move |catalog| {
                 let is_known = catalog.object(found.object)?.is_some();
@@ -389,7 +400,12 @@ impl Refresh<'_> {
         for mut shard in shard_records(manifest, found) {
             let place = (shard.index, shard.backend);
             let known = recorded.iter().find(|old| (old.index, old.backend) == place);
-            let is_news = known.is_none_or(|old| matches!(old.state, ShardState::Missing | ShardState::Unreachable));
+            let is_news = known.is_none_or(|old| match old.state {
+                ShardState::Missing => true,
+                // One that was damaged before its place went away is looked at before it counts.
+                ShardState::Unreachable => old.bad_blocks == 0,
+                _ => false,
+            });
             if !is_news || pending.contains(&place) {
                 continue;
             }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::catalog::{Error, PendingDelete};
+use std::collections::BTreeSet;
 
 fn pending(world: &World) -> Vec<PendingDelete> {
     world.catalog.pending_deletes(None, 1000).expect("deletes")
@@ -62,6 +63,37 @@ fn a_removal_that_was_heard_of_and_is_over_stays_in_force_and_may_be_found_again
     world.commit(&file(2, "b", 1, &[]));
     world.catalog.end_heard(object(2)).expect("no removal");
     assert!(world.catalog.object_is_live(object(2)).expect("read"));
+}
+
+#[test]
+fn a_removal_that_could_not_be_read_is_never_finished() {
+    let mut world = World::new();
+    world.commit(&heard());
+    assert!(world.catalog.finished_removals().expect("finished").is_empty());
+    assert!(matches!(world.catalog.remove_finished(object(8)), Err(Error::NotFinished { .. })));
+    assert!(!world.catalog.end_elsewhere(object(8), &BTreeSet::new(), true).expect("asked"));
+    assert!(world.catalog.object_is_live(object(8)).expect("read"));
+}
+
+#[test]
+fn a_removal_that_is_gone_everywhere_is_over_once_nothing_of_what_it_names_can_be_there() {
+    let mut world = World::new();
+    let shared = [last_piece(1, "a", (0, 1), &[]), last_piece(2, "b", (0, 1), &[])];
+    world.commit(&commit_of(1, pieces(&shared)));
+    world.commit(&file(3, "c", 1, &[]));
+    world.commit(&removal(8, &[(1, "a", 1), (4, "d", 1)], &[3]));
+    let none = BTreeSet::new();
+    let ends = |world: &mut World, found: &BTreeSet<ObjectId>, knows_all| {
+        world.catalog.end_elsewhere(object(8), found, knows_all).expect("asked")
+    };
+    assert!(!ends(&mut world, &none, true), "a version that it names is in an object that lives");
+    world.commit(&removal(9, &[], &[1]));
+    assert!(!ends(&mut world, &none, false), "a version that it names was never seen");
+    assert!(!ends(&mut world, &BTreeSet::from([object(3)]), true), "an object that it names is there");
+    assert!(ends(&mut world, &none, true) && !world.catalog.object_is_live(object(8)).expect("read"));
+    assert!(world.catalog.shards(object(8)).expect("shards").is_empty());
+    assert!(world.catalog.is_removed(object(3)).expect("read"), "what it removed stays removed");
+    assert!(!world.catalog.end_elsewhere(object(1), &none, true).expect("asked"), "only removals are over like this");
 }
 
 #[test]

@@ -168,6 +168,10 @@ pub(super) async fn refresh(context: &mut Context) -> Result<ExitCode, Failure> 
             format!("object {id} has {found} of the {needed} shards it needs: another machine may be writing it");
         context.notices.note(&message);
     }
+    if !report.incomplete.is_empty() {
+        let rebuild = context.to_type("catalog rebuild");
+        context.notices.note(&format!("if no other machine is, `{rebuild}` takes in what can be read of it"));
+    }
     for object in &report.locked {
         context.notices.warning(&format!("object {object} opens only with a key that this machine lacks"));
     }

@@ -1,6 +1,8 @@
 //! Two machines with the same key and the same backends.
 
 use super::*;
+use shard::catalog::ObjectState;
+use shard::ops::verify::{VerifyOptions, verify};
 
 async fn two_machines() -> (World, Store, Store) {
     let world = World::new(5).await;
@@ -134,9 +136,41 @@ async fn a_machine_that_looks_before_a_removal_is_finished_hears_of_it() {
     assert_eq!(names(&two).await, ["kept"]);
     assert_eq!(world.all_shards().len(), 5);
     assert!(report.lost.is_empty(), "{:?}", report.lost);
-    assert!(!report.vanished.is_empty(), "the removal itself, until it is finished here too");
-    run_gc_to_the_end(&two).await;
+    assert!(report.vanished.is_empty(), "the removal is over, and nothing is lost: {:?}", report.vanished);
+    assert!(one_look(&two).await.iter().all(|state| *state == ObjectState::Healthy));
+    run_gc(&two).await;
     assert!(run_refresh(&two).await.vanished.is_empty());
+    let known = two.catalog(|catalog| Ok((catalog.pending_deletes(None, 9)?, catalog.dead_objects(None, 9)?)));
+    assert_eq!(known.await.expect("the catalog"), (Vec::new(), Vec::new()), "nothing of it is left here either");
+}
+
+/// How a look finds each object.
+async fn one_look(store: &Store) -> Vec<ObjectState> {
+    let report = verify(store, VerifyOptions::default()).await.expect("verified");
+    report.objects.iter().map(|object| object.state).collect()
+}
+
+#[tokio::test]
+async fn a_removal_whose_shards_are_gone_before_those_it_names_is_lost_and_not_over() {
+    let (world, one, two) = two_machines().await;
+    put_bytes(&one, "file", bytes(1, 1000)).await;
+    let kept = world.all_shards();
+    remove_file(&one, "file", RemoveVersions::All).await;
+    run_refresh(&two).await;
+    for (backend, file) in world.all_shards().into_keys() {
+        fs::remove_file(world.folder(backend).join(file)).expect("removed");
+    }
+    for ((backend, file), content) in kept {
+        fs::write(world.folder(backend).join(file), content).expect("written");
+    }
+    let report = run_refresh(&two).await;
+    assert_eq!((report.vanished.len(), report.removed_shards_found), (1, 5));
+    assert_eq!(one_look(&two).await, [ObjectState::Lost]);
+    assert!(names(&two).await.is_empty());
+    run_gc(&two).await;
+    assert_eq!(world.all_shards().len(), 0);
+    assert!(run_refresh(&two).await.vanished.is_empty(), "what it named is gone");
+    assert!(one_look(&two).await.is_empty());
 }
 
 #[tokio::test]
