@@ -99,7 +99,7 @@ pub(super) fn pend(tx: &Transaction<'_>, object: ObjectId, index: u8, backend: B
 }
 
 /// Takes in a place that was heard of again: a new one is added, and one recorded as missing or unreachable is there
-/// after all. A place that waits for deletion stays so.
+/// after all, unless it was damaged when it was last seen. A place that waits for deletion stays so.
 pub(super) fn merge(tx: &Transaction<'_>, object: ObjectId, shard: &ShardRecord) -> Result<(), Fault> {
     if is_pending(tx, object, shard)? {
         return Ok(());
@@ -108,20 +108,23 @@ pub(super) fn merge(tx: &Transaction<'_>, object: ObjectId, shard: &ShardRecord)
             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
         ON CONFLICT DO UPDATE SET bytes = excluded.bytes, state = excluded.state, bad_blocks = excluded.bad_blocks,
             verified_ns = nullif(max(ifnull(verified_ns, ?8), ifnull(excluded.verified_ns, ?8)), ?8)
-        WHERE state IN (?9, ?10) AND excluded.state NOT IN (?9, ?10)";
+        WHERE state IN (?9, ?10) AND bad_blocks = 0 AND excluded.state NOT IN (?9, ?10)";
     insert(tx, sql, object, shard, params![i64::MIN, ShardState::Missing, ShardState::Unreachable])
 }
 
-/// Takes in what a look at a place gave. A place that waits for deletion stays so.
+/// Takes in what a look at a place gave. A place that waits for deletion stays so. That a shard was damaged stays known while
+/// its place does not answer: it has bad blocks, one at least whatever was wrong with it.
 pub(super) fn observe(tx: &Transaction<'_>, object: ObjectId, shard: &ShardRecord) -> Result<(), Fault> {
     if is_pending(tx, object, shard)? {
         return Ok(());
     }
     let sql = "INSERT INTO shard (object, shard_index, backend, bytes, state, bad_blocks, verified_ns)
             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
-        ON CONFLICT DO UPDATE SET bytes = excluded.bytes, state = excluded.state, bad_blocks = excluded.bad_blocks,
+        ON CONFLICT DO UPDATE SET bytes = excluded.bytes, state = excluded.state,
+            bad_blocks = CASE WHEN excluded.state <> ?9 THEN excluded.bad_blocks
+                WHEN state = ?10 THEN max(bad_blocks, 1) WHEN state = ?9 THEN bad_blocks ELSE 0 END,
             verified_ns = nullif(max(ifnull(verified_ns, ?8), ifnull(excluded.verified_ns, ?8)), ?8)";
-    insert(tx, sql, object, shard, params![i64::MIN])
+    insert(tx, sql, object, shard, params![i64::MIN, ShardState::Unreachable, ShardState::Corrupt])
 }
 
 /// Changes where an object's shards are. Where other shards are good afterwards than before, what the last check said of

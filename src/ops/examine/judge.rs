@@ -17,7 +17,8 @@ pub(super) struct Seen {
     pub(super) reading: Reading,
     pub(super) reader: ObjectReader,
     /// Shards of which a copy that waits for deletion is on a place that does not answer: where no other is good, that is
-    /// the shard, and is recorded again once it can be looked at.
+    /// the shard, and is recorded again once it can be looked at. And shards that nobody has, while a place where one may
+    /// have been moved did not answer.
     pub(super) may_return: BTreeSet<u8>,
 }
 
@@ -28,6 +29,9 @@ pub(super) fn judge(subject: Subject, registry: &BackendRegistry, seen: Seen, de
     settle(&subject, registry, &mut findings, depth);
     settle_misplaced(&subject, registry, &mut findings);
     let worst = Worst::of(&subject, registry, &findings, &reading, &may_return);
+    let without_bad: Vec<bool> = findings.iter().map(|finding| is_good(finding.state)).collect();
+    let data_shards = subject.manifest.geometry().data_shards();
+    let at_worst = Worst::of_stripe(registry, &findings, &without_bad, (data_shards, &may_return));
     let moved_away = take_moved_away(&mut findings);
     add_never_placed(&subject, &mut findings);
     let mut examination = Examination {
@@ -45,7 +49,7 @@ pub(super) fn judge(subject: Subject, registry: &BackendRegistry, seen: Seen, de
         manifest: subject.manifest,
     };
     if let Some(health) = &subject.health {
-        recall_object(health, &mut examination);
+        recall_object((&subject.recorded, data_shards), health, &at_worst, &mut examination);
     }
     examination
 }
@@ -93,25 +97,47 @@ fn defect_of(reading: &CopyReading) -> Option<Defect> {
 fn recall(recorded: &[ShardRecord], findings: &mut [CopyFinding]) {
     for finding in findings.iter_mut().filter(|finding| finding.state == ShardState::Ok) {
         let is_it = |record: &&ShardRecord| (record.index, Some(record.backend)) == (finding.index, finding.backend);
-        let Some(record) = recorded.iter().find(is_it).filter(|record| record.state == ShardState::Corrupt) else {
-            continue;
-        };
+        let Some(record) = recorded.iter().find(is_it).filter(|record| is_known_bad(record)) else { continue };
         finding.state = ShardState::Corrupt;
         finding.bad_blocks = record.bad_blocks;
         finding.defect = Some(Defect::KnownBefore { bad: record.bad_blocks });
     }
 }
 
-/// Which stripes the damage known from before is in is not known any more: what was said of the object then still holds.
-fn recall_object(health: &ObjectHealth, examination: &mut Examination) {
-    let recalled = |copy: &CopyFinding| matches!(copy.defect, Some(Defect::KnownBefore { .. }));
-    if health.checked_ns.is_none() || !examination.copies.iter().any(recalled) {
+/// Whether a copy was damaged when it was last seen.
+fn is_known_bad(record: &ShardRecord) -> bool {
+    record.state == ShardState::Corrupt || record.state == ShardState::Unreachable && record.bad_blocks > 0
+}
+
+/// Which stripes the damage known from before is in is not known any more: what was said of the object then still holds, as
+/// far as it needs the copies that were damaged. `at_worst` is how it stands without them.
+fn recall_object(
+    (recorded, data_shards): (&[ShardRecord], usize),
+    health: &ObjectHealth,
+    at_worst: &Worst,
+    examination: &mut Examination,
+) {
+    let is_recalled = |copy: &CopyFinding| {
+        let is_it = |record: &&ShardRecord| (record.index, Some(record.backend)) == (copy.index, copy.backend);
+        let is_silent = copy.state == ShardState::Unreachable;
+        let is_known = is_silent && recorded.iter().find(is_it).is_some_and(is_known_bad);
+        is_known || matches!(copy.defect, Some(Defect::KnownBefore { .. }))
+    };
+    // A full look has seen for itself.
+    if examination.full || health.checked_ns.is_none() || !examination.copies.iter().any(is_recalled) {
         return;
     }
-    let least = |now: Option<usize>, before: Option<u32>| now.zip(before).map(|(now, before)| now.min(before as usize));
-    examination.state = examination.state.max(health.state);
-    examination.margin = least(examination.margin, health.margin);
-    examination.backend_margin = least(examination.backend_margin, health.backend_margin);
+    let before = |margin: Option<u32>| margin.map(|margin| margin as usize);
+    let least = |now: Option<usize>, then: Option<usize>| now.zip(then).map(|(now, then)| now.min(then));
+    let (mut margin, mut backend_margin) = (before(health.margin), before(health.backend_margin));
+    if at_worst.good >= data_shards {
+        margin = margin.max(at_worst.margin);
+        backend_margin = backend_margin.max(at_worst.backend_margin);
+    } else {
+        examination.state = examination.state.max(health.state);
+    }
+    examination.margin = least(examination.margin, margin);
+    examination.backend_margin = least(examination.backend_margin, backend_margin);
 }
 
 /// Of several good copies of a shard one counts: not on a place that is being emptied, where the others are few, recorded.

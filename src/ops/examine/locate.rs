@@ -6,6 +6,7 @@ use crate::backend::{self, BackendRegistry, ErrorKind, Reach, RegisteredBackend}
 use crate::catalog::ShardRecord;
 use crate::id::{BackendId, ObjectId, ShardId};
 use futures_util::{StreamExt, stream};
+use std::collections::BTreeSet;
 
 /// How many questions are asked at once.
 const QUESTIONS_AT_ONCE: usize = 16;
@@ -38,8 +39,9 @@ impl Copy {
     }
 }
 
-/// Asks every recorded place, and for each shard that none of them has, all others.
-pub(super) async fn find_copies(subject: &Subject, registry: &BackendRegistry) -> Vec<Copy> {
+/// Asks every recorded place, and for each shard that none of them has, all others. Also the shards that nobody has, and one
+/// of those others did not answer: they may be there.
+pub(super) async fn find_copies(subject: &Subject, registry: &BackendRegistry) -> (Vec<Copy>, BTreeSet<u8>) {
     let total_shards = subject.manifest.geometry().total_shards();
     let exists = |record: &&ShardRecord| usize::from(record.index) < total_shards;
     let recorded = subject.recorded.iter().filter(exists).map(|record| (record.index, record.backend)).collect();
@@ -51,9 +53,14 @@ pub(super) async fn find_copies(subject: &Subject, registry: &BackendRegistry) -
         let others = registry.iter().filter(|backend| backend.is_ready()).map(|backend| (index, backend.id));
         elsewhere.extend(others.filter(|place| !is_known(subject, *place)));
     }
-    copies.extend(ask(object, registry, elsewhere, false).await.into_iter().filter(Copy::is_there));
+    let (there, not): (Vec<_>, Vec<_>) =
+        ask(object, registry, elsewhere, false).await.into_iter().partition(Copy::is_there);
+    copies.extend(there);
     copies.sort_by_key(|copy| (copy.index, !copy.recorded, registry.position(copy.backend)));
-    copies
+    let found = |index: u8| copies.iter().any(|copy| copy.index == index && copy.is_there());
+    let silent = not.iter().filter(|copy| copy.presence != Presence::Absent && !found(copy.index));
+    let may_be_there = silent.map(|copy| copy.index).collect();
+    (copies, may_be_there)
 }
 
 /// Asks these places alone.

@@ -26,14 +26,15 @@ mod read;
 mod tests;
 
 use super::Controls;
-use super::reader::{ObjectReader, ShardPlace};
+use super::ingest::Sources;
+use super::reader::{ObjectReader, ShardPlace, gather_manifest};
 use crate::backend::BackendRegistry;
 use crate::catalog::{
     ChallengeOutcome, ChallengeRecord, CheckRecord, ObjectHealth, ObjectRecord, ObjectState, ShardRecord, ShardState,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Manifest, ShardFileLayout};
-use crate::id::{BackendId, Geometry, ObjectId, StoreId};
+use crate::id::{BackendId, Geometry, ObjectId};
 use crate::store::Store;
 pub(in crate::ops) use judge::rules;
 pub use read::Sample;
@@ -290,9 +291,10 @@ impl Subject {
             Ok(record.map(|record| (record, catalog.shards(object), catalog.health(object), going)))
         });
         let Some((record, recorded, health, going)) = loaded.await? else { return Ok(None) };
+        let recorded = recorded?;
         Ok(Some(Self {
-            manifest: open_manifest(&record, &store.id())?,
-            recorded: recorded?,
+            manifest: open_manifest(store, &record, &recorded).await?,
+            recorded,
             health: health?,
             going: going.into_iter().collect(),
             failed_writers: super::writer::failed_writers(store).await?,
@@ -307,11 +309,12 @@ impl Subject {
         depth: Depth,
         controls: &Controls,
     ) -> Result<Examination> {
-        let copies = locate::find_copies(&self, registry).await;
+        let (copies, may_be_there) = locate::find_copies(&self, registry).await;
         let places = copies.iter().filter_map(|copy| copy.place(registry)).collect();
         let reader = ObjectReader::new(self.manifest.clone(), places);
         let reading = read::read(&reader, &copies, depth, controls).await?;
-        let may_return = self.may_return(registry, &copies, &reading).await;
+        let mut may_return = self.may_return(registry, &copies, &reading).await;
+        may_return.extend(may_be_there);
         let seen = judge::Seen { copies, reading, reader, may_return };
         self.ask_for_room(registry, &seen, depth).await;
         Ok(judge::judge(self, registry, seen, depth))
@@ -397,12 +400,21 @@ impl locate::Copy {
     }
 }
 
-/// The manifest as the catalog keeps it, checked like any other.
-fn open_manifest(record: &ObjectRecord, store: &StoreId) -> Result<Manifest> {
-    record.manifest(store).map_err(|error| {
+/// The manifest as the catalog keeps it, checked like any other; where that is damaged, as the shards do.
+pub(in crate::ops) async fn open_manifest(
+    store: &Store,
+    record: &ObjectRecord,
+    recorded: &[ShardRecord],
+) -> Result<Manifest> {
+    let damaged = match record.manifest(&store.id()) {
+        Ok(manifest) => return Ok(manifest),
+        Err(error) => error,
+    };
+    let places = Sources::of(store).places(recorded.iter().map(|shard| (shard.index, shard.backend)));
+    gather_manifest(&places, record.id, &store.id()).await.map_err(|_| {
         let doing = format!("the catalog's copy of the manifest of object {} is damaged", record.id);
         Error::new(ErrorKind::Damaged, doing)
-            .with_source(error)
+            .with_source(damaged)
             .with_hint("make the catalog anew with `shard catalog rebuild`")
     })
 }

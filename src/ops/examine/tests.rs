@@ -362,6 +362,61 @@ async fn a_quick_look_does_not_forget_what_a_full_one_found() {
 }
 
 #[tokio::test]
+async fn what_places_did_not_answer_for_is_forgotten_once_they_do_and_the_damage_known_before_is_not() {
+    let mut world = World::new(3, 5, 3).await;
+    // A copy that was damaged before its place went away, and what was said while others were away too.
+    world.subject.recorded[1] = ShardRecord { state: Unreachable, bad_blocks: 1, ..world.subject.recorded[1] };
+    world.subject.health = Some(ObjectHealth {
+        object: world.object.manifest.object(),
+        state: ObjectState::Unavailable,
+        margin: None,
+        backend_margin: None,
+        checked_ns: Some(9),
+        verified_ns: Some(9),
+    });
+    let seen = world.look(Depth::Quick).await;
+    assert_eq!((seen.state, seen.margin, seen.copies[1].state), (ObjectState::Degraded, Some(1), Corrupt));
+    assert_eq!(world.look(Depth::Full).await.state, ObjectState::Healthy, "a full look knows better");
+    // Without that copy there are enough, whoever else does not answer.
+    world.silence(1);
+    for state in [ObjectState::Unavailable, ObjectState::Lost] {
+        world.subject.health.as_mut().expect("health").state = state;
+        for depth in [Depth::Quick, Depth::Full] {
+            let seen = world.look(depth).await;
+            assert_eq!((seen.state, seen.margin), (ObjectState::Degraded, Some(1)), "{state:?} {depth:?}");
+        }
+    }
+    // Where it may be needed, what was said holds until all of it is read.
+    world.delete(2, 2).await;
+    world.delete(3, 3).await;
+    world.subject.recorded[4] = ShardRecord { state: Corrupt, bad_blocks: 1, ..world.subject.recorded[4] };
+    assert_eq!(world.look(Depth::Quick).await.state, ObjectState::Lost);
+}
+
+#[tokio::test]
+async fn what_may_be_on_a_place_that_answers_to_its_mark_alone_is_not_lost() {
+    let mut world = World::new(2, 3, 2).await;
+    let other = world.add("zone-9");
+    for index in 0..2 {
+        world.delete(usize::from(index), index).await;
+    }
+    assert_eq!(world.look(Depth::Full).await.state, ObjectState::Lost);
+    let faulty = Arc::new(FaultyBackend::new(other, 1));
+    faulty.inject(Fault::new(Operation::Head, When::Always, Effect::Refuse(ErrorKind::Unreachable)));
+    let mut registry = BackendRegistry::default();
+    for (position, backend) in world.registry.iter().enumerate() {
+        let mut backend = backend.clone();
+        if position == 3 {
+            backend.backend = Arc::clone(&faulty) as Arc<dyn Backend>;
+        }
+        registry.register(backend).expect("names as before");
+    }
+    world.registry = registry;
+    let seen = world.look(Depth::Full).await;
+    assert_eq!((seen.state, seen.copies[0].state), (ObjectState::Unavailable, Missing));
+}
+
+#[tokio::test]
 async fn a_sample_reads_its_share_and_finds_what_is_in_it() {
     let world = World::new(2, 3, 40).await;
     let sample = |share: f64, seed: u8| Depth::Sample(Sample { share, seed: [seed; 32] });

@@ -7,8 +7,8 @@ use crate::catalog::{Catalog, JournalEntry, ObjectRecord, ShardRecord, ShardStat
 use crate::error::Result;
 use crate::format::{HEADER_BYTES, Manifest, ShardFileLayout, header_bytes, is_end, leaves_of};
 use crate::id::{BackendId, ShardId};
-use crate::ops::ingest::Sources;
-use crate::ops::reader::{BlockState, ObjectReader, ShardPlace, Wanted, gather_manifest};
+use crate::ops::examine::open_manifest;
+use crate::ops::reader::{BlockState, ObjectReader, ShardPlace, Wanted};
 use crate::store::Store;
 use futures_util::StreamExt;
 use std::collections::BTreeSet;
@@ -41,8 +41,8 @@ pub(super) async fn end_copy(store: &Store, entry: JournalEntry, belief: Belief)
         None => return end_entry(store, object, End::Left).await,
         Some(_) if !known.is_live => None,
         Some(record) => match open_manifest(store, record, &known.shards).await {
-            Some(manifest) => Some(manifest),
-            None => return Ok(End::Waiting),
+            Ok(manifest) => Some(manifest),
+            Err(_) => return Ok(End::Waiting),
         },
     };
     let (mut doubtful, mut is_unclear) = (Vec::new(), false);
@@ -76,15 +76,6 @@ pub(super) async fn end_copy(store: &Store, entry: JournalEntry, belief: Belief)
         return end_entry(store, object, if doubtful.is_empty() { End::TakenIn } else { End::Left }).await;
     }
     Ok(End::TakenBack { bytes: take_back(store, object, doubtful).await? })
-}
-
-/// The manifest from the catalog, or from the shards where the catalog's does not open.
-async fn open_manifest(store: &Store, record: &ObjectRecord, recorded: &[ShardRecord]) -> Option<Manifest> {
-    if let Ok(manifest) = record.manifest(&store.id()) {
-        return Some(manifest);
-    }
-    let places = Sources::of(store).places(recorded.iter().map(|shard| (shard.index, shard.backend)));
-    gather_manifest(&places, record.id, &store.id()).await.ok()
 }
 
 /// What is to be thought of a copy that no catalog records.

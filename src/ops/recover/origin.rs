@@ -3,7 +3,7 @@
 use super::found::Found;
 use super::report::{PlaceSeen, UnreadObject};
 use super::unread::{not_found, unread_in};
-use crate::backend::Backend;
+use crate::backend::{Backend, ErrorKind as BackendErrorKind};
 use crate::catalog::{self, Catalog, ObjectRecord, ShardRecord};
 use crate::crypto::AccessKeys;
 use crate::error::{Error, Result};
@@ -13,6 +13,7 @@ use crate::ops::reader::{ObjectReader, ShardPlace, gather_manifest};
 use crate::ops::rebuild::UntrustedObject;
 use crate::store::Store;
 use futures_util::future;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Where files and shards are looked up.
@@ -124,13 +125,27 @@ impl Origin<'_> {
         let object = manifest.object();
         let found = future::join_all(candidates.into_iter().map(|place| look_for(object, place))).await;
         let recorded = places.len();
-        places.extend(found.into_iter().flatten());
+        let (found, silent): (Vec<_>, Vec<_>) = found.into_iter().flatten().partition(|place| place.source.is_some());
+        let damaged: BTreeSet<u8> = narrow.damage().iter().map(|damage| damage.index).collect();
+        places.extend(found);
+        // A place that does not answer counts for what nobody else has: such a shard is not lost.
+        let missing: BTreeMap<u8, ShardPlace> = silent.into_iter().map(|place| (place.index, place)).collect();
+        let is_elsewhere = |index: u8| {
+            let known = places.iter().skip(recorded).any(|place| place.index == index);
+            known || !damaged.contains(&index) && places.iter().any(|place| place.index == index)
+        };
+        let missing: Vec<ShardPlace> = missing.into_values().filter(|place| !is_elsewhere(place.index)).collect();
+        places.extend(missing);
         (places.len() > recorded).then(|| ObjectReader::with_keys(manifest, places, Arc::clone(self.keys())))
     }
 }
 
+/// A place that does not answer may have the shard: nothing can be read there, and it is not lost.
 async fn look_for(object: ObjectId, place: ShardPlace) -> Option<ShardPlace> {
     let source: &Arc<dyn Backend> = place.source.as_ref()?;
-    let found = source.head(ShardId { object, index: place.index }).await.is_ok();
-    found.then_some(place)
+    match source.head(ShardId { object, index: place.index }).await {
+        Ok(_) => Some(place),
+        Err(error) if error.kind == BackendErrorKind::NotFound => None,
+        Err(_) => Some(ShardPlace { source: None, ..place }),
+    }
 }
