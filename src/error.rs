@@ -152,7 +152,7 @@ impl From<catalog::Error> for Error {
     fn from(error: catalog::Error) -> Self {
         let kind = match &error {
             catalog::Error::Full { .. } => ErrorKind::Space,
-            catalog::Error::Busy { .. } => ErrorKind::Busy,
+            catalog::Error::Busy { .. } | catalog::Error::TakenForDead { .. } => ErrorKind::Busy,
             catalog::Error::OtherStore { .. } | catalog::Error::OtherKey { .. } => ErrorKind::WrongKey,
             // Damage has a name of its own: here the file could not be reached, or not be written.
             catalog::Error::Io { .. } | catalog::Error::Database { .. } => ErrorKind::Local,

@@ -4,11 +4,11 @@ use super::column::{Count, all, first, run};
 use super::error::{Error, Fault, Result};
 use super::record::{Commit, ObjectRecord, Purpose};
 use super::sealed::{Tag, seal_extent, seal_hash, seal_name, seal_whole};
-use super::{Catalog, backup, folder, heads, place, removal};
+use super::{Catalog, backup, folder, heads, journal, place, removal};
 use crate::crypto::CatalogKey;
 use crate::format::FileName;
 use crate::format::index::{Piece, Whole};
-use crate::id::{Digest, ObjectId, VersionId};
+use crate::id::{BackendId, Digest, ObjectId, VersionId};
 use rusqlite::{Transaction, params};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -22,6 +22,27 @@ impl Catalog {
     pub fn commit(&mut self, commit: &Commit) -> Result<()> {
         let key = Arc::clone(&self.key);
         self.write(|tx| take_in(tx, &key, commit))
+    }
+
+    /// Takes in what a put wrote, which ends its journal entry, and notes where something of it may be left besides: deletes
+    /// wait for that.
+    ///
+    /// Where the entry is there no more, another process took this one for dead and cleared up after it. If that took the
+    /// object in, all is well; else [`Error::TakenForDead`], and deletes wait for what was written.
+    pub fn commit_put(&mut self, commit: &Commit, left: &[(u8, BackendId)]) -> Result<()> {
+        let (key, object) = (Arc::clone(&self.key), commit.object.id);
+        let is_taken_in = self.write(|tx| {
+            let is_known = || first(tx, "SELECT 1 FROM object WHERE id = ?1 AND dead = 0", [object], |_| Ok(()));
+            let is_ours = journal::is_journaled(tx, object)? || is_known()?.is_some();
+            if is_ours {
+                take_in(tx, &key, commit)?;
+            } else {
+                commit.shards.iter().try_for_each(|shard| place::pend(tx, object, shard.index, shard.backend))?;
+            }
+            journal::leave(tx, object, left)?;
+            Ok(is_ours)
+        })?;
+        if is_taken_in { Ok(()) } else { Err(Error::TakenForDead { object }) }
     }
 
     /// Takes several in as one: all of them become durable at the same time, or none.

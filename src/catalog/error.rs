@@ -142,6 +142,12 @@ pub enum Error {
         /// The object.
         object: ObjectId,
     },
+    /// The journal has no entry any more for what this process wrote.
+    #[error("another process took this one for dead and cleared up after it: it does not record object {object}")]
+    TakenForDead {
+        /// The object.
+        object: ObjectId,
+    },
     /// The object is no removal, or something that it removes may still be there.
     #[error("object {object} is no removal of which everything is known to be gone")]
     NotFinished {

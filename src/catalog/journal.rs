@@ -2,12 +2,12 @@
 
 use super::column::{all, first, run};
 use super::error::{Error, Fault, Result};
-use super::record::JournalEntry;
+use super::record::{JournalEntry, Purpose};
 use super::sealed::{open_journal_name, seal_journal_name};
 use super::{Catalog, place};
 use crate::crypto::CatalogKey;
 use crate::id::{BackendId, ObjectId};
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, Row, Transaction, params};
 
 impl Catalog {
     /// Records what is about to be written, before it is; durable when it returns.
@@ -53,17 +53,29 @@ impl Catalog {
         })
     }
 
+    /// Ends the entry of a put whose object is given up, and from which something may be left in these places: deletes wait for
+    /// them. Where the entry is there no more, another process cleared up after this one: what that took in stays.
+    pub fn take_back(&mut self, object: ObjectId, left: &[(u8, BackendId)]) -> Result<()> {
+        self.write(|tx| {
+            let is_known = first(tx, "SELECT 1 FROM object WHERE id = ?1", [object], |_| Ok(()))?.is_some();
+            if !is_known || is_journaled(tx, object)? {
+                leave(tx, object, left)?;
+            }
+            run(tx, "DELETE FROM journal WHERE object = ?1", [object]).map(drop)
+        })
+    }
+
+    /// Whether there is an entry of the put that makes the object.
+    pub fn is_journaled(&self, object: ObjectId) -> Result<bool> {
+        self.read(|tx| is_journaled(tx, object))
+    }
+
     /// Ends an entry of which something may be left in these places: deletes wait for them from now on.
     ///
     /// A place that the catalog records as one of the object's shards is passed over.
     pub fn end_journal_leaving(&mut self, object: ObjectId, left: &[(u8, BackendId)]) -> Result<()> {
         self.write(|tx| {
-            for (index, backend) in left {
-                let sql = "SELECT 1 FROM shard WHERE object = ?1 AND shard_index = ?2 AND backend = ?3";
-                if first(tx, sql, params![object, index, backend], |_| Ok(()))?.is_none() {
-                    place::pend(tx, object, *index, *backend)?;
-                }
-            }
+            leave(tx, object, left)?;
             run(tx, "DELETE FROM journal WHERE object = ?1", [object]).map(drop)
         })
     }
@@ -72,6 +84,22 @@ impl Catalog {
     pub fn end_journal(&mut self, object: ObjectId) -> Result<()> {
         self.write(|tx| run(tx, "DELETE FROM journal WHERE object = ?1", [object]).map(drop))
     }
+}
+
+pub(super) fn is_journaled(connection: &Connection, object: ObjectId) -> Result<bool, Fault> {
+    let sql = "SELECT 1 FROM journal WHERE object = ?1 AND purpose = ?2";
+    Ok(first(connection, sql, params![object, Purpose::Put], |_| Ok(()))?.is_some())
+}
+
+/// Deletes wait for what may be in these places, but for those that the catalog records.
+pub(super) fn leave(tx: &Transaction<'_>, object: ObjectId, left: &[(u8, BackendId)]) -> Result<(), Fault> {
+    for (index, backend) in left {
+        let sql = "SELECT 1 FROM shard WHERE object = ?1 AND shard_index = ?2 AND backend = ?3";
+        if first(tx, sql, params![object, index, backend], |_| Ok(()))?.is_none() {
+            place::pend(tx, object, *index, *backend)?;
+        }
+    }
+    Ok(())
 }
 
 fn insert_place(connection: &Connection, object: ObjectId, index: u8, backend: BackendId) -> Result<(), Fault> {

@@ -345,3 +345,53 @@ fn objects_that_are_alike_are_one_class_and_change_it_with_what_becomes_of_them(
         world.catalog.classes().expect("classes").iter().map(|class| (class.kind, class.objects)).collect();
     assert_eq!(kinds, BTreeMap::from([(ObjectKind::Data, 2), (ObjectKind::Removal, 1)]));
 }
+
+#[test]
+fn a_put_commits_and_leaves_deletes_at_once_and_only_while_its_entry_is_there() {
+    let mut world = World::new();
+    world.catalog.begin(&entry(1, Purpose::Put)).expect("begun");
+    let put = file(1, "a", 1, &[]);
+    let recorded = put.shards[0];
+    let left = [(recorded.index, recorded.backend), (9, backend(9))];
+    world.catalog.commit_put(&put, &left).expect("committed");
+    assert!(world.catalog.journals().expect("journals").is_empty());
+    let pending = world.catalog.pending_deletes(None, 10).expect("deletes");
+    assert_eq!(pending.iter().map(|delete| (delete.index, delete.backend)).collect::<Vec<_>>(), [(9, backend(9))]);
+    assert_eq!(world.head_numbers("a"), [1]);
+    // Its process was taken for dead, and what it wrote was taken back.
+    world.catalog.begin(&entry(2, Purpose::Put)).expect("begun");
+    world.catalog.end_journal_leaving(object(2), &[]).expect("ended");
+    let late = world.catalog.commit_put(&file(2, "b", 1, &[]), &[(0, backend(0))]);
+    assert!(matches!(late, Err(Error::TakenForDead { .. })), "{late:?}");
+    assert!(world.head_numbers("b").is_empty());
+    let waiting = world.catalog.pending_deletes(None, 10).expect("deletes");
+    assert_eq!(waiting.len(), pending.len() + file(2, "b", 1, &[]).shards.len(), "what it wrote goes: {waiting:?}");
+    // Where the other process took the object in, all is well, and what it recorded stays.
+    world.commit(&file(3, "c", 1, &[]));
+    world.catalog.commit_put(&file(3, "c", 1, &[]), &[]).expect("it is stored");
+    world.catalog.take_back(object(3), &[(9, backend(9))]).expect("nothing to take back");
+    assert_eq!(world.head_numbers("c"), [3]);
+    assert_eq!(world.catalog.pending_deletes(None, 10).expect("deletes"), waiting);
+}
+
+#[test]
+fn damage_stays_known_while_its_place_does_not_answer() {
+    let mut world = World::new();
+    world.commit(&file(1, "a", 1, &[]));
+    let mut look = |state: ShardState, bad_blocks: u64| {
+        let mut seen = check(1, ObjectState::Degraded, 5);
+        seen.shards[0] = ShardRecord { state, bad_blocks, ..seen.shards[0] };
+        world.catalog.record_check(&seen).expect("recorded");
+        let shard = world.catalog.shards(object(1)).expect("shards")[0];
+        (shard.state, shard.bad_blocks)
+    };
+    // Of a damaged header no block is bad.
+    for (bad_blocks, kept) in [(0, 1), (7, 7)] {
+        assert_eq!(look(ShardState::Corrupt, bad_blocks), (ShardState::Corrupt, bad_blocks));
+        for _ in 0..2 {
+            assert_eq!(look(ShardState::Unreachable, 0), (ShardState::Unreachable, kept));
+        }
+        assert_eq!(look(ShardState::Ok, 0), (ShardState::Ok, 0));
+        assert_eq!(look(ShardState::Unreachable, 0), (ShardState::Unreachable, 0));
+    }
+}

@@ -238,11 +238,12 @@ impl Ending<'_> {
         let succeeded: Vec<BackendId> = self.finished.iter().map(|shard| shard.1).collect();
         let failures = self.options.failures.clone();
         let work = move |catalog: &mut crate::catalog::Catalog| {
-            catalog.commit(&commit)?;
-            if !left.is_empty() {
-                catalog.end_journal_leaving(commit.object.id, &left)?;
+            catalog.commit_put(&commit, &left)?;
+            // It is stored, whatever becomes of this.
+            if let Err(error) = failures.write_down(catalog, &succeeded) {
+                tracing::warn!(%error, "which backends failed could not be noted");
             }
-            failures.write_down(catalog, &succeeded)
+            Ok(())
         };
         self.store.catalog(work).await
     }

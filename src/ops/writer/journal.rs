@@ -96,9 +96,14 @@ impl Places {
         Ok(found)
     }
 
-    /// Clears every place that is not in `kept`, and says where that failed.
+    /// Clears every place that is not in `kept`, and says where that failed: everywhere, if the journal's entry is there no
+    /// more, or nobody can say. Then another process took this one for dead, and what is there may be its.
     pub(super) async fn clear_all_but(&self, store: &Store, kept: &[(u8, BackendId)]) -> Vec<(u8, BackendId)> {
         let doubtful = self.journaled.iter().filter(|place| !kept.contains(place));
+        let object = self.object;
+        if !store.look(move |catalog| catalog.is_journaled(object)).await.unwrap_or(false) {
+            return doubtful.copied().collect();
+        }
         let clearing = doubtful.map(async |(index, place)| {
             let shard = ShardId { object: self.object, index: *index };
             let cleared = match store.registry().get(*place) {
@@ -114,7 +119,7 @@ impl Places {
     pub(super) async fn take_back(&self, store: &Store) -> Result<()> {
         let left = self.clear_all_but(store, &[]).await;
         let object = self.object;
-        store.catalog(move |catalog| catalog.end_journal_leaving(object, &left)).await
+        store.catalog(move |catalog| catalog.take_back(object, &left)).await
     }
 
     /// Gives every shard without a place the best there is; says which were given.
