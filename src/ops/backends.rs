@@ -1,7 +1,6 @@
 //! The places themselves: add one, look at them, give one up.
 
 use crate::backend::{self, Backend, BackendSpec, BackendUrl, Health, LocalBackend, Mark, Reach};
-use crate::catalog::{Catalog, PendingDelete};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{BackendId, ObjectId, ShardId};
 use crate::store::config::{self, Config};
@@ -372,45 +371,44 @@ pub enum Removing {
 }
 
 /// Takes a backend out of the settings. Nothing on it is touched.
+///
+/// What the catalog still has of a backend that is not in the settings any more is given up by its id: a removal or an
+/// older catalog may name such a one.
 pub async fn remove_backend(store: &Store, name: &str, removing: Removing) -> Result<()> {
     let unknown = || Error::new(ErrorKind::NotFound, format!("there is no backend {name}"));
-    let id = store.registry().by_name(name).ok_or_else(unknown)?.id;
-    let used = store.look(|catalog| catalog.used_by_backend()).await?;
+    let registered = store.registry().by_name(name);
+    let id = match registered {
+        Some(registered) => registered.id,
+        None => name.parse().ok().filter(|id| store.registry().get(*id).is_none()).ok_or_else(unknown)?,
+    };
+    let known = store.look(move |catalog| Ok((catalog.used_by_backend()?, catalog.pending_deletes_on(id)?)));
+    let (used, waiting) = known.await?;
     let shards = used.get(&id).map_or(0, |(shards, _)| *shards);
-    let waiting = waiting_deletes(store, id).await?;
-    if removing == Removing::Empty && (shards > 0 || !waiting.is_empty()) {
-        let doing = match (shards, waiting.len()) {
+    if registered.is_none() && (shards, waiting) == (0, 0) {
+        return Err(unknown());
+    }
+    if removing == Removing::Empty && (shards, waiting) != (0, 0) {
+        let doing = match (shards, waiting) {
             (0, 1) => format!("1 shard on backend {name} waits to be deleted"),
             (0, many) => format!("{many} shards on backend {name} wait to be deleted"),
             (1, _) => format!("backend {name} still holds 1 shard"),
             (many, _) => format!("backend {name} still holds {many} shards"),
         };
-        return Err(Error::new(ErrorKind::Refused, doing).with_hint(format!("shard backend drain {name}")));
+        let hint = match registered {
+            Some(_) => format!("shard backend drain {name}"),
+            None => format!("it is not in the settings: `shard backend remove --force {name}` gives up what is there"),
+        };
+        return Err(Error::new(ErrorKind::Refused, doing).with_hint(hint));
     }
-    config::edit(&store.config_path(), |config: &mut Config| {
-        config.backends.retain(|backend| backend.name != name);
-        Ok::<_, config::Error>(())
-    })?;
+    if registered.is_some() {
+        config::edit(&store.config_path(), |config: &mut Config| {
+            config.backends.retain(|backend| backend.name != name);
+            Ok::<_, config::Error>(())
+        })?;
+    }
     // Nobody will delete there any more: what waits is ticked off, so that removals come to their end.
-    let tick_off = move |catalog: &mut Catalog| {
-        waiting.iter().try_for_each(|delete| catalog.confirm_deleted(delete.object, delete.index, id))
-    };
-    store.catalog(tick_off).await?;
+    store.catalog(move |catalog| catalog.give_up_deletes_on(id)).await?;
     forget_shards(store, id).await
-}
-
-/// What waits for deletion on a backend.
-async fn waiting_deletes(store: &Store, id: BackendId) -> Result<Vec<PendingDelete>> {
-    let collect = move |catalog: &Catalog| {
-        let (mut waiting, mut after) = (Vec::new(), None);
-        loop {
-            let page = catalog.pending_deletes(after.as_ref(), backend::LIST_PAGE_SHARDS)?;
-            let Some(last) = page.last() else { return Ok(waiting) };
-            after = Some(*last);
-            waiting.extend(page.into_iter().filter(|delete| delete.backend == id));
-        }
-    };
-    store.look(collect).await
 }
 
 async fn forget_shards(store: &Store, id: BackendId) -> Result<()> {

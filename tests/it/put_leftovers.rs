@@ -2,7 +2,8 @@
 
 use crate::past::run_rebuild;
 use crate::world::{TestWorld, geometry, name, newest, put_bytes, random_bytes, read_file};
-use shard::catalog::{Catalog, JournalEntry, ProcessLock, Purpose, ShardRecord, ShardState};
+use shard::catalog::{Catalog, Commit, JournalEntry, ObjectRecord, ProcessLock, Purpose, ShardRecord, ShardState};
+use shard::error::ErrorKind;
 use shard::format::{Index, ObjectKind, Piece, Whole};
 use shard::id::{BackendId, Digest, ObjectId, ProcessId, ShardId, VersionId};
 use shard::ops::Controls;
@@ -120,6 +121,98 @@ async fn a_rebuild_does_not_bring_back_a_put_that_was_taken_back_while_its_delet
     assert_eq!(world.files_on_backends(), Vec::<PathBuf>::new());
 }
 
+/// What an object holds that has the file `a` and nothing else.
+fn whole_file(bytes: &[u8]) -> Contents {
+    let whole = Whole {
+        total_bytes: bytes.len() as u64,
+        blake3: Digest(*blake3::hash(bytes).as_bytes()),
+        mtime_ns: 0,
+        mode: 0o644,
+        generation: 1,
+        parents: Vec::new(),
+    };
+    let (version, bytes_count) = (VersionId([1; 16]), bytes.len() as u64);
+    let piece = Piece { version, name: name("a"), ordinal: 0, offset: 0, bytes: bytes_count, last: Some(whole) };
+    Contents { index: Index { pieces: vec![piece], ..Index::default() }, piece_hashes: Vec::new() }
+}
+
+#[tokio::test]
+async fn a_put_that_was_taken_for_dead_does_not_say_that_it_stored_what_was_taken_back() {
+    let world = TestWorld::new(3).await;
+    let store = world.open().await;
+    let mut writer = ObjectWriter::begin(&store, object_options()).await.expect("begun");
+    let bytes = random_bytes(2, 3_000_000);
+    writer.append(&bytes).await.expect("written");
+    // Whoever clears up after it ends its entry, having deleted what was there.
+    let object = journals(&store).await[0].object;
+    store.catalog(move |catalog| catalog.end_journal_leaving(object, &[])).await.expect("ended");
+    let error = writer.finish(whole_file(&bytes)).await.expect_err("it is not recorded");
+    assert_eq!(error.kind, ErrorKind::Busy, "{error}");
+    assert!(newest(&store, "a").await.is_none());
+    assert!(shards(&store, object).await.is_empty());
+}
+
+/// The other process found enough of the object to take it in, and went on to make it whole.
+#[tokio::test]
+async fn a_put_that_was_taken_for_dead_and_fails_deletes_nothing_of_what_was_taken_in() {
+    let world = TestWorld::new(3).await;
+    let store = world.open().await;
+    let mut writer = ObjectWriter::begin(&store, object_options()).await.expect("begun");
+    writer.append(&random_bytes(2, 3_000_000)).await.expect("written");
+    let object = journals(&store).await[0].object;
+    let other = put_bytes(&store, "a", b"taken in", geometry(2, 3)).await.objects[0].id;
+    let take_in = move |catalog: &mut Catalog| {
+        catalog.end_journal(object)?;
+        let (record, shards) = (catalog.object(other)?.expect("an object"), catalog.shards(other)?);
+        let record = ObjectRecord { id: object, ..record };
+        catalog.commit(&Commit { object: record, shards, index: Index::default(), piece_hashes: Vec::new() })
+    };
+    store.catalog(take_in).await.expect("taken in");
+    let recorded = shards(&store, object).await;
+    for shard in &recorded {
+        let path = world.shard_path(usize::from(shard.backend.0[0]), ShardId { object, index: shard.index });
+        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        fs::write(path, b"what the other process made").expect("written");
+    }
+    let before = world.files_on_backends();
+    writer.abandon().await.expect("abandoned");
+    assert_eq!(world.files_on_backends(), before);
+    assert_eq!(shards(&store, object).await, recorded);
+    assert!(store.catalog(|catalog| catalog.pending_deletes(None, 10)).await.expect("deletes").is_empty());
+}
+
+#[tokio::test]
+async fn a_place_that_is_no_more_does_not_hide_one_where_the_shard_can_be_made() {
+    let world = TestWorld::new(3).await;
+    let store = world.open().await;
+    let bytes = random_bytes(4, 2_000_000);
+    let object = put_bytes(&store, "a", &bytes, geometry(2, 3)).await.objects[0].id;
+    let mut places = places_of(&store, object).await;
+    places.extend((0..3).map(|index| (index, BackendId([0xFF; 16]))));
+    store.catalog(move |catalog| catalog.forget_object(object)).await.expect("forgotten");
+    journal(&store, entry(object, Purpose::Put, places)).await;
+    fs::remove_file(&world.files_on_backends()[0]).expect("removed");
+    assert_eq!(clear_up(&store).await.taken_in, [object]);
+    assert!(read_file(&store, "a").await.expect("it appears") == bytes);
+}
+
+#[tokio::test]
+async fn what_was_written_to_a_place_that_is_no_more_is_not_waited_for() {
+    for purpose in [Purpose::Put, Purpose::Repair] {
+        let world = TestWorld::new(3).await;
+        let store = world.open().await;
+        let object = put_bytes(&store, "a", b"kept", geometry(2, 3)).await.objects[0].id;
+        let new = if purpose == Purpose::Put { ObjectId([7; 16]) } else { object };
+        let gone = (0..3).map(|index| (index, BackendId([0xAB; 16]))).collect();
+        journal(&store, entry(new, purpose, gone)).await;
+        let report = clear_up(&store).await;
+        assert_eq!((report.taken_back, report.waiting), (vec![new], vec![]), "{purpose:?}");
+        assert!(journals(&store).await.is_empty());
+        assert!(store.catalog(|catalog| catalog.pending_deletes(None, 10)).await.expect("deletes").is_empty());
+        assert_eq!(read_file(&store, "a").await.expect("listed"), b"kept");
+    }
+}
+
 #[tokio::test]
 async fn a_put_that_runs_is_not_disturbed_by_another_that_clears_up() {
     let world = TestWorld::new(3).await;
@@ -130,18 +223,7 @@ async fn a_put_that_runs_is_not_disturbed_by_another_that_clears_up() {
     let other = world.open().await;
     put_bytes(&other, "b", b"other", geometry(2, 3)).await;
     writer.append(&bytes[1_000_000..]).await.expect("written");
-    let whole = Whole {
-        total_bytes: bytes.len() as u64,
-        blake3: Digest(*blake3::hash(&bytes).as_bytes()),
-        mtime_ns: 0,
-        mode: 0o644,
-        generation: 1,
-        parents: Vec::new(),
-    };
-    let (version, bytes_count) = (VersionId([1; 16]), bytes.len() as u64);
-    let piece = Piece { version, name: name("a"), ordinal: 0, offset: 0, bytes: bytes_count, last: Some(whole) };
-    let index = Index { pieces: vec![piece], ..Index::default() };
-    writer.finish(Contents { index, piece_hashes: Vec::new() }).await.expect("stored");
+    writer.finish(whole_file(&bytes)).await.expect("stored");
     assert!(read_file(&other, "a").await.expect("listed") == bytes);
     assert_eq!(read_file(&other, "b").await.expect("listed"), b"other");
 }

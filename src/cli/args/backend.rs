@@ -111,7 +111,7 @@ pub(crate) struct DrainBackend {
 /// Forget a backend that keeps no shards any more
 #[derive(Debug, Clone, Args)]
 pub(crate) struct RemoveBackend {
-    /// Which one
+    /// Which one; by its id, one that the settings do not have any more
     pub(crate) name: String,
     /// Even with shards on it: they then count as lost until the place is added again
     #[arg(long)]

@@ -173,7 +173,8 @@ pub(super) async fn remove(options: RemoveBackend, context: &mut Context) -> Res
     if options.force {
         let again = context.to_type(&format!("backend add {} URL", shell_word(&options.name)));
         context.notices.note(&format!(
-            "what is there is untouched: `{again}` takes it back; `{}` makes its shards anew elsewhere",
+            "what is there is untouched, also what is removed from now on: `{again}` takes it back; `{}` makes its shards \
+             anew elsewhere",
             context.to_type("repair")
         ));
     }

@@ -102,6 +102,13 @@ pub(super) fn freed(shards: u64, bytes: u64) -> String {
 pub(super) fn waiting(waiting: &[WaitingDeletes]) -> String {
     let line = |waiting: &WaitingDeletes| {
         let (backend, unproved) = (Printable(&waiting.backend), waiting.unproved);
+        if waiting.unknown {
+            let shards = count(waiting.shards, "shard");
+            return format!(
+                "{shards} to delete on {backend}, no backend of this store any more: \
+                 `shard backend remove --force {backend}` gives them up\n"
+            );
+        }
         let lines =
             [(waiting.shards - unproved, "once it can be reached"), (unproved, "once another copy is found whole")];
         let some = lines.into_iter().filter(|(shards, _)| *shards > 0);
@@ -118,9 +125,11 @@ mod tests {
     #[test]
     fn what_waits_says_for_what() {
         let waiting_for = |shards, unproved| {
-            let waits = WaitingDeletes { backend: "attic".to_owned(), shards, unproved };
+            let waits = WaitingDeletes { backend: "attic".to_owned(), shards, unproved, unknown: false };
             waiting(&[waits])
         };
+        let unknown = WaitingDeletes { backend: "ab01".to_owned(), shards: 2, unproved: 0, unknown: true };
+        assert!(waiting(&[unknown]).contains("backend remove --force ab01"));
         let (reached, proved) =
             ("to delete on attic once it can be reached\n", "to delete on attic once another copy is found whole\n");
         assert_eq!(waiting_for(3, 0), format!("3 shards {reached}"));

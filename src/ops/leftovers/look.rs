@@ -17,8 +17,9 @@ const QUESTIONS_AT_ONCE: usize = 16;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Look {
     There(u64),
+    /// It is not there, or the place is none of the store's any more: nobody will ask there again.
     Absent,
-    /// The place does not answer, or is not known here any more.
+    /// The place does not answer.
     Silent,
 }
 
@@ -29,8 +30,9 @@ pub(super) type Seen = (u8, BackendId, Look);
 pub(super) async fn look_at(store: &Store, entry: &JournalEntry) -> Vec<Seen> {
     let looks = entry.shards.iter().map(async |(index, place)| {
         let shard = ShardId { object: entry.object, index: *index };
-        let look = match store.registry().get(*place).filter(|registered| registered.is_ready()) {
-            None => Look::Silent,
+        let look = match store.registry().get(*place) {
+            None => Look::Absent,
+            Some(registered) if !registered.is_ready() => Look::Silent,
             Some(registered) => match registered.backend.head(shard).await {
                 Ok(bytes) => Look::There(bytes),
                 Err(error) if error.kind == BackendErrorKind::NotFound => Look::Absent,

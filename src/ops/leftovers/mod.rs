@@ -29,7 +29,7 @@ use super::writer::{clear_begun, clear_place};
 use crate::catalog::{JournalEntry, Purpose};
 use crate::error::{ErrorKind, Result};
 use crate::format::Manifest;
-use crate::id::{BackendId, Digest, ObjectId, ShardId, VersionId};
+use crate::id::{Digest, ObjectId, ShardId, VersionId};
 use crate::store::Store;
 use futures_util::{TryStreamExt, future};
 use look::{Look, Seen, distinct, found_object, look_at, look_elsewhere, whole_shards};
@@ -251,7 +251,7 @@ async fn hash_unended(store: &Store, manifest: &Manifest, found: &FoundObject) -
 
 /// Ends the entry. What is in places that do not answer counted for nothing: it is to be deleted.
 async fn leave_silent(store: &Store, object: ObjectId, seen: &[Seen]) -> Result<()> {
-    let silent = seen.iter().filter(|(_, place, look)| *look == Look::Silent && store.registry().get(*place).is_some());
+    let silent = seen.iter().filter(|(_, _, look)| *look == Look::Silent);
     let left: Vec<_> = silent.map(|(index, place, _)| (*index, *place)).collect();
     store.catalog(move |catalog| catalog.end_journal_leaving(object, &left)).await
 }
@@ -260,13 +260,14 @@ async fn leave_silent(store: &Store, object: ObjectId, seen: &[Seen]) -> Result<
 async fn finish_shards(store: &Store, manifest: Manifest, found: &FoundObject, seen: &[Seen]) -> Vec<FoundShard> {
     let is_found = |index: u8| found.shards.iter().any(|shard| shard.index == index);
     let absent = seen.iter().filter(|(index, _, look)| *look == Look::Absent && !is_found(*index));
-    // A shard that was to be made again elsewhere has two places in the journal; one is enough.
-    let places: BTreeMap<u8, BackendId> = absent.map(|(index, place, _)| (*index, *place)).collect();
-    let target = |(index, place): (u8, BackendId)| {
-        let registered = store.registry().get(place).filter(|registered| registered.is_eligible())?;
-        Some(Target { index, place, backend: Arc::clone(&registered.backend), mode: WriteMode::Create })
+    let target = |(index, place, _): &Seen| {
+        let registered = store.registry().get(*place).filter(|registered| registered.is_eligible())?;
+        let backend = Arc::clone(&registered.backend);
+        Some((*index, Target { index: *index, place: *place, backend, mode: WriteMode::Create }))
     };
-    let targets: Vec<Target> = places.into_iter().filter_map(target).collect();
+    // A shard that was to be made again elsewhere has two places in the journal; one is enough.
+    let targets: BTreeMap<u8, Target> = absent.filter_map(target).collect();
+    let targets: Vec<Target> = targets.into_values().collect();
     if targets.is_empty() {
         return Vec::new();
     }
@@ -297,8 +298,8 @@ async fn clear_unfinished(store: &Store, object: ObjectId, seen: &[Seen]) {
 /// Deletes what is in these places and says how many bytes that were; where it is not possible now, a delete waits.
 async fn take_back(store: &Store, object: ObjectId, seen: Vec<Seen>) -> Result<u64> {
     let clearing = seen.into_iter().map(async |(index, place, look)| {
-        let registered = store.registry().get(place).filter(|_| look != Look::Silent);
-        let cleared = match registered {
+        let Some(registered) = store.registry().get(place) else { return Ok(0) };
+        let cleared = match Some(registered).filter(|_| look != Look::Silent) {
             // What appears there from now on is another machine's.
             Some(registered) if look == Look::Absent => {
                 clear_begun(registered.backend.as_ref(), ShardId { object, index }).await.ok()

@@ -62,6 +62,9 @@ pub struct WaitingDeletes {
     /// How many of these the backend would delete now, and another copy of them is not proved.
     #[serde(skip_serializing_if = "is_none")]
     pub unproved: u64,
+    /// The settings do not have the backend: `backend remove --force` gives up what waits there.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub unknown: bool,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
@@ -83,7 +86,8 @@ impl Deletes {
         let waiting = self.waiting.iter();
         let told = |(id, waiting): (&BackendId, &Waiting)| {
             let Waiting { shards, unproved } = *waiting;
-            WaitingDeletes { backend: backend_name(store, *id), shards, unproved }
+            let unknown = store.registry().get(*id).is_none();
+            WaitingDeletes { backend: backend_name(store, *id), shards, unproved, unknown }
         };
         waiting.map(told).collect()
     }

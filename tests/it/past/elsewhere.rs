@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::desk::Desk;
-use shard::catalog::{JournalEntry, ObjectState, ProcessLock, Purpose, ShardState};
+use shard::catalog::{Catalog, Commit, JournalEntry, ObjectRecord, ObjectState, ProcessLock, Purpose, ShardState};
 use shard::error::ErrorKind;
+use shard::format::Index;
 use shard::id::ProcessId;
 use shard::ops::Controls;
 use shard::ops::examine::{Depth, examine};
@@ -54,7 +55,7 @@ async fn an_older_copy_of_the_catalog_deletes_nothing_of_what_was_finished_since
     let shards = shards.iter().map(|shard| (shard.index, shard.backend)).collect();
     // As it was while the file was being put, and the shards as they are after two disks failed.
     let entry = JournalEntry { object, process: DEAD, purpose: Purpose::Put, name: None, version: None, shards };
-    let older = move |catalog: &mut shard::catalog::Catalog| {
+    let older = move |catalog: &mut Catalog| {
         catalog.forget_object(object)?;
         catalog.begin(&entry)
     };
@@ -179,6 +180,53 @@ async fn a_backend_that_is_given_up_shows_in_what_is_known_of_its_objects() {
     assert_eq!(state(&store, object).await, ObjectState::Degraded);
     let status = shard::ops::status::status(&store, Default::default()).await.expect("a status");
     assert_eq!(status.state, ObjectState::Degraded);
+}
+
+#[tokio::test]
+async fn what_waits_on_a_backend_that_no_settings_have_is_given_up_by_its_id() {
+    let world = World::new(5).await;
+    let store = world.open("a").await;
+    let object = put_bytes(&store, "file", bytes(1, 1000)).await.objects[0].id;
+    remove_file(&store, "file", RemoveVersions::All).await;
+    let gone = BackendId([0xAB; 16]);
+    assert!(remove_backend(&store, &gone.to_string(), Removing::Forced).await.is_err(), "nothing is known of it");
+    store.catalog(move |catalog| catalog.pend_removed(object, 0, gone)).await.expect("it waits");
+    let waiting = run_gc(&store).await.waiting;
+    assert_eq!(waiting.len(), 1, "{waiting:?}");
+    assert_eq!((waiting[0].backend.as_str(), waiting[0].unknown), (gone.to_string().as_str(), true));
+    let refused = remove_backend(&store, &gone.to_string(), Removing::Empty).await.expect_err("something waits there");
+    assert_eq!(refused.kind, ErrorKind::Refused);
+    // What a process was writing to is given up as well.
+    let (purpose, shards) = (Purpose::Repair, vec![(0, gone)]);
+    let entry = JournalEntry { object, process: DEAD, purpose, name: None, version: None, shards };
+    store.catalog(move |catalog| catalog.begin(&entry)).await.expect("begun");
+    remove_backend(&store, &gone.to_string(), Removing::Forced).await.expect("given up");
+    let known = store.catalog(move |catalog| catalog.pending_deletes_on(gone)).await.expect("the catalog");
+    assert_eq!((known, run_gc(&store).await.waiting.len()), (0, 0));
+}
+
+#[tokio::test]
+async fn an_object_whose_manifest_is_damaged_in_the_catalog_is_looked_at_by_that_of_its_shards() {
+    let world = World::new(5).await;
+    let store = world.open("a").await;
+    let object = put_bytes(&store, "file", bytes(1, 1000)).await.objects[0].id;
+    put_bytes(&store, "other", bytes(2, 1000)).await;
+    let damage = move |catalog: &mut Catalog| {
+        let (record, shards) = (catalog.object(object)?.expect("an object"), catalog.shards(object)?);
+        catalog.forget_object(object)?;
+        let mut signature = record.signature.clone();
+        signature[0] ^= 1;
+        let (object, index) = (ObjectRecord { signature, ..record }, Index::default());
+        catalog.commit(&Commit { object, shards, index, piece_hashes: Vec::new() })
+    };
+    store.catalog(damage).await.expect("damaged");
+    assert_eq!(look(&store, object).await, ObjectState::Healthy);
+    let (place, lost) =
+        world.all_shards().into_keys().find(|(_, file)| file.contains(&object.to_string())).expect("one");
+    fs::remove_file(world.folder(place).join(&lost)).expect("removed");
+    repair(&store, RepairOptions::default()).await.expect("repaired");
+    assert!(world.folder(place).join(&lost).exists(), "it is made again");
+    assert_eq!(look(&store, object).await, ObjectState::Healthy);
 }
 
 #[tokio::test]
