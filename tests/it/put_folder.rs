@@ -11,6 +11,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 fn options(path: PathBuf) -> PutOptions {
@@ -197,4 +198,32 @@ async fn thousands_of_small_files_make_few_shard_files() {
     assert_eq!(world.files_on_backends().len(), 5);
     assert_eq!(read_file(&store, "folder/7/1967").await.expect("listed"), "file 1967".repeat(20).as_bytes());
     assert_eq!(put_folder(&store, folder).await.bytes_written, 0);
+}
+
+/// As on a disk that counts whole seconds: written again at once, a file has the times and the length that it had.
+#[tokio::test]
+async fn a_file_that_was_too_young_for_its_times_to_say_anything_is_compared_by_its_bytes() {
+    let world = TestWorld::new(5).await;
+    let store = world.open().await;
+    world.source("folder/a", &random_bytes(1, 100_000));
+    world.source("folder/b", &random_bytes(2, 2_000_000));
+    let folder = world.desk().join("folder");
+    let first = put_folder(&store, folder.clone()).await;
+    let versions: Vec<_> = first.files.iter().map(|file| (file.version, i64::MIN)).collect();
+    let forget = versions.clone();
+    store.catalog(move |catalog| catalog.set_change_times(&forget)).await.expect("too young");
+    let b = File::options().write(true).open(folder.join("b")).expect("b");
+    let modified = b.metadata().and_then(|found| found.modified()).expect("a time");
+    std::os::unix::fs::FileExt::write_all_at(&b, &random_bytes(3, 2_000_000), 0).expect("written");
+    b.set_modified(modified).expect("its time");
+    // Old enough by now to be known by its time.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let second = put_folder(&store, folder.clone()).await;
+    assert_eq!((stored_names(&second), second.files.len()), (vec!["folder/b"], 2));
+    assert!(read_file(&store, "folder/b").await.expect("listed") == random_bytes(3, 2_000_000));
+    let a = versions[0].0;
+    let known = store.catalog(move |catalog| catalog.change_time(a)).await.expect("the catalog");
+    assert!(known.is_some_and(|known| known != i64::MIN), "its time is known from now on");
+    let third = put_folder(&store, folder).await;
+    assert_eq!((stored_names(&third).len(), third.bytes_read, third.bytes_written), (0, 0, 0));
 }

@@ -1,15 +1,11 @@
 //! Walks a folder: what is unchanged is skipped, the rest is stored, and what cannot be is listed.
 
-use super::StoredFile;
 use super::reading::{Fingerprint, Links, Reading};
 use super::session::{Session, own_name};
 use crate::backend::BackendUrl;
-use crate::catalog::{self, Catalog, ObjectState};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::FileName;
-use crate::id::{Geometry, ObjectId};
 use crate::store::Store;
-use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -73,7 +69,7 @@ impl Session<'_> {
             }
             count += files.len();
             let mut small = Vec::new();
-            for (path, name, seen) in self.skip_unchanged(files).await? {
+            for (path, name, seen) in self.skip_unchanged(files, Links::Refuse).await? {
                 if seen.bytes > self.small_limit() {
                     // After the small ones, so that these fill whole packs.
                     large.push((path, name));
@@ -117,69 +113,6 @@ impl Session<'_> {
             }
         }
     }
-
-    /// Takes what is stored already, unchanged, into the report, and gives back the rest.
-    pub(super) async fn skip_unchanged(
-        &mut self,
-        files: Vec<(PathBuf, FileName, Fingerprint)>,
-    ) -> Result<Vec<(PathBuf, FileName, Fingerprint)>> {
-        let asked = self.asked;
-        let look = move |catalog: &Catalog| {
-            let mut objects = Known::default();
-            let (mut changed, mut skipped) = (Vec::new(), Vec::new());
-            for (path, name, seen) in files {
-                match stored_unchanged(catalog, &mut objects, (&name, seen), asked)? {
-                    Some(stored) => skipped.push(stored),
-                    None => changed.push((path, name, seen)),
-                }
-            }
-            Ok((changed, skipped))
-        };
-        let (changed, skipped) = self.store.look(look).await?;
-        for file in skipped {
-            self.add_file(file);
-        }
-        Ok(changed)
-    }
-}
-
-/// Objects that were looked up: whether they can be counted on, and their geometry.
-type Known = BTreeMap<ObjectId, Option<Geometry>>;
-
-/// The newest version of a file, if length, time and mode are the same and its objects are not lost.
-fn stored_unchanged(
-    catalog: &Catalog,
-    known: &mut Known,
-    (name, seen): (&FileName, Fingerprint),
-    asked: Option<Geometry>,
-) -> catalog::Result<Option<StoredFile>> {
-    let Some(newest) = catalog.heads(name)?.into_iter().next() else { return Ok(None) };
-    let is_same = |whole: &crate::format::Whole| {
-        (whole.total_bytes, whole.mtime_ns, whole.mode) == (seen.bytes, seen.mtime_ns, seen.mode)
-    };
-    let Some(whole) = newest.whole.filter(is_same) else { return Ok(None) };
-    // A time of last change that is not known, after a rebuild or from another machine, decides nothing.
-    if catalog.change_time(newest.id)?.is_some_and(|known| Some(known) != seen.ctime_ns) {
-        return Ok(None);
-    }
-    let objects = catalog.objects_of_version(newest.id)?;
-    for object in &objects {
-        let geometry = match known.get(object) {
-            Some(geometry) => *geometry,
-            None => *known.entry(*object).or_insert(sound_geometry(catalog, *object)?),
-        };
-        if geometry.is_none_or(|geometry| asked.is_some_and(|asked| asked != geometry)) {
-            return Ok(None);
-        }
-    }
-    let (version, size, blake3) = (newest.id, whole.total_bytes, whole.blake3);
-    Ok(Some(StoredFile { name: name.clone(), version, objects, size, blake3, skipped: true }))
-}
-
-/// The geometry of an object that is not lost.
-fn sound_geometry(catalog: &Catalog, object: ObjectId) -> catalog::Result<Option<Geometry>> {
-    let is_lost = catalog.health(object)?.is_none_or(|health| health.state == ObjectState::Lost);
-    Ok(if is_lost { None } else { catalog.object(object)?.map(|object| object.geometry) })
 }
 
 /// Walks in a thread of its own, in the order of names, not following links, and not into the store itself.

@@ -52,7 +52,7 @@ impl<'a> Session<'a> {
             let doing = format!("{name} was removed by someone else while it was stored");
             return Err(Error::new(ErrorKind::Changed, doing).with_hint("put it again"));
         }
-        self.remember_change_times(seen.ctime_ns.map(|ctime_ns| (version, ctime_ns)).into_iter().collect()).await?;
+        self.remember_change_times(seen.change_time().map(|time| (version, time)).into_iter().collect()).await?;
         let (size, blake3) = (reading.bytes(), reading.whole_hash());
         self.add_file(StoredFile { name, version, objects, size, blake3, skipped: false });
         Ok(())

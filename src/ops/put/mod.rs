@@ -17,6 +17,7 @@ mod pack;
 mod reading;
 mod resume;
 mod session;
+mod unchanged;
 
 pub use large::version_lease;
 pub(in crate::ops) use resume::take_back;

@@ -99,7 +99,7 @@ impl<'a> Session<'a> {
             Err(error) => return Err(pack.writer.abandon_for(error).await),
         };
         let object = self.add_object_of(pack.writer, contents).await?;
-        let times = pack.entries.iter().filter_map(|entry| Some((entry.version, entry.seen.ctime_ns?)));
+        let times = pack.entries.iter().filter_map(|entry| Some((entry.version, entry.seen.change_time()?)));
         self.remember_change_times(times.collect()).await?;
         for Entry { name, version, blake3, seen, .. } in pack.entries {
             self.add_file(StoredFile {

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::Digest;
+use crate::ops::Controls;
 use crate::ops::writer::PayloadSource;
 use crate::stripe::Buffer;
 use async_trait::async_trait;
@@ -10,6 +11,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio_util::sync::CancellationToken;
 
@@ -18,6 +20,13 @@ const REREAD_BYTES: usize = 1024 * 1024;
 
 /// A file of at most so many bytes is read when it is opened.
 const SHORT_FILE_BYTES: u64 = 64 * 1024;
+
+/// What is remembered instead of the time of a file's last change where that says nothing: see [`Fingerprint::is_young`].
+pub(super) const SAYS_NOTHING: i64 = i64::MIN;
+/// A clock that gives fractions of a second gives them at least this often: the slowest kernels count hundredths.
+const FINE_TICK_NS: i64 = 20_000_000;
+/// One that gives whole seconds alone may give every second one (FAT).
+const COARSE_TICK_NS: i64 = 3_000_000_000;
 
 /// Whether a symbolic link may stand for the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +49,9 @@ pub(super) struct Fingerprint {
     /// When it was last changed in any way, name and mode included; no one can set it back. None of a stream.
     pub(super) ctime_ns: Option<i64>,
     inode: u64,
+    /// It had been changed so shortly before it was opened that another change, after it was read, may have left the same
+    /// times behind.
+    is_young: bool,
 }
 
 impl Fingerprint {
@@ -51,17 +63,32 @@ impl Fingerprint {
             mode: metadata.mode() & 0o7777,
             ctime_ns: Some(ns(metadata.ctime(), metadata.ctime_nsec())),
             inode: metadata.ino(),
+            is_young: false,
         }
+    }
+
+    /// The same, of a file that was opened at this time, in nanoseconds since 1970.
+    fn opened_at(self, now_ns: i64) -> Self {
+        let is_whole = |time_ns: i64| time_ns % 1_000_000_000 == 0;
+        let is_coarse = is_whole(self.mtime_ns) && self.ctime_ns.is_none_or(is_whole);
+        let tick_ns = if is_coarse { COARSE_TICK_NS } else { FINE_TICK_NS };
+        let is_young = self.ctime_ns.is_some_and(|ctime_ns| now_ns < ctime_ns.saturating_add(tick_ns));
+        Self { is_young, ..self }
+    }
+
+    /// What is to be remembered of when it was last changed; nothing of a stream.
+    pub(super) fn change_time(&self) -> Option<i64> {
+        self.ctime_ns.map(|ctime_ns| if self.is_young { SAYS_NOTHING } else { ctime_ns })
     }
 
     /// Whether it is still the file it was, with the same bytes. That its name or its links changed does not count.
     fn is_still(&self, now: &Self) -> bool {
-        *now == Self { ctime_ns: now.ctime_ns, ..*self }
+        *now == Self { ctime_ns: now.ctime_ns, is_young: now.is_young, ..*self }
     }
 
     /// What stands for it where there is no file: its length is not known yet.
     pub(super) fn of_stream(mtime_ns: i64, mode: u32) -> Self {
-        Self { bytes: 0, mtime_ns, mode, ctime_ns: None, inode: 0 }
+        Self { bytes: 0, mtime_ns, mode, ctime_ns: None, inode: 0, is_young: false }
     }
 }
 
@@ -257,6 +284,16 @@ impl Reading {
         Ok(passed as u64)
     }
 
+    /// Reads all of a file for its hash alone, and sees that it did not change meanwhile.
+    pub(super) async fn hash_all(&mut self, controls: &Controls) -> Result<Digest> {
+        let bytes = self.seen().map_or(0, |seen| seen.bytes);
+        while self.bytes < bytes && self.pass_over(bytes - self.bytes).await? > 0 {
+            controls.check_cancelled()?;
+        }
+        self.check_whole().await?;
+        Ok(self.whole_hash())
+    }
+
     /// Begins a file anew.
     pub(super) async fn rewind(&mut self) -> Result<()> {
         let shown = self.shown();
@@ -368,7 +405,9 @@ fn open_regular(path: &Path, links: Links) -> io::Result<(File, Fingerprint)> {
     if !metadata.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
     }
-    Ok((file, Fingerprint::of(&metadata)))
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now_ns = i64::try_from(since.as_nanos()).unwrap_or(i64::MAX);
+    Ok((file, Fingerprint::of(&metadata).opened_at(now_ns)))
 }
 
 /// Reads until the target is full, the file ends or fails.
@@ -401,4 +440,31 @@ async fn read_or_cancel(
 async fn off_reactor<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
     let stopped = |error| Error::new(ErrorKind::Local, "reading stopped in the middle").with_source(error);
     tokio::task::spawn_blocking(work).await.map_err(stopped)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is remembered of a file that was changed at one time and opened at another.
+    fn remembered(changed_ns: i64, opened_ns: i64) -> Option<i64> {
+        let seen = Fingerprint { ctime_ns: Some(changed_ns), ..Fingerprint::of_stream(changed_ns, 0o644) };
+        seen.opened_at(opened_ns).change_time()
+    }
+
+    #[test]
+    fn the_time_of_a_change_is_remembered_only_where_the_next_one_must_show() {
+        const SECOND: i64 = 1_000_000_000;
+        let changed = 1_700_000_000 * SECOND;
+        for after in [-SECOND, 0, 2 * SECOND] {
+            assert_eq!(remembered(changed, changed + after), Some(SAYS_NOTHING), "whole seconds, {after}");
+        }
+        assert_eq!(remembered(changed, changed + COARSE_TICK_NS), Some(changed));
+        let changed = changed + 4_000_001;
+        for after in [-SECOND, 0, 10_000_000] {
+            assert_eq!(remembered(changed, changed + after), Some(SAYS_NOTHING), "fractions, {after}");
+        }
+        assert_eq!(remembered(changed, changed + FINE_TICK_NS), Some(changed));
+        assert_eq!(Fingerprint::of_stream(changed, 0o644).opened_at(changed).change_time(), None);
+    }
 }

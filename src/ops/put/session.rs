@@ -91,7 +91,7 @@ impl<'a> Session<'a> {
         let bytes = reading.seen().map(|seen| seen.bytes);
         self.controls.begin("storing", bytes, Some(1));
         if let Some(seen) = reading.seen()
-            && self.skip_unchanged(vec![(path.clone(), name.clone(), seen)]).await?.is_empty()
+            && self.skip_unchanged(vec![(path.clone(), name.clone(), seen)], Links::Follow).await?.is_empty()
         {
             self.controls.end();
             return Ok(());
