@@ -30,12 +30,14 @@ pub(super) struct Ledger {
 struct Account {
     used_bytes: u64,
     reserved_bytes: u64,
+    /// How often a shard was finished or went.
+    changes: u64,
 }
 
 impl Ledger {
     /// An account that begins with what is there already; without a quota everything fits.
     pub(super) fn new(quota_bytes: Option<u64>, used_bytes: u64) -> Arc<Self> {
-        Arc::new(Self { quota_bytes, account: Mutex::new(Account { used_bytes, reserved_bytes: 0 }) })
+        Arc::new(Self { quota_bytes, account: Mutex::new(Account { used_bytes, ..Account::default() }) })
     }
 
     /// The most it takes, if there is a limit.
@@ -53,6 +55,21 @@ impl Ledger {
     pub(super) fn remove(&self, bytes: u64) {
         let mut account = self.account();
         account.used_bytes = account.used_bytes.saturating_sub(bytes);
+        account.changes += 1;
+    }
+
+    /// How often a shard was finished or went: a count that began at this number may be told by [`Self::recount`].
+    pub(super) fn changes(&self) -> u64 {
+        self.account().changes
+    }
+
+    /// Finished shards of this many bytes were counted, among them those of other processes. A count during which something
+    /// changed here is passed over: it may have seen that or not.
+    pub(super) fn recount(&self, used_bytes: u64, changes: u64) {
+        let mut account = self.account();
+        if account.changes == changes {
+            account.used_bytes = used_bytes;
+        }
     }
 
     fn account(&self) -> MutexGuard<'_, Account> {
@@ -107,6 +124,7 @@ impl Reservation {
         let mut account = self.ledger.account();
         account.used_bytes = account.used_bytes.saturating_sub(replaced_bytes).saturating_add(self.written_bytes);
         account.reserved_bytes = account.reserved_bytes.saturating_sub(self.reserved_bytes);
+        account.changes += 1;
         drop(account);
         self.reserved_bytes = 0;
     }
@@ -141,6 +159,21 @@ mod tests {
         assert!(ledger.begin(0).grow(1).is_err());
         ledger.remove(1);
         assert!(ledger.begin(0).grow(1).is_ok());
+    }
+
+    #[test]
+    fn a_count_takes_in_what_others_did_unless_something_changed_meanwhile() {
+        let ledger = Ledger::new(Some(10), 4);
+        let begun = ledger.changes();
+        ledger.recount(9, begun);
+        assert!(ledger.begin(0).grow(2).is_err(), "others wrote 5 bytes");
+        let mut writer = ledger.begin(0);
+        writer.grow(1).expect("the last byte");
+        writer.settle(0);
+        ledger.recount(9, begun);
+        assert!(ledger.begin(0).grow(1).is_err(), "the count began before the last shard was finished");
+        ledger.recount(6, ledger.changes());
+        assert!(ledger.begin(0).grow(4).is_ok());
     }
 
     #[test]

@@ -287,6 +287,34 @@ async fn a_quota_is_kept_and_counts_what_was_there() {
     assert_eq!((stats.used_bytes, stats.quota_bytes), (1000, Some(1000)));
 }
 
+#[tokio::test]
+async fn a_full_bucket_lets_its_shards_be_replaced() {
+    let server = S3Server::start();
+    let mut limited = settings(server.endpoint(), KEY_ID, SECRET);
+    limited.quota_bytes = Some(1000);
+    let backend: Arc<dyn Backend> = Arc::new(open(&format!("s3://{BUCKET}/full"), &limited));
+    contract::clause_10_a_quota_holds(&backend).await;
+}
+
+#[tokio::test]
+async fn a_bucket_whose_mark_went_away_or_is_anothers_says_nothing_of_its_shards() {
+    let server = S3Server::start();
+    let backend = backend_at(&server, "m");
+    let mark = Mark { store: StoreId([1; 32]), backend: BackendId([2; 16]) };
+    backend.write_mark(&mark).await.expect("marked");
+    put(&backend, shard(1, 0), &pattern(9)).await.expect("put");
+    assert_eq!(backend.read_mark().await.expect("an answer"), Some(mark));
+    std::fs::remove_dir_all(server.bucket_folder(BUCKET).join("m")).expect("emptied");
+    tokio::time::sleep(Duration::from_millis(5100)).await;
+    for _ in 0..2 {
+        assert_eq!(kind(backend.head(shard(1, 0))).await, Some(ErrorKind::Unreachable));
+        assert_eq!(kind(backend.delete(shard(1, 0))).await, Some(ErrorKind::Unreachable));
+        assert_eq!(kind(backend.list(None)).await, Some(ErrorKind::Unreachable));
+        let others = Mark { store: mark.store, backend: BackendId([3; 16]) };
+        backend_at(&server, "m").write_mark(&others).await.expect("another disk is there");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_writers_on_one_backend_do_not_hold_each_other_up() {
     // More parts than the budget holds, written in lockstep as a stripe is.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
@@ -17,6 +18,21 @@ pub(crate) struct Manners {
     pub(crate) moves_over: bool,
     /// The `Authorization` every request must carry.
     pub(crate) login: Option<String>,
+    /// What it says that is not so.
+    pub(crate) lie: Option<Lie>,
+    /// How long it takes to list a folder.
+    pub(crate) slow_listing: Duration,
+}
+
+/// An answer that does not say what was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lie {
+    /// Moves nothing, and says so inside an answer of success.
+    MoveFailsInside,
+    /// Deletes nothing, and says so inside an answer of success.
+    DeleteFailsInside,
+    /// Moves, and the answer is lost on its way.
+    MoveIsNotAnswered,
 }
 
 /// The server; runs on the test's runtime.
@@ -87,6 +103,9 @@ async fn talk(client: TcpStream, tree: Arc<Tree>) {
     let mut client = BufReader::new(client);
     while let Some(request) = receive(&mut client).await {
         let head = request.method == "HEAD";
+        if request.method == "PROPFIND" {
+            tokio::time::sleep(tree.manners.slow_listing).await;
+        }
         let Answer { status, headers, body } = tree.answer(&request);
         let text = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n{headers}\r\n", body.len());
         let body = if head { &[] } else { &body[..] };
@@ -166,6 +185,7 @@ impl Tree {
                 plain("201 Created")
             }
             "MOVE" => self.rename(&mut files, request),
+            "DELETE" if self.manners.lie == Some(Lie::DeleteFailsInside) => plain("207 Multi-Status"),
             "DELETE" if files.remove(path).is_some() => plain("204 No Content"),
             "GET" | "HEAD" => match files.get(path) {
                 Some(Some(bytes)) => self.content(bytes, request),
@@ -182,9 +202,15 @@ impl Tree {
         if files.contains_key(&destination) && request.headers["overwrite"] == "F" && !self.manners.moves_over {
             return plain("412 Precondition Failed");
         }
+        if self.manners.lie == Some(Lie::MoveFailsInside) {
+            return plain("207 Multi-Status");
+        }
         let Some(bytes) = files.remove(&request.path) else { return plain("404 Not Found") };
         files.insert(destination, bytes);
-        plain("201 Created")
+        match self.manners.lie {
+            Some(Lie::MoveIsNotAnswered) => plain("504 Gateway Timeout"),
+            _ => plain("201 Created"),
+        }
     }
 
     fn content(&self, bytes: &[u8], request: &Request) -> Answer {

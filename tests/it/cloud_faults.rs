@@ -2,7 +2,7 @@
 
 use crate::cloud_contract::{backend_at, open, pattern, put, settings, shard, short_patience, whole};
 use crate::s3_server::{BUCKET, Completion, Fault, FaultyWire, KEY_ID, Parrot, S3Server, SECRET};
-use object_store::aws::AmazonS3Builder;
+use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::multipart::MultipartStore;
 use object_store::path::Path;
 use shard::backend::cloud::{CloudBackend, CloudSettings, PART_BYTES};
@@ -289,6 +289,35 @@ async fn clearing_aborts_what_a_killed_process_left() {
     assert_eq!(server.unfinished_uploads(), 1, "the upload of another shard goes on");
 }
 
+/// As one that failed leaves it whose server took no abort either.
+#[tokio::test]
+async fn a_replacement_clears_away_what_one_before_it_left() {
+    let server = S3Server::start();
+    let settings = settings(server.endpoint(), KEY_ID, SECRET);
+    let backend = open(&format!("s3://{BUCKET}/r"), &settings);
+    let bytes = pattern(PART_BYTES + 10);
+    put(&backend, shard(1, 0), &bytes).await.expect("put");
+    let path = Path::from(format!("r/{}", shard_name(shard(1, 0))));
+    let id = raw_client(&settings, BUCKET).create_multipart(&path).await.expect("begun");
+    assert!(!id.is_empty() && server.unfinished_uploads() == 1);
+    let mut writer = backend.replace(shard(1, 0)).await.expect("a writer");
+    writer.write(bytes).await.expect("written");
+    writer.finish().await.expect("replaced");
+    assert_eq!(server.unfinished_uploads(), 0);
+}
+
+fn raw_client(settings: &CloudSettings, bucket: &str) -> AmazonS3 {
+    let variable = |name: &str| settings.environment[name].clone();
+    AmazonS3Builder::new()
+        .with_endpoint(settings.endpoint.clone().expect("an endpoint"))
+        .with_allow_http(true)
+        .with_bucket_name(bucket)
+        .with_access_key_id(variable("AWS_ACCESS_KEY_ID"))
+        .with_secret_access_key(variable("AWS_SECRET_ACCESS_KEY"))
+        .build()
+        .expect("a client")
+}
+
 /// Two uploads of one shard and one of another are begun; those of the one are gone after it is cleared.
 pub(crate) async fn an_upload_begun_elsewhere_is_cleared(
     backend: &CloudBackend,
@@ -296,15 +325,7 @@ pub(crate) async fn an_upload_begun_elsewhere_is_cleared(
     place: &str,
 ) {
     let url = Url::parse(place).expect("a URL");
-    let variable = |name: &str| settings.environment[name].clone();
-    let raw = AmazonS3Builder::new()
-        .with_endpoint(settings.endpoint.clone().expect("an endpoint"))
-        .with_allow_http(true)
-        .with_bucket_name(url.host_str().expect("a bucket"))
-        .with_access_key_id(variable("AWS_ACCESS_KEY_ID"))
-        .with_secret_access_key(variable("AWS_SECRET_ACCESS_KEY"))
-        .build()
-        .expect("a client");
+    let raw = raw_client(settings, url.host_str().expect("a bucket"));
     let prefix = Path::from_url_path(url.path()).expect("a path");
     let path = |index| Path::from(format!("{prefix}/{}", shard_name(shard(60, index))));
     let (cleared, kept) = (path(1), path(11));

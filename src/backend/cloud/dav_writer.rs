@@ -2,9 +2,9 @@
 
 use super::Remote;
 use super::fault::Cause;
-use super::quota::Reservation;
 use super::webdav::{Dav, DavUpload, Overwrite};
 use super::writer::Mode;
+use crate::backend::ledger::Reservation;
 use crate::backend::{Error, ErrorKind, Result, ShardWriter};
 use crate::id::ShardId;
 use async_trait::async_trait;
@@ -44,7 +44,7 @@ impl DavWriter {
 
     async fn take(&mut self, bytes: Bytes) -> Result<()> {
         if let Some(reservation) = &mut self.reservation {
-            reservation.grow(bytes.len() as u64, &self.doing)?;
+            reservation.grow(bytes.len() as u64).map_err(|full| full.while_doing(&self.doing))?;
         }
         self.written_bytes += bytes.len() as u64;
         match &mut self.upload {
@@ -55,18 +55,63 @@ impl DavWriter {
 
     async fn place(&mut self) -> Result<()> {
         let Some(upload) = &mut self.upload else { return Err(Cause::Broken.doing(&self.doing)) };
-        let temporary = upload.sent(&self.doing).await?;
-        let head = self.remote.store.head(temporary).await;
-        let stored = head.map_err(|error| Cause::of(&error).doing(&self.doing))?.size;
-        if stored != self.written_bytes {
-            return Err(Cause::WrongStored { written: self.written_bytes, stored }.doing(&self.doing));
-        }
+        let temporary = upload.sent(&self.doing).await?.clone();
+        self.check_stored(&temporary).await?;
         let overwrite = if self.mode == Mode::Create { Overwrite::Refuse } else { Overwrite::Allow };
-        // Some servers move over what is there whatever they are told.
-        if self.mode == Mode::Create && self.remote.store.head(&self.path).await.is_ok() {
-            return Err(Error::new(ErrorKind::AlreadyExists, &self.doing));
+        if self.mode == Mode::Create {
+            self.refuse_present().await?;
         }
-        upload.place(&self.path, overwrite, &self.doing).await
+        let Some(upload) = &self.upload else { return Err(Cause::Broken.doing(&self.doing)) };
+        match upload.place(&self.path, overwrite, &self.doing).await {
+            // A success may have failures inside (207), or be a promise (202): what is stored decides.
+            Ok(()) => {
+                self.check_moved(&temporary).await?;
+                self.check_stored(&self.path).await
+            }
+            // The answer may have been lost after the work was done. Nothing but this shard has this name, so the whole
+            // length there is it; when replacing, it could be the old one.
+            Err(error) if self.mode == Mode::Create && error.kind != ErrorKind::AlreadyExists => {
+                self.check_stored(&self.path).await.map_err(|_| error)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A shard that was to be replaced may have been as long as this one: nothing may have the temporary name any more.
+    async fn check_moved(&self, temporary: &Path) -> Result<()> {
+        match self.remote.store.head(temporary).await {
+            Err(error) if Cause::of(&error).kind() == ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(Cause::of(&error).doing(&self.doing)),
+            Ok(_) => {
+                let why = "the server says that it moved what was sent, and did not";
+                Err(Error::with_source(ErrorKind::Failed, &self.doing, why))
+            }
+        }
+    }
+
+    /// Some servers move over what is there whatever they are told.
+    async fn refuse_present(&self) -> Result<()> {
+        match self.remote.store.head(&self.path).await {
+            Ok(_) => Err(Error::new(ErrorKind::AlreadyExists, &self.doing)),
+            Err(error) => match Cause::of(&error) {
+                cause if cause.kind() == ErrorKind::NotFound => Ok(()),
+                cause => Err(cause.doing(&self.doing)),
+            },
+        }
+    }
+
+    /// What the server has under a name must be as long as what was sent.
+    async fn check_stored(&self, path: &Path) -> Result<()> {
+        let head = self.remote.store.head(path).await.map_err(|error| {
+            // Not to be taken for "there is no such shard": it was just written.
+            let cause = Cause::of(&error);
+            let kind = if cause.kind() == ErrorKind::NotFound { ErrorKind::Transient } else { cause.kind() };
+            Error::with_source(kind, &self.doing, cause)
+        })?;
+        match head.size == self.written_bytes {
+            true => Ok(()),
+            false => Err(Cause::WrongStored { written: self.written_bytes, stored: head.size }.doing(&self.doing)),
+        }
     }
 
     async fn give_up(&mut self) {
@@ -96,9 +141,8 @@ impl ShardWriter for DavWriter {
             return Err(error);
         }
         self.upload = None;
-        let replaced_bytes = if let Mode::Replace(bytes) = self.mode { bytes } else { 0 };
         if let Some(reservation) = self.reservation.take() {
-            reservation.keep(replaced_bytes);
+            reservation.settle(self.mode.replaced_bytes());
         }
         Ok(self.written_bytes)
     }

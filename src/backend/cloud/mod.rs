@@ -27,7 +27,6 @@ mod fault;
 mod inner_error;
 mod listing;
 mod place;
-mod quota;
 mod read;
 mod settings;
 mod unfinished;
@@ -39,6 +38,7 @@ pub use settings::{
 };
 pub use writer::{PART_BYTES, UPLOAD_BUDGET_BYTES};
 
+use crate::backend::ledger::{Ledger, Reservation};
 use crate::backend::{Backend, BackendStats, Error, ErrorKind, ListPage, MARK_NAME, Mark, Result, ShardWriter};
 use crate::id::ShardId;
 use async_trait::async_trait;
@@ -48,11 +48,11 @@ use dav_writer::DavWriter;
 use fault::{Cause, says_no_container};
 use object_store::{ObjectStore, ObjectStoreExt};
 use place::{Place, Scheme};
-use quota::{Quota, Reservation};
 use std::fmt;
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::sync::OnceCell;
 use unfinished::UnfinishedUploads;
 use url::Url;
@@ -61,6 +61,8 @@ use writer::{Mode, ObjectWriter};
 
 /// A mark longer than this is none, in bytes.
 const MAX_MARK_BYTES: u64 = 4096;
+/// A mark that was seen so long ago is asked for again before a shard is said to be absent.
+const MARK_AGE: Duration = Duration::from_secs(5);
 
 /// A place in an object store.
 pub struct CloudBackend {
@@ -76,10 +78,34 @@ struct Remote {
     dav: Option<Dav>,
     quota_bytes: Option<u64>,
     /// Counted at the first write.
-    quota: OnceCell<Quota>,
+    quota: OnceCell<Arc<Ledger>>,
     container_seen: AtomicBool,
+    mark: SeenMark,
     /// Whether the server has answered a range with the whole.
     whole_answers: AtomicBool,
+}
+
+/// The mark of a place, and when it was seen last.
+#[derive(Debug, Default)]
+struct SeenMark(Mutex<Option<(Mark, Instant)>>);
+
+impl SeenMark {
+    fn saw(&self, mark: Mark) {
+        *self.seen() = Some((mark, Instant::now()));
+    }
+
+    fn forget(&self) {
+        *self.seen() = None;
+    }
+
+    /// What was seen, and not just now.
+    fn to_be_asked_for(&self) -> Option<Mark> {
+        self.seen().filter(|(_, when)| when.elapsed() >= MARK_AGE).map(|(mark, _)| mark)
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Option<(Mark, Instant)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl CloudBackend {
@@ -100,13 +126,14 @@ impl CloudBackend {
             dav,
             quota_bytes: settings.quota_bytes,
             quota: OnceCell::new(),
+            mark: SeenMark::default(),
             whole_answers: AtomicBool::new(false),
         };
         Ok(Self { remote: Arc::new(remote) })
     }
 
     async fn writer(&self, shard: ShardId, mode: Mode) -> Result<Box<dyn ShardWriter>> {
-        let reservation = self.remote.reserve().await?;
+        let reservation = self.remote.reserve(mode.replaced_bytes()).await?;
         let remote = Arc::clone(&self.remote);
         Ok(match &self.remote.dav {
             Some(dav) => Box::new(DavWriter::begin((remote, dav), shard, mode, reservation).await?),
@@ -126,8 +153,51 @@ impl Remote {
         }
     }
 
-    /// A failed request for a name; it is absent only where the bucket is there, which an answer to HEAD cannot say.
+    /// A failed request for a shard; it is absent only where the place is what it was.
     async fn absent_or(&self, error: &object_store::Error, doing: String) -> Error {
+        let error = self.absent_in_container_or(error, doing).await;
+        match error.kind {
+            ErrorKind::NotFound => self.confirm().await.err().unwrap_or(error),
+            _ => error,
+        }
+    }
+
+    /// Fails where a mark was seen and is another one now, or gone: a server may have lost the disk behind it, or answer for
+    /// another that is away, and then has nothing of what is there. Asked for once in a while.
+    async fn confirm(&self) -> Result<()> {
+        let Some(seen) = self.mark.to_be_asked_for() else { return Ok(()) };
+        let why = match self.fetch_mark().await? {
+            Some(mark) if mark == seen => {
+                self.mark.saw(mark);
+                return Ok(());
+            }
+            Some(_) => "its mark is another one now",
+            None => "its mark is gone",
+        };
+        let doing = format!("looking at {} again", self.place.shown);
+        Err(Error::with_source(ErrorKind::Unreachable, doing, why))
+    }
+
+    async fn fetch_mark(&self) -> Result<Option<Mark>> {
+        let doing = self.doing_mark("reading");
+        let answer = match self.store.get(&self.place.mark_path()).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                let error = self.absent_in_container_or(&error, doing).await;
+                return if error.kind == ErrorKind::NotFound { Ok(None) } else { Err(error) };
+            }
+        };
+        self.saw_container();
+        if answer.meta.size > MAX_MARK_BYTES {
+            return Err(Error::new(ErrorKind::Failed, format!("{doing}: {} bytes long", answer.meta.size)));
+        }
+        let bytes = answer.bytes().await.map_err(|error| Cause::of(&error).doing(&doing))?;
+        let mark = serde_json::from_slice(&bytes);
+        mark.map(Some).map_err(|error| Error::with_source(ErrorKind::Failed, doing, error))
+    }
+
+    /// A failed request for a name; it is absent only where the bucket is there, which an answer to HEAD cannot say.
+    async fn absent_in_container_or(&self, error: &object_store::Error, doing: String) -> Error {
         let cause = self.container_or(Cause::of(error));
         if cause.kind() == ErrorKind::NotFound && !self.container_seen.load(Ordering::Relaxed) {
             if let Err(error) = listing::probe_container(self).await {
@@ -146,13 +216,31 @@ impl Remote {
         self.container_seen.store(true, Ordering::Relaxed);
     }
 
-    async fn reserve(&self) -> Result<Option<Reservation>> {
-        let Some(limit_bytes) = self.quota_bytes else { return Ok(None) };
-        let counted = self.quota.get_or_try_init(async || {
-            let (_, used_bytes) = self.count().await?;
-            Ok::<_, Error>(Quota::new(limit_bytes, used_bytes))
+    async fn reserve(self: &Arc<Self>, replaced_bytes: u64) -> Result<Option<Reservation>> {
+        if self.quota_bytes.is_none() {
+            return Ok(None);
+        }
+        let remote = Arc::clone(self);
+        // A task of its own, which goes on when nobody waits any more: to count may take longer than a try to write, and
+        // the next try finds what was counted.
+        let counting = tokio::spawn(async move {
+            let count = async || Ok::<_, Error>(Ledger::new(remote.quota_bytes, remote.count().await?.1));
+            remote.quota.get_or_try_init(count).await.map(Arc::clone)
         });
-        Ok(Some(counted.await?.reserve()))
+        let stopped =
+            |error| Error::with_source(ErrorKind::Failed, format!("counting what {} holds", self.place.shown), error);
+        Ok(Some(counting.await.map_err(stopped)??.begin(replaced_bytes)))
+    }
+
+    async fn see_that_it_is_gone(&self, shard: ShardId) -> Result<()> {
+        match self.head(shard).await {
+            Ok(_) => {
+                let doing = self.place.doing("deleting", shard);
+                Err(Error::with_source(ErrorKind::Failed, doing, "the server says that it did, and has it still"))
+            }
+            Err(error) if error.kind == ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// How many shards there are, and their bytes.
@@ -209,14 +297,20 @@ impl Backend for CloudBackend {
             Some(_) => remote.head(shard).await.unwrap_or(0),
             None => 0,
         };
-        if let Err(error) = remote.store.delete(&remote.place.shard_path(shard)).await {
-            let error = remote.absent_or(&error, remote.place.doing("deleting", shard)).await;
-            if error.kind != ErrorKind::NotFound {
-                return Err(error);
+        match remote.store.delete(&remote.place.shard_path(shard)).await {
+            // A success may have failures inside (207), or be a promise (202).
+            Ok(()) if remote.dav.is_some() => remote.see_that_it_is_gone(shard).await?,
+            // To delete what is not there is a success as well.
+            Ok(()) => remote.confirm().await?,
+            Err(error) => {
+                let error = remote.absent_or(&error, remote.place.doing("deleting", shard)).await;
+                if error.kind != ErrorKind::NotFound {
+                    return Err(error);
+                }
             }
         }
         if let Some(quota) = remote.quota.get() {
-            quota.release(bytes);
+            quota.remove(bytes);
         }
         Ok(())
     }
@@ -226,9 +320,10 @@ impl Backend for CloudBackend {
     }
 
     async fn stats(&self) -> Result<BackendStats> {
+        let known = self.remote.quota.get().map(|quota| (quota, quota.changes()));
         let (shard_count, used_bytes) = self.remote.count().await?;
-        if let Some(quota) = self.remote.quota.get() {
-            quota.recount(used_bytes);
+        if let Some((quota, changes)) = known {
+            quota.recount(used_bytes, changes);
         }
         Ok(BackendStats { shard_count, used_bytes, free_bytes: None, quota_bytes: self.remote.quota_bytes })
     }
@@ -241,22 +336,13 @@ impl Backend for CloudBackend {
     }
 
     async fn read_mark(&self) -> Result<Option<Mark>> {
-        let remote = &self.remote;
-        let doing = remote.doing_mark("reading");
-        let answer = match remote.store.get(&remote.place.mark_path()).await {
-            Ok(answer) => answer,
-            Err(error) => {
-                let error = remote.absent_or(&error, doing).await;
-                return if error.kind == ErrorKind::NotFound { Ok(None) } else { Err(error) };
-            }
-        };
-        remote.saw_container();
-        if answer.meta.size > MAX_MARK_BYTES {
-            return Err(Error::new(ErrorKind::Failed, format!("{doing}: {} bytes long", answer.meta.size)));
+        let mark = self.remote.fetch_mark().await?;
+        match mark {
+            Some(mark) => self.remote.mark.saw(mark),
+            // Whoever asks knows it from here on.
+            None => self.remote.mark.forget(),
         }
-        let bytes = answer.bytes().await.map_err(|error| Cause::of(&error).doing(&doing))?;
-        let mark = serde_json::from_slice(&bytes);
-        mark.map(Some).map_err(|error| Error::with_source(ErrorKind::Failed, doing, error))
+        Ok(mark)
     }
 
     async fn write_mark(&self, mark: &Mark) -> Result<()> {
@@ -265,6 +351,8 @@ impl Backend for CloudBackend {
         let json = serde_json::to_vec_pretty(mark);
         let json = json.map_err(|error| Error::with_source(ErrorKind::Failed, &doing, error))?;
         let put = remote.store.put(&remote.place.mark_path(), json.into()).await;
+        // What was seen before is no measure any more.
+        remote.mark.forget();
         put.map(|_| ()).map_err(|error| remote.container_or(Cause::of(&error)).doing(doing))
     }
 

@@ -2,7 +2,7 @@
 
 use super::Remote;
 use super::fault::Cause;
-use super::quota::Reservation;
+use crate::backend::ledger::Reservation;
 use crate::backend::{Error, ErrorKind, Result, ShardWriter};
 use crate::id::ShardId;
 use async_trait::async_trait;
@@ -31,6 +31,13 @@ pub(super) enum Mode {
     Create,
     /// In place of this many bytes.
     Replace(u64),
+}
+
+impl Mode {
+    /// How many bytes come free when it is done.
+    pub(super) fn replaced_bytes(self) -> u64 {
+        if let Self::Replace(bytes) = self { bytes } else { 0 }
+    }
 }
 
 /// Streams one shard. Bytes are kept as they came, never copied.
@@ -75,7 +82,7 @@ impl ObjectWriter {
     /// Takes the bytes; sends a part whenever more than one has come together, so that the last is never empty.
     async fn take(&mut self, mut bytes: Bytes) -> Result<()> {
         if let Some(reservation) = &mut self.reservation {
-            reservation.grow(bytes.len() as u64, &self.doing)?;
+            reservation.grow(bytes.len() as u64).map_err(|full| full.while_doing(&self.doing))?;
         }
         self.written_bytes += bytes.len() as u64;
         while self.filled_bytes + bytes.len() > PART_BYTES {
@@ -150,8 +157,9 @@ impl ObjectWriter {
     }
 
     /// A beginning whose answer is lost is sent again: then the server has two uploads, of which this one knows the second.
+    /// So it is with a replacement that failed before this one, and could not be taken back.
     async fn clear_begun_twice(&mut self) {
-        if let (Mode::Create, Some(unfinished)) = (&self.mode, &self.remote.unfinished) {
+        if let Some(unfinished) = &self.remote.unfinished {
             let _best_effort = unfinished.clear(&self.path).await;
         }
     }
@@ -246,9 +254,8 @@ impl ShardWriter for ObjectWriter {
             self.give_up().await;
             return Err(error);
         }
-        let replaced_bytes = if let Mode::Replace(bytes) = self.mode { bytes } else { 0 };
         if let Some(reservation) = self.reservation.take() {
-            reservation.keep(replaced_bytes);
+            reservation.settle(self.mode.replaced_bytes());
         }
         Ok(self.written_bytes)
     }

@@ -214,10 +214,7 @@ impl Carrier<'_> {
             }
             other => in_words(&other),
         };
-        // A replacement that failed left the old bytes or the new, each whole: nothing is in doubt.
-        if task.mode == WriteMode::Create {
-            doubtful.push(task);
-        }
+        doubtful.push(task);
         carried.failed.push((task, why));
     }
 
@@ -235,7 +232,8 @@ impl Carrier<'_> {
         for task in doubtful {
             let shard = ShardId { object, index: task.index };
             let cleared = match self.store.registry().get(task.to) {
-                Some(place) if there.contains(&(task.index, task.to)) => {
+                // A replacement that failed left the old bytes or the new, each whole.
+                Some(place) if task.mode == WriteMode::Replace || there.contains(&(task.index, task.to)) => {
                     // What stays unfinished beside it goes with the next write there.
                     let _ = clear_begun(place.backend.as_ref(), shard).await;
                     true
