@@ -40,7 +40,7 @@ impl BackendRegistry {
     /// least the write quorum is durable; below it everything is taken back and the last failure is the error.
     pub async fn distribute(&self, set: &ShardSet, rotation: usize) -> Result<Distribution> {
         let mut stored: Vec<Option<usize>> = vec![None; set.geometry().total_shards()];
-        let mut failed = Vec::new();
+        let (mut failed, mut made) = (Vec::new(), Vec::new());
         let mut last_error = None;
         loop {
             let candidates = self.candidates(&failed);
@@ -56,7 +56,12 @@ impl BackendRegistry {
             let outcomes = join_all(due.iter().map(|(index, at)| self.store_shard(set, *index, *at))).await;
             for ((index, at), outcome) in due.into_iter().zip(outcomes) {
                 match outcome {
-                    Ok(()) => stored[index] = Some(at),
+                    Ok(outcome) => {
+                        stored[index] = Some(at);
+                        if outcome == Stored::Made {
+                            made.push((index, at));
+                        }
+                    }
                     Err(error) => {
                         failed.extend(self.at(at).map(|backend| backend.id));
                         last_error = Some(error);
@@ -66,7 +71,9 @@ impl BackendRegistry {
         }
         let placements: Vec<Placement> = self.placements(&stored);
         if placements.len() < set.geometry().write_quorum() {
-            self.take_back(set, &placements).await;
+            // What was there before is not this call's to delete: it may be all that an earlier one stored.
+            let made = made.into_iter().filter_map(|(index, at)| self.placement(index, at)).collect::<Vec<_>>();
+            self.take_back(set, &made).await;
             let doing = format!("{} of {} shards found a place", placements.len(), stored.len());
             return Err(last_error.unwrap_or_else(|| Error::new(ErrorKind::NoSpace, doing)));
         }
@@ -95,7 +102,7 @@ impl BackendRegistry {
         ShardSet::from_parts(description, shards)
     }
 
-    async fn store_shard(&self, set: &ShardSet, index: usize, at: usize) -> Result<()> {
+    async fn store_shard(&self, set: &ShardSet, index: usize, at: usize) -> Result<Stored> {
         let absent = || Error::new(ErrorKind::Failed, format!("storing shard {index}: it is a hole"));
         let (Some(registered), Some(bytes)) = (self.at(at), &set.shards()[index]) else { return Err(absent()) };
         let shard = ShardId { object: set.object(), index: index as u8 };
@@ -108,18 +115,22 @@ impl BackendRegistry {
                         return Err(error);
                     }
                 }
-                writer.finish().await.map(drop)
+                writer.finish().await.map(|_| Stored::Made)
             }
             // The id of a set follows from its content: the same shard is there already.
-            Err(error) if error.kind == ErrorKind::AlreadyExists => same_bytes(registered, shard, bytes).await,
+            Err(error) if error.kind == ErrorKind::AlreadyExists => {
+                same_bytes(registered, shard, bytes).await.map(|()| Stored::WasThere)
+            }
             Err(error) => Err(error),
         }
     }
 
     fn placements(&self, stored: &[Option<usize>]) -> Vec<Placement> {
-        let placement =
-            |(index, at): (usize, &Option<usize>)| Some(Placement { index: index as u8, backend: self.at((*at)?)?.id });
-        stored.iter().enumerate().filter_map(placement).collect()
+        stored.iter().enumerate().filter_map(|(index, at)| self.placement(index, (*at)?)).collect()
+    }
+
+    fn placement(&self, index: usize, at: usize) -> Option<Placement> {
+        Some(Placement { index: index as u8, backend: self.at(at)?.id })
     }
 
     async fn take_back(&self, set: &ShardSet, placements: &[Placement]) {
@@ -130,6 +141,13 @@ impl BackendRegistry {
             }
         }
     }
+}
+
+/// How a shard comes to be in its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stored {
+    Made,
+    WasThere,
 }
 
 async fn same_bytes(registered: &RegisteredBackend, shard: ShardId, bytes: &Bytes) -> Result<()> {
@@ -164,6 +182,22 @@ mod tests {
 
     fn data() -> Vec<u8> {
         (0..3_000_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
+    }
+
+    #[tokio::test]
+    async fn a_set_that_is_stored_again_below_its_quorum_leaves_what_was_there() {
+        let (registry, faulty) = registry(5);
+        let codec = ErasureCodec::new(RedundancyLevel::Personal);
+        let set = codec.encode(&data()).expect("encoded");
+        let first = registry.distribute(&set, 0).await.expect("stored");
+        faulty[0].go_dead();
+        faulty[1].go_dead();
+        for place in &faulty[2..] {
+            place.inject(Fault::new(Operation::Write, When::Always, Effect::Refuse(ErrorKind::NoSpace)));
+        }
+        assert!(registry.distribute(&set, 0).await.is_err(), "three of five are below the quorum");
+        let fetched = registry.retrieve(&first).await.expect("fetched");
+        assert!(codec.decode(&fetched).expect("decoded") == data());
     }
 
     #[tokio::test]

@@ -117,12 +117,7 @@ impl RegisteredBackend {
         let free_bytes = match known {
             Some(free_bytes) => free_bytes,
             None => {
-                let backend = Arc::clone(&self.backend);
-                // A task of its own, which goes on when nobody waits any more: a folder takes a call that is given up for one
-                // that hangs, and then answers nothing else either.
-                let asked = tokio::spawn(async move { backend.room().await });
-                let answer = tokio::time::timeout(ANSWER_TIMEOUT, asked).await;
-                let free_bytes = answer.ok().and_then(|ended| ended.ok()?.ok()?);
+                let free_bytes = answer_of(&self.backend, |place| async move { place.room().await }).await.flatten();
                 room.insert((Instant::now(), free_bytes)).1
             }
         };
@@ -255,12 +250,25 @@ impl BackendRegistry {
     }
 }
 
+/// What a place answers in time to a question that may take it long.
+///
+/// It is asked by a task of its own, which goes on when nobody waits any more: a folder takes a call that is given up for
+/// one that hangs, and then answers nothing else either.
+async fn answer_of<T, F>(backend: &Arc<dyn Backend>, ask: impl FnOnce(Arc<dyn Backend>) -> F) -> Option<T>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T>> + Send + 'static,
+{
+    let asked = tokio::spawn(ask(Arc::clone(backend)));
+    tokio::time::timeout(ANSWER_TIMEOUT, asked).await.ok()?.ok()?.ok()
+}
+
 async fn health(backend: &RegisteredBackend, store: StoreId) -> Health {
     let begun = Instant::now();
     let reach = backend.ask(store).await;
     let latency = begun.elapsed();
     let stats = match &reach {
-        Reach::Ready => tokio::time::timeout(ANSWER_TIMEOUT, backend.backend.stats()).await.ok().and_then(Result::ok),
+        Reach::Ready => answer_of(&backend.backend, |place| async move { place.stats().await }).await,
         _ => None,
     };
     Health { id: backend.id, name: backend.name.clone(), reach, latency, stats }

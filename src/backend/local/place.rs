@@ -146,7 +146,11 @@ impl Place {
         let old_bytes = root.shard_length(&folder, &name)?;
         match rustix::fs::unlinkat(&folder, file_of(&name), AtFlags::empty()) {
             Ok(()) => {}
-            Err(Errno::NOENT) => return root.confirm(),
+            // An earlier delete may have failed to make its end durable: this one's word counts as that one's would.
+            Err(Errno::NOENT) => {
+                root.sync(&File::from(folder), &name)?;
+                return root.confirm();
+            }
             Err(errno) => return Err(failed(errno)),
         }
         if let Some(commit) = commit {
