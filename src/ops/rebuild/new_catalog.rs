@@ -94,11 +94,16 @@ impl NewCatalog {
         let found = Arc::clone(&self.catalog);
         store
             .catalog(move |catalog| {
+                // Notes outlast the replacement. One that is there too early makes a refresh read an object once more; one
+                // that is missing after a crash would let an object without names pass for one that was read.
+                let given = lock(&found).writer_generation()?;
+                catalog.raise_writer_generation(given)?;
+                unread.iter().try_for_each(|object| note_unread(catalog, *object))?;
+                if in_part {
+                    catalog.note_rebuilt_in_part(in_part)?;
+                }
                 let overtaking = catalog.rebuild_into(&path)?;
                 if overtaking.is_empty() {
-                    let given = lock(&found).writer_generation()?;
-                    catalog.raise_writer_generation(given)?;
-                    unread.iter().try_for_each(|object| note_unread(catalog, *object))?;
                     forget_chain(catalog)?;
                     catalog.note_rebuilt_in_part(in_part)?;
                     catalog.note_filled()?;
