@@ -23,6 +23,9 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 const BEGINNING_PATIENCE: Duration = Duration::from_secs(10);
 /// The wait between two such tries.
 const BEGINNING_PAUSE: Duration = Duration::from_millis(5);
+/// A file that is there and does not open is tried again so often, after this pause.
+const OPEN_TRIES: u32 = 10;
+const OPEN_PAUSE: Duration = Duration::from_millis(2);
 /// How many connections are kept for threads to come; more are opened while they are needed.
 const MAX_IDLE_CONNECTIONS: usize = 8;
 /// How many prepared statements a connection keeps: more than there are in this module.
@@ -377,8 +380,15 @@ impl Database {
     fn bare_connection(&self) -> Result<Connection> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let open = || Connection::open_with_flags(&self.path, flags);
-        // One that was made just now was not there the first time.
-        let opened = open().or_else(|error| if self.path.exists() { open() } else { Err(error) });
+        // Those that are made at this moment may be cleared away once more, and not be there between two looks.
+        let mut opened = open();
+        for _ in 0..OPEN_TRIES {
+            if opened.is_ok() || !self.path.exists() {
+                break;
+            }
+            std::thread::sleep(OPEN_PAUSE);
+            opened = open();
+        }
         let connection = opened.map_err(|error| self.fault(error))?;
         connection.busy_timeout(BUSY_TIMEOUT).map_err(|error| self.fault(error))?;
         connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
