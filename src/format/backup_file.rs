@@ -228,6 +228,7 @@ mod tests {
             let [a, b, c, d] = (bytes as u32).to_le_bytes();
             read_frame(5, [a, b, c, d, end])
         };
+        assert_eq!(MAX_PIECE_BYTES, 262_144, "what other programs that read this form reckon with");
         for bytes in [CatalogKey::OVERHEAD_BYTES, MAX_SEALED_BYTES] {
             assert_eq!(frame(bytes, 0).expect("a piece"), (bytes, PieceEnd::More));
             assert_eq!(frame(bytes, 1).expect("a piece"), (bytes, PieceEnd::Last));

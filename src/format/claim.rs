@@ -277,6 +277,7 @@ mod tests {
         let known = Ending::find(&end(1)).expect("a manifest");
         assert_eq!(known.telling_leaves(1 << 40), None, "the trailer tells");
         let unsure = |stripes| Ending { index: None, stripes, ..known.clone() };
+        assert_eq!(MAX_CLAIM_LEAVES * 16 * 1024, 1 << 30, "an object of 1 GiB in blocks of 16 KiB");
         let section = unsure(MAX_CLAIM_LEAVES).telling_leaves(1 << 40).expect("leaves tell");
         assert_eq!(section.end - section.start, MAX_CLAIM_LEAVES * Digest::BYTES as u64);
         assert_eq!(section.end, (1 << 40) - known.from_end);
