@@ -156,7 +156,7 @@ impl Vaults {
     pub(super) fn lock_making(&self) -> Result<File> {
         let root = self.root();
         let making = |error| Error::local(format!("cannot make a vault in {}", root.display()), error);
-        fs::create_dir_all(&root).map_err(making)?;
+        vault::file::make_private_folder(&root).map_err(making)?;
         let path = root.join(LOCK_NAME);
         let lock = File::options().write(true).create(true).truncate(false).open(path).map_err(making)?;
         lock.lock().map_err(making)?;

@@ -181,3 +181,12 @@ fn a_damaged_vault_is_dropped_and_one_of_a_later_release_or_something_else_is_no
     }
     desk.failure(13, &["vault", "drop", "none"]);
 }
+
+#[test]
+fn the_folder_of_the_vaults_is_its_owners_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let desk = desk();
+    desk.expect(0, &["vault", "set", "v", "colour", "blue"]);
+    let folder = fs::metadata(desk.store().join("vaults")).expect("a folder");
+    assert_eq!(folder.permissions().mode() & 0o777, 0o700);
+}
