@@ -299,11 +299,21 @@ pub(super) fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
         Failure::new(kind, format!("cannot write {}", path.display())).because(error)
     };
     let mut file = File::options().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
-    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    let written = file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| sync_folder_of(path));
     if written.is_err() {
         let _ = fs::remove_file(path);
     }
     written.map_err(failed)
+}
+
+/// Makes the file's name durable too.
+fn sync_folder_of(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match File::open(folder)?.sync_all() {
+        // Not every file system can: a kit may go onto any stick.
+        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(()),
+        synced => synced,
+    }
 }
 
 fn unix_ns() -> i64 {
