@@ -251,20 +251,27 @@ fn refuse_readable_by_others(path: &Path, mode: u32) -> Result<()> {
     Err(Error::new(ErrorKind::Refused, doing).with_hint(format!("chmod 600 {}", path.display())))
 }
 
+/// Whether there is something of this name, be it a link to nothing. What cannot be looked at may be there: it is an error.
+pub(super) fn is_there(path: &Path) -> Result<bool> {
+    match path.symlink_metadata() {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(Error::local(format!("cannot look for {}", path.display()), error)),
+    }
+}
+
 /// Opens the key that is there, or writes a new one. Where a passphrase is wanted, the key is under it afterwards.
 pub(super) fn open_or_create(
     path: &Path,
     wanted: Option<&Passphrase>,
     given: Option<&PassphraseSource>,
 ) -> Result<Keyring> {
-    let opened = match path.symlink_metadata() {
-        Ok(_) => open(path, given)?,
-        Err(_) => {
-            let keyring = Keyring::new(new_master_key()?);
-            save(path, &keyring, wanted)?;
-            return Ok(keyring);
-        }
-    };
+    if !is_there(path)? {
+        let keyring = Keyring::new(new_master_key()?);
+        save(path, &keyring, wanted)?;
+        return Ok(keyring);
+    }
+    let opened = open(path, given)?;
     if opened.passphrase.is_none() && wanted.is_some() {
         save(path, &opened.keyring, wanted)?;
     }
@@ -355,6 +362,18 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).expect("chmod");
         assert_eq!(open(&path, None).expect_err("refused").kind, ErrorKind::Refused);
         assert_eq!(load(&path, None).expect_err("refused").kind, ErrorKind::Refused);
+    }
+
+    #[test]
+    fn a_name_that_cannot_be_looked_at_is_not_taken_for_a_missing_key() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("file");
+        fs::write(&path, "in the way").expect("written");
+        assert!(is_there(&path).expect("looked at") && !is_there(&dir.path().join("master.key")).expect("looked at"));
+        let key = path.join("master.key");
+        assert_eq!(is_there(&key).expect_err("no folder").kind, ErrorKind::Local);
+        let error = open_or_create(&key, None, None).expect_err("no folder");
+        assert!(error.to_string().contains("cannot look for"), "{error}");
     }
 
     #[test]

@@ -218,12 +218,12 @@ pub fn import_limited(dir: &Path, key: &LimitedKey) -> Result<Vec<String>> {
 
 /// What an interrupted import leaves is this very key, and no settings.
 fn refuse_occupied(dir: &Path, key: &LimitedKey) -> Result<()> {
-    let is_there = |name: &str| dir.join(name).symlink_metadata().is_ok();
+    let is_there = |name: &str| key::is_there(&dir.join(name));
     let is_this_key = || {
         let held = key::load_limited(&dir.join(KEY_NAME)).ok().flatten();
         held.is_some_and(|held| held.to_file() == key.to_file())
     };
-    let what = match (is_there(CONFIG_NAME), is_there(KEY_NAME)) {
+    let what = match (is_there(CONFIG_NAME)?, is_there(KEY_NAME)?) {
         (false, false) => return Ok(()),
         (false, true) if is_this_key() => return Ok(()),
         (true, _) => "a store",
@@ -291,9 +291,9 @@ fn bring(dir: &Path, brought: BroughtKeys, passphrase: Option<&PassphraseSource>
     let path = dir.join(KEY_NAME);
     let catalog_key = Arc::new(brought.keyring.catalog_key());
     refuse_catalog_of_another(dir, &catalog_key)?;
-    let (keyring, known_count, passphrase) = match path.symlink_metadata() {
-        Err(_) => (brought.keyring, 0, None),
-        Ok(_) => {
+    let (keyring, known_count, passphrase) = match key::is_there(&path)? {
+        false => (brought.keyring, 0, None),
+        true => {
             let OpenedKey { keyring, passphrase } = key::open(&path, passphrase)?;
             let known_count = keyring.keys().len();
             let merged = keyring.merged(brought.keyring).map_err(|error| {
@@ -304,7 +304,7 @@ fn bring(dir: &Path, brought: BroughtKeys, passphrase: Option<&PassphraseSource>
         }
     };
     let new_key_count = keyring.keys().len() - known_count;
-    let has_config = dir.join(CONFIG_NAME).symlink_metadata().is_ok();
+    let has_config = key::is_there(&dir.join(CONFIG_NAME))?;
     // Settings that make no sense are found before anything is written.
     let config = match (has_config, &brought.settings) {
         (true, _) => None,
@@ -334,7 +334,7 @@ fn bring(dir: &Path, brought: BroughtKeys, passphrase: Option<&PassphraseSource>
 fn bring_seeds(dir: &Path, seeds: Option<&SeedRing>) -> Result<()> {
     let path = dir.join(SEEDS_NAME);
     match seeds {
-        Some(seeds) if path.symlink_metadata().is_err() => key::save_text(&path, &seeds.to_text()),
+        Some(seeds) if !key::is_there(&path)? => key::save_text(&path, &seeds.to_text()),
         _ => Ok(()),
     }
 }
