@@ -271,8 +271,9 @@ pub fn import(dir: &Path, brought: BroughtKeys, passphrase: Option<&PassphraseSo
         let _lock = lock(dir)?;
         return bring(dir, brought, passphrase);
     }
-    let _lock = init::lock(dir)?;
-    let imported = bring(dir, brought, passphrase);
+    let _making = init::lock(dir)?;
+    // Whoever made a store there meanwhile may be changing its keys by now.
+    let imported = lock(dir).and_then(|_lock| bring(dir, brought, passphrase));
     // Whatever came of it, nobody is making a store here any more.
     init::made(dir);
     imported

@@ -50,6 +50,7 @@ mod histories_many;
 mod key_faults;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod key_kills;
+mod key_safety;
 mod key_shares;
 mod kill;
 mod node_admission;
