@@ -11,6 +11,8 @@ use crate::stripe::Seal;
 use crate::vault::file::{make_private_folder, sync_folder};
 use std::fmt;
 use std::fs::File;
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -117,11 +119,26 @@ pub(super) fn made(dir: &Path) {
 pub(super) fn lock(dir: &Path) -> Result<File> {
     let making = |error| Error::local(format!("cannot make a store in {}", dir.display()), error);
     make_private_folder(dir).map_err(making)?;
-    let lock = File::create(dir.join(MAKING_NAME)).map_err(making)?;
-    // Before anything else is there: a key without it would look like a store that lost its settings.
-    sync_folder(&dir.join(MAKING_NAME)).map_err(making)?;
-    lock.lock().map_err(making)?;
-    Ok(lock)
+    let path = dir.join(MAKING_NAME);
+    loop {
+        let lock = File::create(&path).map_err(making)?;
+        // Before anything else is there: a key without it would look like a store that lost its settings.
+        sync_folder(&path).map_err(making)?;
+        lock.lock().map_err(making)?;
+        // Whoever was at it until now has taken the file away, and somebody else may have locked another by now.
+        if is_at(&lock, &path).map_err(making)? {
+            return Ok(lock);
+        }
+    }
+}
+
+/// Whether this open file is the one of that name.
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let own = file.metadata()?;
+    match path.symlink_metadata() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        found => found.map(|found| (found.dev(), found.ino()) == (own.dev(), own.ino())),
+    }
 }
 
 pub(super) fn make_catalog(dir: &Path, key: Arc<CatalogKey>) -> Result<()> {
@@ -146,4 +163,28 @@ async fn local_backend(dir: &Path, store: StoreId, number: usize) -> Result<Back
         _ => place.write_mark(&Mark { store, backend: spec.id }).await?,
     }
     Ok(spec)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn whoever_waited_for_another_making_holds_the_lock_that_the_next_one_waits_for() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let first = lock(dir.path()).expect("the lock");
+        std::thread::scope(|scope| {
+            let second = scope.spawn(|| lock(dir.path()).expect("the lock"));
+            // Long enough that it waits by now; where it does not, nothing is tested and nothing fails.
+            std::thread::sleep(Duration::from_millis(200));
+            made(dir.path());
+            drop(first);
+            let second = second.join().expect("it has the lock");
+            let third = File::open(dir.path().join(MAKING_NAME)).expect("it is there");
+            assert!(third.try_lock().is_err());
+            drop(second);
+            assert!(third.try_lock().is_ok());
+        });
+    }
 }
