@@ -84,6 +84,7 @@ impl Store {
         }
         let _lock = lock(dir)?;
         refuse_present(dir)?;
+        refuse_catalog_without_key(dir)?;
         let given = options.passphrase.as_ref();
         let key = key::open_or_create(&dir.join(KEY_NAME), options.new_passphrase.as_ref(), given)?;
         make_catalog(dir, Arc::new(key.catalog_key()))?;
@@ -108,6 +109,21 @@ fn refuse_present(dir: &Path) -> Result<()> {
     let _ = std::fs::remove_file(dir.join(MAKING_NAME));
     let doing = format!("there is a store in {} already", dir.display());
     Err(Error::new(ErrorKind::Refused, doing).with_hint("`shard status` shows it"))
+}
+
+/// A key that is made now would not open that catalog, and would stand in the way of the one that does.
+fn refuse_catalog_without_key(dir: &Path) -> Result<()> {
+    let path = dir.join(CATALOG_NAME);
+    // One whose making was interrupted before anything was in it is nobody's.
+    let has_catalog = key::is_there(&path)? && path.metadata().map_or(true, |metadata| metadata.len() > 0);
+    if !has_catalog || key::is_there(&dir.join(KEY_NAME))? {
+        return Ok(());
+    }
+    made(dir);
+    let doing = format!("there is a catalog in {}, and its key {KEY_NAME} is missing", dir.display());
+    Err(Error::new(ErrorKind::WrongKey, doing).with_hint(
+        "`shard key import FILE` makes the key again from a recovery kit; a new store is made in another folder, with --store",
+    ))
 }
 
 /// The store is made: from here on settings that are missing were lost. Somebody who came second may have seen to it.

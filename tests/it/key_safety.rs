@@ -35,3 +35,20 @@ fn an_import_into_a_fresh_folder_waits_for_whoever_changes_the_keys_there() {
     });
     assert_eq!(load_key(&new.path().join("master.key"), None).expect("the keys").keyring.keys().len(), 2);
 }
+
+#[test]
+fn a_catalog_that_lost_its_key_gets_no_other_one_and_a_kit_opens_it_again() {
+    let (desk, _) = desk_with_kit();
+    for name in ["config.toml", "master.key"] {
+        fs::remove_file(desk.store().join(name)).expect("removed");
+    }
+    let failure = desk.failure(12, &["init", "--bare"]);
+    assert_eq!(failure["kind"], "wrong-key");
+    assert!(failure["hint"].as_str().is_some_and(|hint| hint.contains("shard key import")), "{failure}");
+    for name in ["config.toml", "master.key", "init.lock"] {
+        assert!(!desk.store().join(name).exists(), "{name}");
+    }
+    desk.expect(0, &["key", "import", "kit"]);
+    desk.expect(0, &["recover", "a", "-o", "back"]);
+    assert_eq!(fs::read(desk.path("back")).expect("a file"), noise(30_000, 1));
+}
