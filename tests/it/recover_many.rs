@@ -19,6 +19,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A folder of many files, stored: what is in it, by name.
 async fn stored_folder(world: &TestWorld, store: &Store) -> BTreeMap<PathBuf, Vec<u8>> {
@@ -310,4 +311,44 @@ async fn without_a_store_what_cannot_be_read_is_a_failure_and_no_empty_success()
     let all = places(&world, &[1, 2, 3, 4, 5], &store);
     let report = from(all, everything(&new_folder(&world, "lost"))).await.expect("a report");
     assert_eq!(report.unread[0].kind, ErrorKind::Lost, "every shard is here, and every one is bad");
+}
+
+/// How many folders below this one this process holds open.
+#[cfg(target_os = "linux")]
+fn open_below(folder: &Path) -> usize {
+    let handles = fs::read_dir("/proc/self/fd").expect("lists");
+    let leads = |entry: std::io::Result<fs::DirEntry>| entry.ok().and_then(|entry| fs::read_link(entry.path()).ok());
+    handles.filter_map(leads).filter(|path| path.starts_with(folder) && path.is_dir()).count()
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn files_of_several_pieces_in_many_folders_hold_few_of_them_open() {
+    let world = TestWorld::new(5).await;
+    let store = world.open().await;
+    let made_up = |number: usize| {
+        let name = Box::leak(format!("{number}/file").into_boxed_str());
+        MadeUp::new(name, number as u8, random_bytes(number as u64, 20))
+    };
+    let files: Vec<MadeUp> = (0..200).map(made_up).collect();
+    // The first halves of all of them in one object, the second halves in another.
+    for (ordinal, half) in [(0, 0..10), (1, 10..20)] {
+        let bytes: Vec<u8> = files.iter().flat_map(|file| file.content[half.clone()].to_vec()).collect();
+        let last = |file: &MadeUp| (ordinal == 1).then(|| file.whole());
+        let piece = |(at, file): (u64, &MadeUp)| file.piece(ordinal, (at * 10, 10), last(file));
+        let pieces = (0..).zip(&files).map(piece).collect();
+        write_object(&store, geometry(3, 5), (&bytes, Index { pieces, ..Index::default() })).await;
+    }
+    let folder = new_folder(&world, "out");
+    let most = Arc::new(AtomicUsize::new(0));
+    let (seen, below) = (Arc::clone(&most), fs::canonicalize(world.desk()).expect("there").join("out"));
+    let mut options = everything(&folder);
+    options.controls.progress = Some(Arc::new(move |_| {
+        seen.fetch_max(open_below(&below), Ordering::Relaxed);
+    }));
+    let report = recover(&store, options).await.expect("recovered");
+    assert_eq!((report.files.len(), report.failed.len()), (200, 0));
+    assert!(files.iter().all(|file| fs::read(folder.join(file.name)).is_ok_and(|bytes| bytes == file.content)));
+    let most = most.load(Ordering::Relaxed);
+    assert!((2..=80).contains(&most), "{most}");
 }

@@ -163,20 +163,26 @@ impl<'a> Session<'a> {
     async fn batch(&mut self, batch: Vec<PlannedFile>, files: &mut Files) -> Result<()> {
         batch.iter().for_each(|file| self.warn_of_heads(file));
         let groups = if self.request.range.is_some() { Groups::each(batch) } else { Groups::of(batch) };
-        for file in groups.single {
+        self.one_by_one(groups.single, files).await?;
+        for (object, sharing) in groups.sharing {
+            let shared = SharedObject::new(&self.request, &mut self.outcome, files);
+            let elsewhere = shared.recover(&self.origin, object, sharing).await?;
+            self.one_by_one(elsewhere, files).await?;
+        }
+        files.sync().await
+    }
+
+    /// Files that are each read on their own; nothing else is on its way into the folders.
+    async fn one_by_one(&mut self, batch: Vec<PlannedFile>, files: &mut Files) -> Result<()> {
+        for file in batch {
+            if files.is_full() {
+                files.sync().await?;
+            }
             if let Err(error) = self.write_file(&file, files).await {
                 self.outcome.failed(&file, error)?;
             }
         }
-        for (object, sharing) in groups.sharing {
-            let shared = SharedObject::new(&self.request, &mut self.outcome, files);
-            for file in shared.recover(&self.origin, object, sharing).await? {
-                if let Err(error) = self.write_file(&file, files).await {
-                    self.outcome.failed(&file, error)?;
-                }
-            }
-        }
-        files.sync().await
+        Ok(())
     }
 
     fn warn_of_heads(&self, file: &PlannedFile) {
