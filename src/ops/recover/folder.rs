@@ -30,6 +30,12 @@ fn no_folder(path: &Path) -> Error {
     Error::new(ErrorKind::Refused, doing).with_hint(RECOVER_ALONE)
 }
 
+/// Makes the name of a folder durable.
+fn sync_above(folder: &Path) -> std::io::Result<()> {
+    let above = folder.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::File::open(above)?.sync_all()
+}
+
 /// An open folder.
 #[derive(Debug)]
 pub(in crate::ops) struct Folder {
@@ -50,6 +56,7 @@ impl Folder {
         let mut made: Vec<PathBuf> = path.ancestors().take_while(is_absent).map(Path::to_owned).collect();
         made.reverse();
         std::fs::create_dir_all(path).map_err(failed)?;
+        made.iter().try_for_each(|folder| sync_above(folder)).map_err(failed)?;
         let handle = rustix::fs::openat(CWD, path, FOLDER, Mode::empty()).map_err(|errno| failed(errno.into()))?;
         Ok((Self { handle, path: path.to_owned() }, made))
     }
@@ -77,7 +84,8 @@ impl Folder {
             Err(Errno::NOENT) => match rustix::fs::mkdirat(&self.handle, part, FOLDER_MODE) {
                 Ok(()) => {
                     made.push(path.clone());
-                    open()
+                    // Files in it are told as recovered, and this folder may never get one of its own.
+                    rustix::fs::fsync(&self.handle).and_then(|()| open())
                 }
                 Err(Errno::EXIST) => open(),
                 Err(errno) => Err(errno),
