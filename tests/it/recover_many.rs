@@ -352,3 +352,39 @@ async fn files_of_several_pieces_in_many_folders_hold_few_of_them_open() {
     let most = most.load(Ordering::Relaxed);
     assert!((2..=80).contains(&most), "{most}");
 }
+
+#[tokio::test]
+async fn of_two_names_that_are_one_place_the_first_stays_even_where_files_are_replaced() {
+    let world = TestWorld::new(5).await;
+    let store = world.open().await;
+    for (name, bytes) in [("a/x", b"of a"), ("b/x", b"of b"), ("b/y", b"more")] {
+        put_bytes(&store, name, bytes, geometry(3, 5)).await;
+    }
+    let folder = new_folder(&world, "out");
+    fs::create_dir_all(folder.join("a")).expect("made");
+    symlink("a", folder.join("b")).expect("linked");
+    fs::write(folder.join("a/x"), b"old").expect("written");
+    let options = || RecoverOptions { existing: Existing::Replace, ..everything(&folder) };
+    for _ in 0..2 {
+        let report = recover(&store, options()).await.expect("recovered");
+        assert_eq!((report.files.len(), report.failed.len()), (2, 1), "{report:?}");
+        assert_eq!(report.failed[0].kind, ErrorKind::Refused);
+        let expected = if report.failed[0].name == name("b/x") { b"of a" } else { b"of b" };
+        let expected = [("a/x".into(), expected.to_vec()), ("b/x".into(), expected.to_vec())];
+        let more = ["a/y", "b/y"].map(|path| (PathBuf::from(path), b"more".to_vec()));
+        assert_eq!(files_below(&folder), expected.into_iter().chain(more).collect());
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_was_asked_for_twice_is_replaced_by_itself() {
+    let world = TestWorld::new(5).await;
+    let store = world.open().await;
+    put_bytes(&store, "a/x", b"bytes", geometry(3, 5)).await;
+    let folder = new_folder(&world, "out");
+    let output = RecoverOutput::Folder { path: folder.clone(), naming: Naming::Whole };
+    let options = RecoverOptions { existing: Existing::Replace, ..wanting(&["a/x", "a"], output) };
+    let report = recover(&store, options).await.expect("recovered");
+    assert_eq!((report.files.len(), report.failed.len()), (2, 0), "{report:?}");
+    assert_eq!(files_below(&folder).len(), 1);
+}

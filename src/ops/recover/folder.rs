@@ -1,12 +1,13 @@
 //! Folders that files are recovered into: opened once, never left through a link.
 
+use super::finished::Finished;
 use crate::error::{Error, ErrorKind, Result};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 /// What new folders get, less what the process withholds.
@@ -41,6 +42,8 @@ fn sync_above(folder: &Path) -> std::io::Result<()> {
 pub(in crate::ops) struct Folder {
     handle: OwnedFd,
     path: PathBuf,
+    /// Shared with every folder below.
+    finished: Arc<Mutex<Finished>>,
 }
 
 impl Folder {
@@ -58,7 +61,7 @@ impl Folder {
         std::fs::create_dir_all(path).map_err(failed)?;
         made.iter().try_for_each(|folder| sync_above(folder)).map_err(failed)?;
         let handle = rustix::fs::openat(CWD, path, FOLDER, Mode::empty()).map_err(|errno| failed(errno.into()))?;
-        Ok((Self { handle, path: path.to_owned() }, made))
+        Ok((Self { handle, path: path.to_owned(), finished: Arc::default() }, made))
     }
 
     /// Opens a folder below this one, making what is not there and noting what was made.
@@ -93,9 +96,9 @@ impl Folder {
             outcome => outcome,
         };
         match opened {
-            Ok(handle) => Ok(Self { handle, path }),
+            Ok(handle) => Ok(Self { handle, path, finished: Arc::clone(&self.finished) }),
             // Linux says NOTDIR of a link that is not followed, others LOOP.
-            Err(Errno::LOOP | Errno::NOTDIR) if self.is_link(part) => Self::follow(&path, base),
+            Err(Errno::LOOP | Errno::NOTDIR) if self.is_link(part) => self.follow(&path, base),
             Err(Errno::NOTDIR) => Err(no_folder(&path)),
             Err(errno) => Err(failed(errno)),
         }
@@ -107,7 +110,7 @@ impl Folder {
     }
 
     /// Through a link, if it ends inside the base.
-    fn follow(path: &Path, base: &Path) -> Result<Self> {
+    fn follow(&self, path: &Path, base: &Path) -> Result<Self> {
         let failed = |error| Error::local(format!("cannot follow the link {}", path.display()), error);
         let (real, base) = (path.canonicalize().map_err(failed)?, base.canonicalize().map_err(failed)?);
         if !real.starts_with(&base) {
@@ -119,12 +122,17 @@ impl Folder {
         }
         let handle = rustix::fs::openat(CWD, &real, FOLDER.union(OFlags::NOFOLLOW), Mode::empty());
         let handle = handle.map_err(|errno| failed(errno.into()))?;
-        Ok(Self { handle, path: path.to_owned() })
+        Ok(Self { handle, path: path.to_owned(), finished: Arc::clone(&self.finished) })
     }
 
     /// The open folder itself.
     pub(super) fn handle(&self) -> &OwnedFd {
         &self.handle
+    }
+
+    /// What was put into it and the folders below so far; nothing is replaced there while this is held.
+    pub(super) fn finished(&self) -> MutexGuard<'_, Finished> {
+        self.finished.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where a file of this name is.
@@ -150,6 +158,16 @@ impl Folder {
     pub(super) fn exists(&self, name: &OsStr) -> Error {
         let doing = format!("{} is there already", self.path_of(name).display());
         Error::new(ErrorKind::Refused, doing).with_hint("--force replaces it")
+    }
+
+    /// That a file of that name was put there just now, under this path.
+    pub(super) fn meets(&self, name: &OsStr, other: &Path) -> Error {
+        let doing = format!(
+            "{} is {} by another name, which was just recovered",
+            self.path_of(name).display(),
+            other.display()
+        );
+        Error::new(ErrorKind::Refused, doing).with_hint("recover them one by one, to different folders")
     }
 
     /// Makes the names in it survive a loss of power.

@@ -9,9 +9,11 @@
 //! *What it does not know.* How a stripe is had: the reader does. What a person typed.
 //!
 //! *Invariants.* A file at its final name is whole, and its hash was compared. A stream gets verified bytes only. Nothing
-//! is written outside the folder that was named, and nothing replaced unless asked for. Memory does not grow with files.
-//! Damage met on the way is told beside what was recovered.
+//! is written outside the folder that was named, nothing replaced unless asked for, and nothing that was recovered in the
+//! same go. Memory does not grow with files, but for what is told of each. Damage met on the way is told beside what was
+//! recovered.
 
+mod finished;
 mod folder;
 mod found;
 mod group;

@@ -90,34 +90,62 @@ impl NewFile {
             self.file.set_times(times).map_err(|error| self.failed(error))?;
         }
         self.file.sync_all().map_err(|error| self.failed(error))?;
-        match self.give_name() {
-            Ok(()) => {
-                self.temporary = None;
-                Ok(())
-            }
-            Err(error) if Errno::from_io_error(&error) == Some(Errno::EXIST) => Err(self.folder.exists(&self.name)),
-            Err(error) => Err(self.failed(error)),
+        match self.existing {
+            Existing::Keep => self.give_new_name().map_err(|error| match Errno::from_io_error(&error) {
+                Some(Errno::EXIST) => self.folder.exists(&self.name),
+                _ => self.failed(error),
+            })?,
+            Existing::Replace => self.replace()?,
         }
+        self.temporary = None;
+        Ok(())
     }
 
-    fn give_name(&mut self) -> std::io::Result<()> {
+    fn give_new_name(&self) -> std::io::Result<()> {
+        let folder = self.folder.handle();
+        Ok(match &self.temporary {
+            None => link(&self.file, folder, &self.name),
+            Some(temporary) => rename_to_new(folder, temporary, &self.name),
+        }?)
+    }
+
+    /// Takes the place of whatever has the name, unless that was put there by this very recovering, under another name.
+    fn replace(&mut self) -> Result<()> {
         let folder = Arc::clone(&self.folder);
-        if self.temporary.is_none() {
-            match link(&self.file, folder.handle(), &self.name) {
+        let path = folder.path_of(&self.name);
+        let mut finished = folder.finished();
+        let found = match rustix::fs::statat(folder.handle(), &self.name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => None,
+            found => Some(found.map_err(|errno| self.failed(errno.into()))?),
+        };
+        if let Some(other) = found.as_ref().and_then(|found| finished.under_another(found, &path)) {
+            return Err(folder.meets(&self.name, other));
+        }
+        let own = rustix::fs::fstat(&self.file).map_err(|errno| self.failed(errno.into()))?;
+        self.move_over().map_err(|error| self.failed(error))?;
+        if let Some(replaced) = &found {
+            finished.forget(replaced);
+        }
+        finished.note(&own, path);
+        Ok(())
+    }
+
+    fn move_over(&mut self) -> std::io::Result<()> {
+        let folder = self.folder.handle();
+        let temporary = match self.temporary.take() {
+            Some(temporary) => temporary,
+            None => match link(&self.file, folder, &self.name) {
                 // A link never replaces: it gets a name that can be moved over the old one.
-                Err(Errno::EXIST) if self.existing == Existing::Replace => {
+                Err(Errno::EXIST) => {
                     let temporary = temporary_name()?;
-                    link(&self.file, folder.handle(), OsStr::new(&temporary))?;
-                    self.temporary = Some(temporary);
+                    link(&self.file, folder, OsStr::new(&temporary))?;
+                    temporary
                 }
                 linked => return Ok(linked?),
-            }
-        }
-        let Some(temporary) = self.temporary.as_deref() else { return Ok(()) };
-        Ok(match self.existing {
-            Existing::Replace => rustix::fs::renameat(folder.handle(), temporary, folder.handle(), &self.name),
-            Existing::Keep => rename_to_new(folder.handle(), temporary, &self.name),
-        }?)
+            },
+        };
+        let temporary = self.temporary.insert(temporary);
+        Ok(rustix::fs::renameat(folder, temporary.as_str(), folder, &self.name)?)
     }
 }
 
