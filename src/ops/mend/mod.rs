@@ -90,6 +90,14 @@ pub enum MendError {
         /// Which shard.
         index: u8,
     },
+    /// The key share that was made for the shard does not have the signed digest.
+    #[error("the key share of shard {index} of object {object} came out wrong: this machine's memory is at fault")]
+    Share {
+        /// The object.
+        object: ObjectId,
+        /// Which shard.
+        index: u8,
+    },
     /// The place did not take the shard.
     #[error("shard {index} of object {object} could not be written")]
     Write {
@@ -117,7 +125,7 @@ impl From<MendError> for Error {
     fn from(error: MendError) -> Self {
         let kind = match error {
             MendError::Read(error) => return error.into(),
-            MendError::Root { .. } | MendError::Decode { .. } => ErrorKind::Memory,
+            MendError::Root { .. } | MendError::Share { .. } | MendError::Decode { .. } => ErrorKind::Memory,
             MendError::Write { source: backend::Error { kind: backend::ErrorKind::NoSpace, .. }, .. } => {
                 ErrorKind::Space
             }
@@ -162,11 +170,17 @@ pub async fn copy_shards(
     Ok(rebuilt)
 }
 
-/// The key share of each target, in their order; none where the seal has none.
+/// The key share of each target, in their order, each with its signed digest; none where the seal has none.
 async fn shares_of(reader: &ObjectReader, targets: &[Target]) -> Result<Vec<Option<KeyShare>>, MendError> {
+    let manifest = reader.manifest();
     let mut shares = Vec::with_capacity(targets.len());
     for target in targets {
-        shares.push(reader.key_share(target.index).await?);
+        let share = reader.key_share(target.index).await?;
+        let is_signed = |share: &KeyShare| manifest.key_share(target.index, &share.bytes).is_some();
+        if !share.as_ref().is_none_or(is_signed) {
+            return Err(MendError::Share { object: manifest.object(), index: target.index });
+        }
+        shares.push(share);
     }
     Ok(shares)
 }

@@ -161,3 +161,33 @@ async fn a_shard_that_the_object_does_not_have_is_refused() {
     let outcome = rebuild(&object, places(&backends), vec![target(3, &empty(), WriteMode::Create)]).await;
     assert_eq!(outcome.expect_err("there are three").kind, ErrorKind::Invalid);
 }
+
+#[tokio::test]
+async fn a_dispersed_shard_comes_back_with_its_key_share() {
+    let object = SampleObject::dispersed(3, 5, None);
+    let backends = object.spread().await;
+    let new = empty();
+    let targets = vec![target(1, &new, WriteMode::Create)];
+    let kept = places(&backends).into_iter().filter(|place| place.index != 1).collect();
+    rebuild(&object, kept, targets).await.expect("four are left");
+    assert_eq!(whole(new.as_ref(), object.shard(1)).await, object.files[1]);
+}
+
+#[tokio::test]
+async fn a_key_share_that_is_not_the_signed_one_is_never_written() {
+    let object = SampleObject::dispersed(3, 5, Some(1));
+    let backends = object.spread().await;
+    let new = empty();
+    let targets = || vec![target(1, &new, WriteMode::Create)];
+    let wrong = rebuild(&object, places(&backends), targets()).await.expect_err("another share was signed");
+    assert_eq!(wrong.kind, ErrorKind::Memory);
+    let all = reader(&object, places(&backends));
+    let copies = vec![places(&backends).remove(1)];
+    let wrong = copy_shards(&all, copies, targets(), &Controls::default()).await.expect_err("neither is a copy");
+    assert_eq!(wrong.kind, ErrorKind::Memory);
+    assert!(new.head(object.shard(1)).await.is_err(), "nothing was finished");
+
+    let other = empty();
+    rebuild(&object, places(&backends), vec![target(2, &other, WriteMode::Create)]).await.expect("its share is right");
+    assert_eq!(whole(other.as_ref(), object.shard(2)).await, object.files[2]);
+}

@@ -30,7 +30,8 @@ impl ObjectReader {
         Ok(&self.shared.opened().await?.part)
     }
 
-    /// The key share of a shard, from its own place or from those of k others; `None` where the seal has none.
+    /// The key share of a shard, from its own place or from those of k others; `None` where the seal has none. One that was
+    /// made of others is still to be held against the manifest.
     ///
     /// [`ReadError::Shares`] where too few are left.
     pub async fn key_share(&self, shard_index: u8) -> Result<Option<KeyShare>, ReadError> {
@@ -44,7 +45,8 @@ impl ObjectReader {
             }
         }
         let shares = shared.enough_shares().await?;
-        Ok(share_of(manifest.geometry(), shard_index, &shares).ok())
+        let made = share_of(manifest.geometry(), shard_index, &shares);
+        made.map(Some).map_err(|_| shared.too_few_shares(shares.len()))
     }
 }
 
