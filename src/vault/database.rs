@@ -3,9 +3,9 @@
 use super::error::{Error, Result};
 use super::file::{SUFFIXES, beside, make_private, make_private_folder, sync_folder};
 use super::raw::{KeyRange, Raw};
-use super::{Clock, Durability};
+use super::{Clock, Durability, connection};
 use crc_fast::{CrcAlgorithm, Digest as Crc};
-use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use std::fs::{self, File};
 use std::ops::{ControlFlow, Deref};
 use std::path::{Path, PathBuf};
@@ -17,19 +17,12 @@ use std::time::{Duration, Instant};
 pub(super) const SCHEMA: &str = include_str!("schema.sql");
 /// The schema that is known here.
 const SCHEMA_VERSION: i32 = 1;
-/// A writer waits this long for those of other processes.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Making or opening the file is tried again this long while another connection is doing the same.
 const BEGINNING_PATIENCE: Duration = Duration::from_secs(10);
 /// The wait between two such tries.
 const BEGINNING_PAUSE: Duration = Duration::from_millis(5);
-/// A file that is there and does not open is tried again so often, after this pause.
-const OPEN_TRIES: u32 = 10;
-const OPEN_PAUSE: Duration = Duration::from_millis(2);
 /// How many connections are kept for threads to come; more are opened while they are needed.
 const MAX_IDLE_CONNECTIONS: usize = 8;
-/// How many prepared statements a connection keeps: more than there are in this module.
-const STATEMENT_CACHE: usize = 48;
 
 /// What sort of database it is, and whose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -378,21 +371,7 @@ impl Database {
     }
 
     fn bare_connection(&self) -> Result<Connection> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let open = || Connection::open_with_flags(&self.path, flags);
-        // Those that are made at this moment may be cleared away once more, and not be there between two looks.
-        let mut opened = open();
-        for _ in 0..OPEN_TRIES {
-            if opened.is_ok() || !self.path.exists() {
-                break;
-            }
-            std::thread::sleep(OPEN_PAUSE);
-            opened = open();
-        }
-        let connection = opened.map_err(|error| self.fault(error))?;
-        connection.busy_timeout(BUSY_TIMEOUT).map_err(|error| self.fault(error))?;
-        connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
-        Ok(connection)
+        connection::open(&self.path).map_err(|error| self.fault(error))
     }
 
     fn fault(&self, error: rusqlite::Error) -> Error {

@@ -23,6 +23,7 @@
 //!    └──── Entries, Keys, Values                  └ the chamber stands on these two as well
 //! ```
 
+mod connection;
 mod database;
 mod dictionary;
 mod error;
