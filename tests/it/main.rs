@@ -69,6 +69,7 @@ mod node_hostile_desk;
 mod node_load;
 mod node_owners;
 mod node_patience;
+mod node_restart;
 mod node_runtime;
 mod node_storage;
 mod node_storage_cli;

@@ -7,6 +7,7 @@ use crate::backend::{Error, ErrorKind, LocalBackend};
 use crate::id::NodeId;
 use crate::peer::storage::RefusalKind;
 use std::collections::HashMap;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -61,7 +62,7 @@ impl Owners {
         }
         let (folder, above, identity_then) = (self.folder_of(id), self.folder.clone(), self.identity);
         let is_there = blocking(move || {
-            if folder.is_dir() {
+            if is_there(&folder)? {
                 return Ok(true);
             }
             if identity(&above)? == identity_then {
@@ -86,15 +87,7 @@ impl Owners {
     /// What every owner has.
     pub(super) async fn usage(&self) -> Result<Vec<OwnerUsage>, Error> {
         let folder = self.folder.clone();
-        let listing = move || {
-            let failed = |error| Error::io(format!("listing {}", folder.display()), error);
-            let entries = std::fs::read_dir(&folder).map_err(failed)?;
-            let names = entries.map(|entry| Ok(entry.map_err(failed)?.file_name()));
-            let names = names.collect::<Result<Vec<_>, Error>>()?;
-            // What is called otherwise is nothing of the service's.
-            Ok(names.iter().filter_map(|name| name.to_str()?.parse::<NodeId>().ok()).collect::<Vec<_>>())
-        };
-        let mut ids = blocking(listing).await?;
+        let mut ids = blocking(move || ids_below(&folder)).await?;
         ids.sort_unstable();
         let mut usage = Vec::with_capacity(ids.len());
         for id in ids {
@@ -121,6 +114,30 @@ impl Owners {
     }
 }
 
+fn ids_below(folder: &Path) -> Result<Vec<NodeId>, Error> {
+    let failed = |error| Error::io(format!("listing {}", folder.display()), error);
+    let entries = std::fs::read_dir(folder).map_err(failed)?;
+    let names = entries.map(|entry| Ok(entry.map_err(failed)?.file_name()));
+    let names = names.collect::<Result<Vec<_>, Error>>()?;
+    // What is called otherwise is nothing of the service's.
+    Ok(names.iter().filter_map(|name| name.to_str()?.parse::<NodeId>().ok()).collect())
+}
+
+/// Absent is never said of what could not be looked at.
+fn is_there(folder: &Path) -> Result<bool, Error> {
+    let doing = || format!("looking at the folder {}", folder.display());
+    match std::fs::metadata(folder) {
+        Ok(metadata) if metadata.is_dir() => Ok(true),
+        Ok(_) => Err(Error::with_source(ErrorKind::Failed, doing(), "it is no folder")),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io(doing(), error)),
+        // What a link leads to may be on a disk that is not mounted.
+        Err(error) => match folder.is_symlink() {
+            true => Err(Error::with_source(ErrorKind::Unreachable, doing(), error)),
+            false => Ok(false),
+        },
+    }
+}
+
 fn identity(folder: &Path) -> Result<(u64, u64), Error> {
     match std::fs::metadata(folder) {
         Ok(metadata) => Ok((metadata.dev(), metadata.ino())),
@@ -138,4 +155,24 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + S
 /// What an owner without anything here is told of its shards.
 pub(super) fn nothing_there() -> Refusal {
     Refusal::new(RefusalKind::NotFound, "the node has no such shard")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_cannot_be_looked_at_is_not_absent() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let owners = Owners::open(dir.path(), StorageOptions::default()).expect("a folder");
+        let path = |number: u8| dir.path().join(NodeId([number; 32]).to_string());
+        std::os::unix::fs::symlink(path(1), path(1)).expect("a loop");
+        std::os::unix::fs::symlink(dir.path().join("not mounted"), path(2)).expect("a link");
+        std::fs::write(path(3), b"").expect("a file");
+        for number in 1..=3 {
+            assert!(owners.find(NodeId([number; 32])).await.is_err(), "{number}");
+            assert!(owners.find_or_make(NodeId([number; 32])).await.is_err(), "{number}");
+        }
+        assert!(owners.find(NodeId([4; 32])).await.expect("looked at").is_none());
+    }
 }

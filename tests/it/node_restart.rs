@@ -1,0 +1,44 @@
+//! What a node finds on its disk when it is started again: folders that cannot be looked at.
+
+use super::cloud_contract::{pattern, put, shard, whole};
+use super::node_storage_desk::{Keeper, SEED, access, seed_file};
+use shard::backend::{Backend, ErrorKind, NodeBackend};
+use shard::node::storage::StorageOptions;
+use shard::peer::TransportKind;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The folder of the only owner.
+fn owner_below(folder: &Path) -> PathBuf {
+    let mut entries = fs::read_dir(folder).expect("a folder");
+    let only = entries.next().expect("an owner").expect("listed").path();
+    assert!(entries.next().is_none());
+    only
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_said_to_be_gone_of_a_folder_that_cannot_be_looked_at() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (seed, folder) = (seed_file(dir.path(), SEED), dir.path().join("shards"));
+    let keeper = Keeper::start(1, &folder, StorageOptions::default()).await;
+    let place = NodeBackend::open(keeper.address(TransportKind::Quic), access(1, &seed, None), None);
+    assert_eq!(put(&place, shard(1, 0), &pattern(1000)).await, Ok(1000));
+    let successor = keeper.successor(1);
+    keeper.stop().await;
+    let (owner, aside) = (owner_below(&folder), dir.path().join("aside"));
+    fs::rename(&owner, &aside).expect("moved");
+    // Whoever looks there, also as root, goes in circles.
+    std::os::unix::fs::symlink(&owner, &owner).expect("a link");
+    let keeper = Keeper::start_with(successor, &folder, StorageOptions::default()).await;
+    let kinds = [
+        place.head(shard(1, 0)).await.err().map(|error| error.kind),
+        place.read(shard(1, 0), 0..1).await.err().map(|error| error.kind),
+        place.delete(shard(1, 0)).await.err().map(|error| error.kind),
+        place.list(None).await.err().map(|error| error.kind),
+    ];
+    assert_eq!(kinds, [Some(ErrorKind::Failed); 4]);
+    fs::remove_file(&owner).expect("removed");
+    fs::rename(&aside, &owner).expect("moved back");
+    assert_eq!(whole(&place, shard(1, 0)).await.expect("there"), pattern(1000));
+    keeper.stop().await;
+}
