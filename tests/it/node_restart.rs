@@ -1,4 +1,4 @@
-//! What a node finds on its disk when it is started again: folders that cannot be looked at.
+//! What a node finds on its disk when it is started again: folders that cannot be looked at, and what a killed one left.
 
 use super::cloud_contract::{pattern, put, shard, whole};
 use super::node_storage_desk::{Keeper, SEED, access, seed_file};
@@ -40,5 +40,37 @@ async fn nothing_is_said_to_be_gone_of_a_folder_that_cannot_be_looked_at() {
     fs::remove_file(&owner).expect("removed");
     fs::rename(&aside, &owner).expect("moved back");
     assert_eq!(whole(&place, shard(1, 0)).await.expect("there"), pattern(1000));
+    keeper.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_killed_node_left_half_written_goes_when_it_starts_again() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (seed, folder) = (seed_file(dir.path(), SEED), dir.path().join("shards"));
+    let keeper = Keeper::start(1, &folder, StorageOptions::default()).await;
+    let place = NodeBackend::open(keeper.address(TransportKind::Quic), access(1, &seed, None), None);
+    assert_eq!(put(&place, shard(1, 0), &pattern(1000)).await, Ok(1000));
+    let mut unfinished = place.create(shard(1, 1)).await.expect("begun");
+    unfinished.write(pattern(1000)).await.expect("written");
+    let temporary = owner_below(&folder).join("tmp");
+    let there = || {
+        let entries = fs::read_dir(&temporary).expect("a folder").map(|entry| entry.expect("listed").file_name());
+        entries.collect::<Vec<_>>()
+    };
+    let [left] = there().try_into().expect("what is written");
+    let successor = keeper.successor(1);
+    keeper.kill().await;
+    // A process that is killed clears nothing away.
+    fs::write(temporary.join(&left), [7; 1000]).expect("written");
+    fs::write(temporary.join("of somebody else's"), b"").expect("written");
+    let keeper = Keeper::start_with(successor, &folder, StorageOptions::default()).await;
+    assert_eq!(there(), ["of somebody else's"]);
+    assert_eq!(whole(&place, shard(1, 0)).await.expect("there"), pattern(1000));
+    drop(unfinished);
+    // What is written from now on is none of it, whoever asks meanwhile.
+    let mut written = place.create(shard(1, 1)).await.expect("begun");
+    written.write(pattern(1000)).await.expect("written");
+    assert_eq!(keeper.service.usage().await.expect("counted")[0].shards, 1);
+    assert_eq!(written.finish().await.expect("there"), 1000);
     keeper.stop().await;
 }

@@ -17,6 +17,10 @@ use tokio::sync::{OnceCell, Semaphore};
 /// a shard, which are some MiB. Challenges do not wait for these, which may take minutes.
 const CHECKS_AT_ONCE: usize = 2;
 
+/// Where a local backend has what is being written, and what that is called.
+const TEMPORARY: &str = "tmp";
+const UNFINISHED_SUFFIX: &[u8] = b".part";
+
 /// What one owner has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OwnerUsage {
@@ -46,6 +50,7 @@ impl Owners {
         let folder = std::path::absolute(folder).map_err(opening)?;
         LocalBackend::create_root(&folder)?;
         let identity = identity(&folder)?;
+        clear_unfinished(&folder);
         let checks = Arc::new(Semaphore::new(CHECKS_AT_ONCE));
         Ok(Self { folder, identity, options, checks, known: Mutex::default() })
     }
@@ -121,6 +126,33 @@ fn ids_below(folder: &Path) -> Result<Vec<NodeId>, Error> {
     let names = names.collect::<Result<Vec<_>, Error>>()?;
     // What is called otherwise is nothing of the service's.
     Ok(names.iter().filter_map(|name| name.to_str()?.parse::<NodeId>().ok()).collect())
+}
+
+/// Removes what a process that was killed had not finished, of every owner: some never ask for it. Before anybody writes.
+fn clear_unfinished(folder: &Path) {
+    let owners = ids_below(folder).unwrap_or_default();
+    for temporary in owners.iter().map(|owner| folder.join(owner.to_string()).join(TEMPORARY)) {
+        // It takes room, and is no reason not to serve.
+        if let Err(error) = clear(&temporary) {
+            tracing::warn!("what was left unfinished in {} cannot be cleared: {error}", temporary.display());
+        }
+    }
+}
+
+fn clear(temporary: &Path) -> io::Result<()> {
+    // What a link leads to is not the service's.
+    match temporary.symlink_metadata() {
+        Ok(metadata) if metadata.is_dir() => {}
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => return Ok(()),
+    }
+    for entry in std::fs::read_dir(temporary)? {
+        let entry = entry?;
+        if entry.file_name().as_encoded_bytes().ends_with(UNFINISHED_SUFFIX) {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Absent is never said of what could not be looked at.
