@@ -25,6 +25,7 @@ mod event;
 mod owner;
 mod owners;
 mod refusal;
+mod replacing;
 mod run;
 #[cfg(test)]
 mod schedules;

@@ -4,6 +4,7 @@ use super::StorageOptions;
 use super::acting::denied;
 use super::check::check;
 use super::refusal::Refusal;
+use super::replacing::{Replacing, Turn};
 use super::scrub::MAX_SCRUBS;
 use crate::backend::{Backend, Error, ErrorKind, LocalBackend, LocalOptions, ShardVersion, ShardWriter};
 use crate::id::{ShardId, StoreId};
@@ -34,6 +35,9 @@ pub(super) struct Owner {
     tally: Mutex<Tally>,
     /// Whether a shard was there and that it is changed are one step, for each shard.
     changing: [tokio::sync::Mutex<()>; LOCKS],
+    replacing: Replacing,
+    /// The same of whoever may replace nothing whole, which keeps nobody else from the owner's shards.
+    mending: Replacing,
     /// Held while a scrub reads.
     scrubbing: tokio::sync::Mutex<()>,
     /// Places of scrubs that peers asked for.
@@ -71,6 +75,8 @@ pub(super) struct OwnedWrite {
     found: FoundDamaged,
     writer: Box<dyn ShardWriter>,
     promise: Option<Promise>,
+    /// Of what may replace something.
+    turn: Option<Turn>,
 }
 
 /// One shard more than there are; given back when dropped.
@@ -111,6 +117,8 @@ impl Owner {
             options,
             tally: Mutex::new(tally),
             changing,
+            replacing: Replacing::default(),
+            mending: Replacing::default(),
             scrubbing: tokio::sync::Mutex::default(),
             scrub_places: Semaphore::new(MAX_SCRUBS),
             sparing: tokio::sync::Mutex::default(),
@@ -140,13 +148,18 @@ impl Owner {
     /// Begins a shard.
     pub(super) async fn begin(self: &Arc<Self>, shard: ShardId, purpose: Purpose) -> Result<OwnedWrite, Refusal> {
         let found = self.spare_whole(shard, purpose, None).await?;
+        let turn = match purpose {
+            Purpose::Create => None,
+            Purpose::Replace => Some(self.replacing.turn(shard).await?),
+            Purpose::ReplaceDamaged => Some(self.mending.turn(shard).await?),
+        };
         let writer = match purpose {
             Purpose::Create => self.place.create(shard).await?,
             Purpose::Replace | Purpose::ReplaceDamaged => self.place.replace(shard).await?,
         };
         let is_there = purpose != Purpose::Create && self.length(shard).await?.is_some();
         let promise = if is_there { None } else { Some(self.promise()?) };
-        Ok(OwnedWrite { owner: Arc::clone(self), shard, purpose, found, writer, promise })
+        Ok(OwnedWrite { owner: Arc::clone(self), shard, purpose, found, writer, promise, turn })
     }
 
     /// Refuses to take the place of a whole shard for that purpose. What was found damaged already, and is still as it was
@@ -271,7 +284,7 @@ impl OwnedWrite {
 
     /// Makes the shard durable and visible, and gives its length.
     pub(super) async fn finish(self) -> Result<u64, Refusal> {
-        let Self { owner, shard, purpose, found, writer, promise } = self;
+        let Self { owner, shard, purpose, found, writer, promise, turn: _turn } = self;
         let _changing = owner.lock(shard).await;
         // It may have been mended meanwhile by whoever may.
         owner.spare_whole(shard, purpose, found).await?;
@@ -328,11 +341,54 @@ mod tests {
         let others = Arc::clone(&checks).acquire_owned().await.expect("a turn");
         assert!(waits().await);
         drop(others);
-        let [quick, slow] = [(); 2].map(|()| owner.begin(shard, Purpose::ReplaceDamaged));
-        let (quick, slow) = (quick.await.expect("damaged"), slow.await.expect("damaged"));
-        let _others = checks.acquire().await.expect("a turn");
+        let quick = owner.begin(shard, Purpose::ReplaceDamaged).await.expect("damaged");
+        let held = checks.acquire().await.expect("a turn");
         let replaced = timeout(Duration::from_secs(20), quick.finish()).await;
         assert_eq!(replaced.expect("it is not read again"), Ok(0));
+        drop(held);
+        let slow = owner.begin(shard, Purpose::ReplaceDamaged).await.expect("damaged");
+        owner.delete(shard).await.expect("deleted");
+        let mut other = owner.begin(shard, Purpose::Create).await.expect("begun");
+        other.write(Bytes::from_static(b"rubbish")).await.expect("written");
+        other.finish().await.expect("there");
+        let _held = checks.acquire().await.expect("a turn");
         assert!(timeout(Duration::from_millis(100), slow.finish()).await.is_err(), "another file is");
+    }
+
+    #[tokio::test]
+    async fn one_shard_has_one_replacement_at_a_time_and_the_next_comes_when_it_ends() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let options = StorageOptions { quota_bytes: Some(10), ..StorageOptions::default() };
+        let owner = Owner::open(dir.path().to_owned(), options, Arc::new(Semaphore::new(1))).await;
+        let owner = Arc::new(owner.expect("a folder"));
+        let shard = |index| ShardId { object: ObjectId([1; 16]), index };
+        let ten = || Bytes::from_static(&[7; 10]);
+        let mut first = owner.begin(shard(0), Purpose::Create).await.expect("begun");
+        first.write(ten()).await.expect("all that there is room for");
+        assert_eq!(first.finish().await, Ok(10));
+        for ends in ["finished", "aborted", "dropped"] {
+            let mut open = owner.begin(shard(0), Purpose::Replace).await.expect("begun");
+            open.write(ten()).await.expect("the room of the one that goes");
+            let second = timeout(Duration::from_millis(100), owner.begin(shard(0), Purpose::Replace)).await;
+            assert!(second.is_err(), "it waits for its turn");
+            drop(owner.begin(shard(0), Purpose::ReplaceDamaged).await.expect("of whoever may not delete"));
+            drop(owner.begin(shard(1), Purpose::Replace).await.expect("another shard"));
+            let next = tokio::spawn({
+                let owner = Arc::clone(&owner);
+                async move { owner.begin(shard(0), Purpose::Replace).await.map(drop) }
+            });
+            match ends {
+                "finished" => assert_eq!(open.finish().await, Ok(10)),
+                "aborted" => open.abort().await,
+                _ => drop(open),
+            }
+            assert_eq!(next.await.expect("it does not panic"), Ok(()), "{ends}");
+        }
+        tokio::time::pause();
+        let open = owner.begin(shard(0), Purpose::Replace).await.expect("begun");
+        let refused = owner.begin(shard(0), Purpose::Replace).await.map(drop).expect_err("no turn came");
+        assert_eq!(refused.kind, RefusalKind::Transient);
+        drop(open);
+        assert_eq!(owner.tally().promised, 0);
     }
 }
