@@ -31,6 +31,8 @@ mod run;
 mod schedules;
 mod scrub;
 mod serve;
+#[cfg(test)]
+mod slow;
 mod tell;
 
 pub use event::{AnsweredChallenge, AnsweredScrub, BlockAnswer, FailedRead, StorageEvent, ToldDamage};

@@ -32,6 +32,10 @@ const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
 const PIECE_DEADLINE: Duration = Duration::from_secs(3600);
 /// How long a peer may take to make room for a frame.
 const SEND_DEADLINE: Duration = Duration::from_secs(120);
+/// How long a read may take in all, and a second more for each so many bytes of it. Whoever takes longer holds on to what may have
+/// been deleted since, which takes room that counts for nobody.
+const READ_DEADLINE: Duration = Duration::from_secs(120);
+const READ_BYTES_PER_SECOND: u64 = 64 * 1024;
 
 /// Why a stream ended early; nobody is told, since nobody is there.
 struct Gone;
@@ -240,21 +244,25 @@ async fn read(
         Err(refusal) => return talk.say(&refusal.to_answer()).await,
     };
     talk.say(&StorageAnswer::Number(range.end - range.start)).await?;
-    let mut at = range.start;
-    while at < range.end {
-        talk.send(&piece).await?;
-        at += piece.len() as u64;
-        piece = match opened.read(piece_at(at, range.end)).await {
-            Ok(piece) => piece,
-            // In the place of a piece stands an empty one, and why.
-            Err(error) => {
-                let refusal = lost(error).await;
-                talk.send(&[]).await?;
-                return talk.say(&refusal.to_answer()).await;
-            }
-        };
-    }
-    Ok(())
+    let sending = async {
+        let mut at = range.start;
+        while at < range.end {
+            talk.send(&piece).await?;
+            at += piece.len() as u64;
+            piece = match opened.read(piece_at(at, range.end)).await {
+                Ok(piece) => piece,
+                // In the place of a piece stands an empty one, and why.
+                Err(error) => {
+                    let refusal = lost(error).await;
+                    talk.send(&[]).await?;
+                    return talk.say(&refusal.to_answer()).await;
+                }
+            };
+        }
+        Ok(())
+    };
+    let deadline = READ_DEADLINE.saturating_add(Duration::from_secs((range.end - range.start) / READ_BYTES_PER_SECOND));
+    timeout(deadline, sending).await.unwrap_or(Err(Gone))
 }
 
 /// What the disk cannot give back is damaged here.
