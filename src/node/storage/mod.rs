@@ -76,10 +76,14 @@ pub struct StorageService {
     dropped: Arc<AtomicU64>,
     /// Leaves of a large shard and the tree over them take some MiB: a few are at work at once, others wait.
     trees: Arc<Semaphore>,
+    /// The same of shards that are read whole since a peer asks for it.
+    scrubs: Arc<Semaphore>,
 }
 
 /// So many shards' leaves are in memory at once.
 const TREES_AT_ONCE: usize = 4;
+/// So many shards of all owners are read whole at once for peers that ask for it.
+const SCRUBS_AT_ONCE: usize = 4;
 
 /// Told whom something was refused for want of room.
 type WhenFull = Arc<dyn Fn(NodeId) + Send + Sync>;
@@ -88,8 +92,8 @@ impl StorageService {
     /// Over a folder, which is made if it is not there. Blocks on the file system.
     pub fn open(folder: &Path, options: StorageOptions) -> Result<Self, NodeError> {
         let owners = Arc::new(Owners::open(folder, options)?);
-        let trees = Arc::new(Semaphore::new(TREES_AT_ONCE));
-        Ok(Self { owners, when_full: None, events: None, notices: None, dropped: Arc::default(), trees })
+        let [trees, scrubs] = [TREES_AT_ONCE, SCRUBS_AT_ONCE].map(|places| Arc::new(Semaphore::new(places)));
+        Ok(Self { owners, when_full: None, events: None, notices: None, dropped: Arc::default(), trees, scrubs })
     }
 
     /// Tells this, which does not wait, whose shard was refused since the quota is reached or the disk is full.

@@ -7,6 +7,7 @@ use crate::backend::{Backend, ErrorKind};
 use crate::id::{ShardId, StoreId};
 use crate::peer::storage::{RefusalKind, ScrubPage};
 use std::time::Duration;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout};
 
 /// No further shard is begun after this long: whoever asked is told, and asks on.
@@ -18,17 +19,29 @@ const TURN_DEADLINE: Duration = Duration::from_secs(15);
 /// So many pages of one owner's shards, asked for by peers, wait or are read at once; others are refused at once.
 pub(super) const MAX_SCRUBS: usize = 3;
 
-/// As a peer asks for it: [`scrub`] with a bound on how many of an owner wait, so that the node's own gets its turn.
-pub(super) async fn scrub_for_peer(owner: &Owner, after: Option<ShardId>) -> Result<ScrubPage, Refusal> {
+/// How long a shard waits for those that are read for scrubs of other owners: then what was found before is told.
+const PLACE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// As a peer asks for it: [`scrub`] with a bound on how many of an owner wait, so that the node's own gets its turn, and with a
+/// place of these, which are for all owners together, while a shard is read.
+pub(super) async fn scrub_for_peer(
+    owner: &Owner,
+    after: Option<ShardId>,
+    places: &Semaphore,
+) -> Result<ScrubPage, Refusal> {
     let Ok(_place) = owner.scrub_places().try_acquire() else {
         let reason = format!("these shards are being checked already, and {} more checks wait", MAX_SCRUBS - 1);
         return Err(Refusal::new(RefusalKind::Transient, reason));
     };
-    scrub(owner, after).await
+    scrub_in(Some(places), owner, after).await
 }
 
 /// The next page. Of one owner one is read at a time: scrubs that meet take turns, page by page.
 pub(super) async fn scrub(owner: &Owner, after: Option<ShardId>) -> Result<ScrubPage, Refusal> {
+    scrub_in(None, owner, after).await
+}
+
+async fn scrub_in(places: Option<&Semaphore>, owner: &Owner, after: Option<ShardId>) -> Result<ScrubPage, Refusal> {
     let under_way = |_| {
         let reason = format!("these shards are being checked already, and no turn came within {TURN_DEADLINE:?}");
         Refusal::new(RefusalKind::Transient, reason)
@@ -39,7 +52,11 @@ pub(super) async fn scrub(owner: &Owner, after: Option<ShardId>) -> Result<Scrub
     loop {
         let listed = owner.place().list(after).await?;
         for shard in &listed.shards {
-            match read(owner, shard.id, store, &mut page).await {
+            let reading = async {
+                let _place = place(places).await?;
+                read(owner, shard.id, store, &mut page).await
+            };
+            match reading.await {
                 Ok(()) => last = Some(shard.id),
                 // What was found before is told, and whoever asks on is told why.
                 Err(refusal) => {
@@ -59,6 +76,14 @@ pub(super) async fn scrub(owner: &Owner, after: Option<ShardId>) -> Result<Scrub
         if page.checked_shards > 0 || after.is_none() {
             return Ok(page);
         }
+    }
+}
+
+async fn place(places: Option<&Semaphore>) -> Result<Option<SemaphorePermit<'_>>, Refusal> {
+    let Some(places) = places else { return Ok(None) };
+    match timeout(PLACE_DEADLINE, places.acquire()).await {
+        Ok(Ok(place)) => Ok(Some(place)),
+        _ => Err(Refusal::new(RefusalKind::Transient, "the shards of others are being checked already")),
     }
 }
 
@@ -93,7 +118,6 @@ mod tests {
     use crate::id::ObjectId;
     use bytes::Bytes;
     use std::sync::Arc;
-    use tokio::sync::Semaphore;
 
     async fn owner_with_garbage(folder: &std::path::Path) -> Arc<Owner> {
         let checks = Arc::new(Semaphore::new(1));
@@ -135,7 +159,7 @@ mod tests {
             .map(|_| {
                 tokio::spawn({
                     let owner = Arc::clone(&owner);
-                    async move { scrub_for_peer(&owner, None).await }
+                    async move { scrub_for_peer(&owner, None, &Semaphore::new(1)).await }
                 })
             })
             .collect();
@@ -147,5 +171,19 @@ mod tests {
         });
         drop(first);
         assert_eq!(own.await.expect("it does not panic").expect("its turn came").checked_shards, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn scrubs_that_peers_ask_for_share_a_few_places_and_the_nodes_own_needs_none() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let owner = owner_with_garbage(dir.path()).await;
+        let places = Semaphore::new(1);
+        let others = places.acquire().await.expect("a place");
+        let refused = scrub_for_peer(&owner, None, &places).await.expect_err("others have it");
+        assert_eq!(refused.kind, RefusalKind::Transient);
+        assert_eq!(scrub(&owner, None).await.expect("a page").checked_shards, 1);
+        drop(others);
+        assert_eq!(scrub_for_peer(&owner, None, &places).await.expect("a page").checked_shards, 1);
+        assert_eq!(places.available_permits(), 1);
     }
 }

@@ -180,7 +180,7 @@ async fn scrub_for(
     owner: &Owner,
     after: Option<ShardId>,
 ) -> Result<ScrubPage, Refusal> {
-    let page = scrub_for_peer(owner, after).await?;
+    let page = scrub_for_peer(owner, after, &service.scrubs).await?;
     service.tell(scrubbed((asked_by, of), owner, after, &page).await);
     Ok(page)
 }
