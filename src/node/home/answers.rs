@@ -1,7 +1,8 @@
 //! Keeps what the storage service answered to challenges and scrubs as proofs and what stores found as notices.
 
+use super::messages::Direction;
 use super::notice::{Notice, NoticeKind};
-use super::records::{Direction, Records, random, read, torn, unkept, written};
+use super::records::{Records, random, read, torn, unkept, written};
 use crate::backend::shard_name;
 use crate::engine::{Outcome, PageRequest, Proof, ProofsOf};
 use crate::error::{Result, with_causes};

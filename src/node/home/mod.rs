@@ -25,6 +25,7 @@ mod door;
 mod file;
 mod key;
 mod lock;
+mod messages;
 mod metrics;
 mod metrics_server;
 mod notice;
@@ -43,11 +44,10 @@ pub use control::{
     ScrubbedShards, ServeStats,
 };
 pub use control_socket::ask;
+pub use messages::{Direction, KeptMessage, MessagePage};
 pub use notice::{MAX_NOTICE_BYTES, NOTICE_STREAM, Notice, NoticeError, NoticeKind};
 pub use owners::Hearer;
-pub use records::{
-    Direction, Forgotten, KeptMessage, KnownPeer, MessagePage, PastSession, Records, SessionEnd, SessionNote,
-};
+pub use records::{Forgotten, KnownPeer, PastSession, Records, SessionEnd, SessionNote};
 pub use serve::{ServeOptions, ServeReport, Served, serve};
 pub use settings::NodeSettings;
 

@@ -2,8 +2,9 @@
 //!
 //! An owner is mostly a store, which is there for the length of a command: what happens meanwhile is kept for it.
 
+use super::messages::{Direction, MessageBody};
 use super::notice::{Notice, NoticeKind};
-use super::records::{Carried, Direction, MessageBody, Records, random, read, torn, unkept, written};
+use super::records::{Carried, Records, random, read, torn, unkept, written};
 use crate::backend::shard_name;
 use crate::engine::{Message, Transaction};
 use crate::error::Result;

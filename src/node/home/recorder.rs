@@ -1,7 +1,8 @@
 //! Writes down what happens to a served node: which sessions begin and end, who is there, and what peers say.
 
+use super::messages::Direction;
 use super::notice::{NOTICE_STREAM, Notice};
-use super::records::{Direction, Records, SessionEnd};
+use super::records::{Records, SessionEnd};
 use crate::error::{Result, with_causes};
 use crate::id::SessionId;
 use crate::node::{Incoming, Received, SessionEvent};

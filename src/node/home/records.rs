@@ -1,11 +1,9 @@
-//! What a node remembers, in its engine: whom it met, when, what was said, and which key each address had at first.
+//! What a node remembers, in its engine: whom it met, when, and which key each address had at first.
 
-use super::notice::{Notice, NoticeKind};
-use super::owners::ForOwner;
 use crate::crypto::PublicKey;
-use crate::engine::{self, Cursor, Message, PageRequest, Peer, StorageEngine};
+use crate::engine::{self, Peer, StorageEngine};
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::{MessageId, NodeId, PeerId, SessionId};
+use crate::id::{NodeId, PeerId, SessionId};
 use crate::peer::transport::{CloseReason, Session, SessionSide, Traffic};
 use crate::peer::{PeerAddress, PinError, Pins, TransportKind, compare, node_id};
 use serde::{Deserialize, Serialize};
@@ -19,9 +17,6 @@ const MAX_PEERS: usize = 4096;
 const MAX_PINS: usize = 4096;
 /// Sessions that are remembered.
 const MAX_SESSIONS: usize = 1000;
-/// Messages with one peer that are remembered, of which a few more may be there for a while.
-const MAX_MESSAGES: usize = 1000;
-const SPARE_MESSAGES: u64 = 64;
 /// Under which name the pins are kept.
 const PINS: &str = "pins";
 /// Under which name the addresses are kept that a node calls by itself.
@@ -59,11 +54,11 @@ impl From<CloseReason> for SessionEnd {
 
 /// What is kept of a peer beside its id.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct PeerBody {
-    key: String,
-    remote: SocketAddr,
-    last_seen_ms: i64,
-    session_count: u64,
+pub(super) struct PeerBody {
+    pub(super) key: String,
+    pub(super) remote: SocketAddr,
+    pub(super) last_seen_ms: i64,
+    pub(super) session_count: u64,
 }
 
 /// A node that was met.
@@ -113,55 +108,6 @@ pub struct PastSession {
     pub began_ms: i64,
     /// How it went.
     pub note: SessionNote,
-}
-
-/// Which way a message went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Direction {
-    /// It came.
-    Received,
-    /// It went.
-    Sent,
-    /// It is kept until the owner asks.
-    Waiting,
-}
-
-/// What is kept of a message beside its peer.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct MessageBody {
-    pub(super) direction: Direction,
-    pub(super) kind: NoticeKind,
-    pub(super) text: String,
-    /// Where it is for an owner, who asks for it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) for_owner: Option<ForOwner>,
-}
-
-/// A notice that is remembered.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeptMessage {
-    /// What it is called.
-    pub id: MessageId,
-    /// From whom or to whom.
-    pub peer: PeerId,
-    /// Which way.
-    pub direction: Direction,
-    /// What it is about.
-    pub kind: NoticeKind,
-    /// What it says.
-    pub text: String,
-    /// When it was saved, in milliseconds since 1970.
-    pub saved_ms: i64,
-}
-
-/// Messages, the newest first, and where the next page begins.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MessagePage {
-    /// The messages.
-    pub messages: Vec<KeptMessage>,
-    /// `None` at the end.
-    pub next: Option<Cursor>,
 }
 
 /// A node's records. Clones are the same records.
@@ -337,9 +283,17 @@ impl Records {
         for session in sessions.iter().skip(MAX_SESSIONS).filter(|session| is_starting || session.note.end.is_some()) {
             self.engine.delete_session(session.id).map_err(unkept)?;
         }
+        self.forget_peers_beyond(MAX_PEERS)?;
+        self.keep_all_to_the_bound()
+    }
+
+    /// Forgets the peers that were not seen for longest, where they were called nowhere, and what was said with them.
+    pub(super) fn forget_peers_beyond(&self, most: usize) -> Result<()> {
         let peers = self.peers()?;
         let nowhere = |peer: &&KnownPeer| peer.addresses.is_empty();
-        for peer in peers.iter().skip(MAX_PEERS).filter(nowhere) {
+        for peer in peers.iter().skip(most).filter(nowhere) {
+            // The peer goes last: where this is cut short, it goes on the next time.
+            self.forget_messages_beyond(Some(peer.id), 0)?;
             self.engine.delete_peer(peer.id).map_err(unkept)?;
         }
         Ok(())
@@ -354,49 +308,6 @@ impl Records {
         let mut sessions: Vec<PastSession> = sessions.collect::<Result<_>>()?;
         sessions.sort_by_key(|session| (std::cmp::Reverse(session.began_ms), session.id));
         Ok(sessions)
-    }
-
-    /// Keeps a notice that came or went.
-    pub fn keep(&self, peer: PeerId, direction: Direction, notice: &Notice) -> Result<MessageId> {
-        let id = MessageId(random()?);
-        let body = MessageBody { direction, kind: notice.kind(), text: notice.text().to_owned(), for_owner: None };
-        self.engine.save_message(Message::new(id, peer, written(&body)?)).map_err(unkept)?;
-        self.keep_to_the_bound(peer)?;
-        Ok(id)
-    }
-
-    /// Forgets the oldest messages with a peer, where there are too many.
-    pub(super) fn keep_to_the_bound(&self, peer: PeerId) -> Result<()> {
-        let count = self.engine.count_messages_of(peer).map_err(unkept)?;
-        if count > MAX_MESSAGES as u64 + SPARE_MESSAGES { self.forget_old_messages(peer) } else { Ok(()) }
-    }
-
-    fn forget_old_messages(&self, peer: PeerId) -> Result<()> {
-        let newest = self.engine.messages_of(peer, PageRequest::newest(MAX_MESSAGES)).map_err(unkept)?;
-        let mut request = PageRequest::after(MAX_MESSAGES, &newest);
-        while let Some(asked) = request {
-            let old = self.engine.messages_of(peer, asked).map_err(unkept)?;
-            request = PageRequest::after(MAX_MESSAGES, &old);
-            for message in old.records {
-                self.engine.delete_message(message.id).map_err(unkept)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Messages, the newest first: of all peers or of one.
-    pub fn messages(&self, peer: Option<PeerId>, request: PageRequest) -> Result<MessagePage> {
-        let page = match peer {
-            Some(peer) => self.engine.messages_of(peer, request),
-            None => self.engine.recent_messages(request),
-        };
-        let page = page.map_err(unkept)?;
-        let kept = page.records.into_iter().map(|message| {
-            let MessageBody { direction, kind, text, .. } = read(&message.body.0)?;
-            let Message { id, peer, saved_ms, .. } = message;
-            Ok(KeptMessage { id, peer, direction, kind, text, saved_ms })
-        });
-        Ok(MessagePage { messages: kept.collect::<Result<_>>()?, next: page.next })
     }
 }
 

@@ -2,11 +2,12 @@
 
 use super::control::{self, Answer, Delivery, Kept, LiveSession, Question, ScrubPlace, ScrubbedShards, ServeStats};
 use super::control_socket::ControlSocket;
+use super::messages::Direction;
 use super::metrics::prometheus;
 use super::metrics_server::MetricsServer;
 use super::notice::{NOTICE_STREAM, Notice, NoticeKind};
 use super::recorder::Recorder;
-use super::records::{Direction, Records};
+use super::records::Records;
 use super::{NodeHome, serve::backups};
 use crate::error::with_causes;
 use crate::id::{NodeId, PeerId};
