@@ -1,11 +1,14 @@
-//! What a node finds on its disk when it is started again: folders that cannot be looked at, and what a killed one left.
+//! What a node finds on its disk when it is started again: folders that cannot be looked at, what a killed one left, and a mount
+//! point without its disk.
 
 use super::cloud_contract::{pattern, put, shard, whole};
+use super::node_cli_desk::{ServedNode, group};
 use super::node_storage_desk::{Keeper, SEED, access, seed_file};
 use shard::backend::{Backend, ErrorKind, NodeBackend};
 use shard::node::storage::StorageOptions;
 use shard::peer::TransportKind;
 use std::fs;
+use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 
 /// The folder of the only owner.
@@ -73,4 +76,31 @@ async fn what_a_killed_node_left_half_written_goes_when_it_starts_again() {
     assert_eq!(keeper.service.usage().await.expect("counted")[0].shards, 1);
     assert_eq!(written.finish().await.expect("there"), 1000);
     keeper.stop().await;
+}
+
+#[test]
+fn a_node_whose_disk_is_not_mounted_is_not_served() {
+    let desk = group(&["a"]);
+    ServedNode::start(&desk, "a", &[]).stop();
+    let (shards, aside) = (desk.path("a/shards"), desk.path("aside"));
+    fs::rename(&shards, &aside).expect("not mounted");
+    // Where it would be served it cannot listen: it ends either way.
+    let taken = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    let listen = taken.local_addr().expect("bound").to_string();
+    let refused = || {
+        let failure = desk.failure(1, &["node", "serve", "--data", "a", "--listen", &listen]);
+        assert!(failure["hint"].as_str().is_some_and(|hint| hint.contains("mounted")), "{failure}");
+    };
+    refused();
+    fs::create_dir(&shards).expect("a mount point");
+    refused();
+    assert_eq!(fs::read_dir(&shards).expect("a folder").count(), 0);
+    fs::remove_dir(&shards).expect("nothing was made in it");
+    fs::rename(&aside, &shards).expect("mounted");
+    ServedNode::start(&desk, "a", &[]).stop();
+    // One that was served before there were marks has none.
+    fs::remove_file(desk.path("a/shards.mark")).expect("removed");
+    fs::remove_file(shards.join("node.mark")).expect("removed");
+    ServedNode::start(&desk, "a", &[]).stop();
+    assert!(desk.path("a/shards.mark").exists() && shards.join("node.mark").exists());
 }

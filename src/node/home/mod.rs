@@ -15,6 +15,7 @@
 //! node.key      the node seed            seeds        the group's, a line each
 //! node.toml     settings                 records/     the engine's chamber, sealed under the node seed
 //! backups/      snapshots of it          shards/      what peers keep here
+//! shards.mark   which shards these are
 //! serve.lock, serve.sock                 while it is served
 //! ```
 
@@ -37,6 +38,7 @@ mod running;
 mod seeds;
 mod serve;
 mod settings;
+mod shards_mark;
 
 pub use answers::{AskedBy, KeptAnswer};
 pub use control::{
@@ -110,6 +112,10 @@ impl NodeHome {
 
     fn lock_file(&self) -> PathBuf {
         self.folder.join("serve.lock")
+    }
+
+    fn shards_mark_file(&self) -> PathBuf {
+        self.folder.join("shards.mark")
     }
 
     fn key_file(&self) -> PathBuf {

@@ -6,7 +6,7 @@ use super::lock::ServeLock;
 use super::metrics_server::MetricsServer;
 use super::records::{Records, unkept};
 use super::running::Running;
-use super::{NodeHome, NodeSettings, OpenedNode, notify};
+use super::{NodeHome, NodeSettings, OpenedNode, notify, shards_mark};
 use crate::engine::{BackupFolder, Backups};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::NodeId;
@@ -163,11 +163,15 @@ pub(super) async fn open(home: &NodeHome) -> Result<(OpenedNode, Option<PathBuf>
 async fn open_shards(home: &NodeHome, settings: &NodeSettings) -> Result<StorageService> {
     let NodeSettings { quota_bytes, quota_shards, reserve_bytes, .. } = *settings;
     let (folder, options) = (home.shards_folder(), StorageOptions { quota_bytes, quota_shards, reserve_bytes });
-    let opened = spawn_blocking(move || StorageService::open(&folder, options)).await;
     let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
         Error::new(ErrorKind::Local, "the folder for the shards of peers cannot be used").with_source(error)
     };
-    opened.map_err(|error| failed(error.into()))?.map_err(|error| failed(error.into()))
+    let home = home.clone();
+    let opening = move || {
+        shards_mark::confirm(&home)?;
+        StorageService::open(&folder, options).map_err(|error| failed(error.into()))
+    };
+    spawn_blocking(opening).await.map_err(|error| failed(error.into()))?
 }
 
 pub(super) fn backups(home: &NodeHome, records: &Records) -> Backups {
