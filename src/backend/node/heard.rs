@@ -2,17 +2,17 @@
 //!
 //! All of it is the nodes' word: it hints at where to look, and decides nothing.
 
+use super::turn;
 use crate::id::ShardId;
 use crate::peer::PeerAddress;
 use crate::peer::storage::{NoticeKind, OwnerNotice};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::thread::sleep;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The file in a store's folder.
 pub const NOTICES_NAME: &str = "notices.json";
@@ -20,9 +20,6 @@ pub const NOTICES_NAME: &str = "notices.json";
 const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
 /// Notices of one node that are kept.
 const MAX_KEPT: usize = 16;
-/// How often, and how long each time, another process that keeps something is waited for: one that is stopped holds nobody up.
-const LOCK_TRIES: usize = 20;
-const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
 /// A notice of a node that was heard.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,7 +92,7 @@ impl NoticeFile {
 
     fn keep_new(&self, address: &PeerAddress, after: u64, notices: &[OwnerNotice]) -> io::Result<Vec<HeardNotice>> {
         let lock = File::options().create(true).truncate(false).write(true).mode(0o600).open(self.beside("lock"))?;
-        take(&lock)?;
+        turn::take(&lock)?;
         let mut nodes = self.read();
         let from = nodes.entry(address.to_string()).or_default();
         // A node that gives numbers which it gave before begins anew. Else another process may have been quicker.
@@ -137,18 +134,6 @@ impl NoticeFile {
     fn beside(&self, what: &str) -> PathBuf {
         self.path.with_extension(what)
     }
-}
-
-/// Waits for the lock, and not for ever. It goes when the file is closed.
-fn take(lock: &File) -> io::Result<()> {
-    for _ in 0..LOCK_TRIES {
-        match lock.try_lock() {
-            Ok(()) => return Ok(()),
-            Err(TryLockError::WouldBlock) => sleep(LOCK_PAUSE),
-            Err(TryLockError::Error(error)) => return Err(error),
-        }
-    }
-    Err(io::ErrorKind::WouldBlock.into())
 }
 
 fn of(notice: OwnerNotice, heard_ms: u64) -> HeardNotice {

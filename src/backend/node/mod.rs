@@ -22,6 +22,7 @@ mod refusal;
 mod seeds;
 #[cfg(test)]
 mod tests;
+mod turn;
 mod writer;
 
 pub use access::NodeAccess;

@@ -65,6 +65,23 @@ fn pins_last_in_their_file_and_a_changed_key_or_a_damaged_file_is_refused() {
 }
 
 #[test]
+fn a_process_that_holds_the_pins_and_does_not_go_on_holds_nobody_up() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let [met, unmet] = ["node://friend:1", "node://friend:2"].map(|text| text.parse().expect("an address"));
+    let pins = FilePins::in_folder(dir.path());
+    pins.check(&met, &PublicKey([1; 32])).expect("first met");
+    let lock = fs::File::create(dir.path().join("pins.lock")).expect("a file");
+    lock.lock().expect("locked");
+    let (told, outcome) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let outcomes = [met, unmet].map(|address| pins.check(&address, &PublicKey([1; 32])));
+        told.send(outcomes).expect("somebody waits");
+    });
+    let outcomes = outcome.recv_timeout(Duration::from_secs(60)).expect("it is not held up");
+    assert!(matches!(outcomes, [Ok(()), Err(PinError::Kept { .. })]), "{outcomes:?}");
+}
+
+#[test]
 fn a_page_that_would_not_come_to_an_end_is_not_believed() {
     let shard = |number: u8| ShardId { object: ObjectId([number; 16]), index: 0 };
     let page = |numbers: &[u8], next: Option<u8>| StoragePage {
