@@ -1,7 +1,7 @@
 //! Writes new shards to their places, all at once, and finishes those whose root is the signed one.
 
 use super::wanted::Stripe;
-use super::{MendError, Target, WriteMode};
+use super::{MendError, Share, Target, WriteMode};
 use crate::backend::{self, ShardWriter};
 use crate::crypto::KeyShare;
 use crate::format::{Manifest, header_bytes, tail_bytes};
@@ -25,8 +25,9 @@ struct Parcel {
 }
 
 impl Delivery {
-    /// Opens every target, whose key shares stand in the same order; one that does not open is an outcome.
-    pub(super) async fn open(manifest: &Manifest, targets: Vec<Target>, shares: Vec<Option<KeyShare>>) -> Self {
+    /// Opens every target, whose key shares stand in the same order; one that does not open, or has none that is right, is an
+    /// outcome.
+    pub(super) async fn open(manifest: &Manifest, targets: Vec<Target>, shares: Vec<Share>) -> Self {
         let open = targets.into_iter().zip(shares).map(|(target, share)| Parcel::open(manifest, target, share));
         Self { parcels: future::join_all(open).await }
     }
@@ -55,9 +56,13 @@ impl Delivery {
 }
 
 impl Parcel {
-    async fn open(manifest: &Manifest, target: Target, share: Option<KeyShare>) -> Self {
+    async fn open(manifest: &Manifest, target: Target, share: Share) -> Self {
         let (object, index) = (manifest.object(), target.index);
         let shard = ShardId { object, index };
+        let share = match share {
+            Ok(share) => share,
+            Err(error) => return Self { object, index, leaves: Vec::new(), share: None, writer: Err(error) },
+        };
         let opened = match target.mode {
             WriteMode::Create => target.backend.create(shard).await,
             WriteMode::Replace => target.backend.replace(shard).await,

@@ -162,25 +162,29 @@ pub async fn copy_shards(
     let (wanted, before) = (WantedBlocks::new(reader, &targets)?, reader.bytes_read());
     let copies = ObjectReader::new(reader.manifest().clone(), copies);
     let shares = match shares_of(&copies, &targets).await {
-        Ok(shares) => shares,
-        Err(_) => shares_of(reader, &targets).await?,
+        Ok(shares) if shares.iter().all(Result::is_ok) => shares,
+        _ => shares_of(reader, &targets).await?,
     };
     let mut rebuilt = deliver(reader.manifest(), wanted.copied(&copies), (targets, shares), controls).await?;
     rebuilt.bytes_read = reader.bytes_read() - before + copies.bytes_read();
     Ok(rebuilt)
 }
 
-/// The key share of each target, in their order, each with its signed digest; none where the seal has none.
-async fn shares_of(reader: &ObjectReader, targets: &[Target]) -> Result<Vec<Option<KeyShare>>, MendError> {
+/// The key share of a target with its signed digest, none where the seal has none, or why that shard cannot be made.
+type Share = Result<Option<KeyShare>, MendError>;
+
+/// The key share of each target, in their order.
+async fn shares_of(reader: &ObjectReader, targets: &[Target]) -> Result<Vec<Share>, MendError> {
     let manifest = reader.manifest();
     let mut shares = Vec::with_capacity(targets.len());
     for target in targets {
         let share = reader.key_share(target.index).await?;
         let is_signed = |share: &KeyShare| manifest.key_share(target.index, &share.bytes).is_some();
-        if !share.as_ref().is_none_or(is_signed) {
-            return Err(MendError::Share { object: manifest.object(), index: target.index });
-        }
-        shares.push(share);
+        shares.push(match share.as_ref().is_none_or(is_signed) {
+            true => Ok(share),
+            // The other shards can be made all the same.
+            false => Err(MendError::Share { object: manifest.object(), index: target.index }),
+        });
     }
     Ok(shares)
 }
@@ -189,7 +193,7 @@ async fn shares_of(reader: &ObjectReader, targets: &[Target]) -> Result<Vec<Opti
 async fn deliver(
     manifest: &Manifest,
     stripes: impl Stream<Item = Result<wanted::Stripe, MendError>>,
-    (targets, shares): (Vec<Target>, Vec<Option<KeyShare>>),
+    (targets, shares): (Vec<Target>, Vec<Share>),
     controls: &Controls,
 ) -> Result<Rebuilt> {
     let mut delivery = Delivery::open(manifest, targets, shares).await;
