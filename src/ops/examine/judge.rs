@@ -49,7 +49,8 @@ pub(super) fn judge(subject: Subject, registry: &BackendRegistry, seen: Seen, de
         manifest: subject.manifest,
     };
     if let Some(health) = &subject.health {
-        recall_object((&subject.recorded, data_shards), health, &at_worst, &mut examination);
+        let may_return = !may_return.is_empty();
+        recall_object((&subject.recorded, data_shards, may_return), health, &at_worst, &mut examination);
     }
     examination
 }
@@ -112,7 +113,7 @@ fn is_known_bad(record: &ShardRecord) -> bool {
 /// Which stripes the damage known from before is in is not known any more: what was said of the object then still holds, as
 /// far as it needs the copies that were damaged. `at_worst` is how it stands without them.
 fn recall_object(
-    (recorded, data_shards): (&[ShardRecord], usize),
+    (recorded, data_shards, may_return): (&[ShardRecord], usize, bool),
     health: &ObjectHealth,
     at_worst: &Worst,
     examination: &mut Examination,
@@ -127,12 +128,19 @@ fn recall_object(
     if examination.full || health.checked_ns.is_none() || !examination.copies.iter().any(is_recalled) {
         return;
     }
+    let has_answered = |copy: &CopyFinding| copy.state != ShardState::Unreachable;
     let before = |margin: Option<u32>| margin.map(|margin| margin as usize);
     let least = |now: Option<usize>, then: Option<usize>| now.zip(then).map(|(now, then)| now.min(then));
     let (mut margin, mut backend_margin) = (before(health.margin), before(health.backend_margin));
+    // What was out of reach then has answered.
+    let is_over =
+        health.state == ObjectState::Unavailable && examination.copies.iter().all(has_answered) && !may_return;
     if at_worst.good >= data_shards {
         margin = margin.max(at_worst.margin);
         backend_margin = backend_margin.max(at_worst.backend_margin);
+    } else if is_over {
+        // Which stripes are short nobody knows.
+        (margin, backend_margin) = (Some(0), Some(0));
     } else {
         examination.state = examination.state.max(health.state);
     }

@@ -391,6 +391,15 @@ async fn what_places_did_not_answer_for_is_forgotten_once_they_do_and_the_damage
     world.delete(3, 3).await;
     world.subject.recorded[4] = ShardRecord { state: Corrupt, bad_blocks: 1, ..world.subject.recorded[4] };
     assert_eq!(world.look(Depth::Quick).await.state, ObjectState::Lost);
+    // What was out of reach then has answered.
+    for index in [2, 3] {
+        world.set(index, index as u8, &world.object.files[index]).await;
+    }
+    world.registry.trust_all();
+    world.subject.health.as_mut().expect("health").state = ObjectState::Unavailable;
+    world.subject.recorded[0] = ShardRecord { state: Corrupt, bad_blocks: 1, ..world.subject.recorded[0] };
+    let seen = world.look(Depth::Quick).await;
+    assert_eq!((seen.state, seen.margin), (ObjectState::Degraded, Some(0)));
 }
 
 #[tokio::test]
