@@ -98,9 +98,12 @@ fn a_node_whose_disk_is_not_mounted_is_not_served() {
     fs::remove_dir(&shards).expect("nothing was made in it");
     fs::rename(&aside, &shards).expect("mounted");
     ServedNode::start(&desk, "a", &[]).stop();
-    // One that was served before there were marks has none.
+    // One that was served before there were marks has none. Where nothing is kept yet, it may be a mount point.
     fs::remove_file(desk.path("a/shards.mark")).expect("removed");
     fs::remove_file(shards.join("node.mark")).expect("removed");
+    ServedNode::start(&desk, "a", &[]).stop();
+    assert!(!desk.path("a/shards.mark").exists() && !shards.join("node.mark").exists());
+    fs::create_dir(shards.join("0a".repeat(32))).expect("an owner");
     ServedNode::start(&desk, "a", &[]).stop();
     assert!(desk.path("a/shards.mark").exists() && shards.join("node.mark").exists());
 }

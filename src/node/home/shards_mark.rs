@@ -7,6 +7,7 @@ use super::file::{self, Readers};
 use super::{NodeHome, records};
 use crate::backend::LocalBackend;
 use crate::error::{Error, ErrorKind, Result, with_causes};
+use std::path::Path;
 use zeroize::Zeroizing;
 
 /// What the mark is called among the folders of owners, which are called by their ids.
@@ -14,8 +15,9 @@ const MARK_NAME: &str = "node.mark";
 /// A longer file is none.
 const MAX_MARK_BYTES: u64 = 64;
 
-/// Refuses another folder than the one that was served before. What was never served is marked. Whoever asks holds the lock of
-/// the node's folder. Blocks on the file system.
+/// Refuses another folder than the one that was served before. What was never served is marked, but no empty folder that was
+/// there already: it may be where a disk is to be mounted. Whoever asks holds the lock of the node's folder. Blocks on the file
+/// system.
 pub(super) fn confirm(home: &NodeHome) -> Result<()> {
     let (folder, own) = (home.shards_folder(), home.shards_mark_file());
     let mark = folder.join(MARK_NAME);
@@ -32,6 +34,9 @@ pub(super) fn confirm(home: &NodeHome) -> Result<()> {
             "is the disk mounted? If this is to be served all the same, remove {} first",
             own.display()
         )));
+    }
+    if found.is_none() && is_empty(&folder) {
+        return Ok(());
     }
     let marked = || {
         // The mark comes first: where this ends between the two, it is taken for the node's own the next time.
@@ -52,6 +57,10 @@ pub(super) fn confirm(home: &NodeHome) -> Result<()> {
         tracing::warn!("the folder for the shards of peers cannot be marked: {}", with_causes(&error));
     }
     Ok(())
+}
+
+fn is_empty(folder: &Path) -> bool {
+    std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none())
 }
 
 #[cfg(test)]
@@ -87,6 +96,9 @@ mod tests {
         assert_eq!(fs::read(&own).expect("a mark"), b"another\n");
         fs::remove_file(&own).expect("removed");
         fs::remove_file(&mark).expect("removed");
+        confirm(&home).expect("it may be a mount point");
+        assert!(!own.exists() && !mark.exists());
+        fs::create_dir(folder.join("0a".repeat(32))).expect("an owner");
         confirm(&home).expect("marked");
         assert_eq!(fs::read(&mark).expect("a mark"), fs::read(&own).expect("a mark"));
     }

@@ -7,7 +7,7 @@ use crate::backend::{Backend, ErrorKind};
 use crate::id::{ShardId, StoreId};
 use crate::peer::storage::{RefusalKind, ScrubPage};
 use std::time::Duration;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
 /// No further shard is begun after this long: whoever asked is told, and asks on.
@@ -19,11 +19,11 @@ const TURN_DEADLINE: Duration = Duration::from_secs(15);
 /// So many pages of one owner's shards, asked for by peers, wait or are read at once; others are refused at once.
 pub(super) const MAX_SCRUBS: usize = 3;
 
-/// How long a shard waits for those that are read for scrubs of other owners: then what was found before is told.
-const PLACE_DEADLINE: Duration = Duration::from_secs(5);
+/// How long a page waits for those of other owners that peers asked for: some pages of theirs.
+const PLACE_DEADLINE: Duration = Duration::from_secs(60);
 
 /// As a peer asks for it: [`scrub`] with a bound on how many of an owner wait, so that the node's own gets its turn, and with a
-/// place of these, which are for all owners together, while a shard is read.
+/// place of these, which are for all owners together. It is waited for before the owner's turn, which the node's own waits for.
 pub(super) async fn scrub_for_peer(
     owner: &Owner,
     after: Option<ShardId>,
@@ -33,15 +33,14 @@ pub(super) async fn scrub_for_peer(
         let reason = format!("these shards are being checked already, and {} more checks wait", MAX_SCRUBS - 1);
         return Err(Refusal::new(RefusalKind::Transient, reason));
     };
-    scrub_in(Some(places), owner, after).await
+    let Ok(Ok(_read)) = timeout(PLACE_DEADLINE, places.acquire()).await else {
+        return Err(Refusal::new(RefusalKind::Transient, "the shards of others are being checked already"));
+    };
+    scrub(owner, after).await
 }
 
 /// The next page. Of one owner one is read at a time: scrubs that meet take turns, page by page.
 pub(super) async fn scrub(owner: &Owner, after: Option<ShardId>) -> Result<ScrubPage, Refusal> {
-    scrub_in(None, owner, after).await
-}
-
-async fn scrub_in(places: Option<&Semaphore>, owner: &Owner, after: Option<ShardId>) -> Result<ScrubPage, Refusal> {
     let under_way = |_| {
         let reason = format!("these shards are being checked already, and no turn came within {TURN_DEADLINE:?}");
         Refusal::new(RefusalKind::Transient, reason)
@@ -52,11 +51,7 @@ async fn scrub_in(places: Option<&Semaphore>, owner: &Owner, after: Option<Shard
     loop {
         let listed = owner.place().list(after).await?;
         for shard in &listed.shards {
-            let reading = async {
-                let _place = place(places).await?;
-                read(owner, shard.id, store, &mut page).await
-            };
-            match reading.await {
+            match read(owner, shard.id, store, &mut page).await {
                 Ok(()) => last = Some(shard.id),
                 // What was found before is told, and whoever asks on is told why.
                 Err(refusal) => {
@@ -76,14 +71,6 @@ async fn scrub_in(places: Option<&Semaphore>, owner: &Owner, after: Option<Shard
         if page.checked_shards > 0 || after.is_none() {
             return Ok(page);
         }
-    }
-}
-
-async fn place(places: Option<&Semaphore>) -> Result<Option<SemaphorePermit<'_>>, Refusal> {
-    let Some(places) = places else { return Ok(None) };
-    match timeout(PLACE_DEADLINE, places.acquire()).await {
-        Ok(Ok(place)) => Ok(Some(place)),
-        _ => Err(Refusal::new(RefusalKind::Transient, "the shards of others are being checked already")),
     }
 }
 

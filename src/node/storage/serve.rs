@@ -300,7 +300,8 @@ async fn show(
         Showing::begin((shard, opened), spans, stripes.clone()).await
     };
     let outcome = match opening.await {
-        Ok(showing) => show_blocks(&showing, &mut event, talk).await,
+        // As with a read: what is held open counts for nobody once it is deleted.
+        Ok(showing) => timeout(READ_DEADLINE, show_blocks(&showing, &mut event, talk)).await.unwrap_or(Err(Gone)),
         Err(refusal) if !is_kept || refusal.kind == RefusalKind::NotFound => {
             return talk.say(&refusal.to_answer()).await;
         }
