@@ -26,9 +26,13 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// Standard output, with colours where it is a terminal that wants them.
+    /// Standard output, for people with colours where it is a terminal that wants them. What colours text leaves out bytes that
+    /// are none: a program gets all of them.
     pub(crate) fn stdout(reader: Reader) -> Self {
-        Self::to(reader, Box::new(anstream::AutoStream::auto(io::stdout())))
+        match reader {
+            Reader::Person => Self::to(reader, Box::new(anstream::AutoStream::auto(io::stdout()))),
+            Reader::Script => Self::to(reader, Box::new(io::stdout())),
+        }
     }
 
     /// Any destination.
@@ -64,6 +68,11 @@ impl Output {
         buffer.truncate(buffer.len() - 2);
         buffer.extend_from_slice(format!(",\"{list}\":[").as_bytes());
         Ok(ListDocument { output: self, schema, buffer, has_items: false })
+    }
+
+    /// Fails, as a quiet success, once the reader has closed the pipe: for what is undone, or not noted, where nobody read it.
+    pub(crate) fn unless_closed(&self) -> Result<(), Failure> {
+        if self.closed { Err(stdout_failure(&io::ErrorKind::BrokenPipe.into())) } else { Ok(()) }
     }
 
     /// Prints bytes as they are.
@@ -255,7 +264,10 @@ mod tests {
     #[test]
     fn a_closed_pipe_is_silence_and_a_full_device_a_failure() {
         let mut closed = Output::to(Reader::Person, Box::new(Fails(io::ErrorKind::BrokenPipe)));
+        assert_eq!(closed.unless_closed(), Ok(()));
         assert_eq!((closed.text("a"), closed.text("b")), (Ok(()), Ok(())));
+        let failure = closed.unless_closed().expect_err("nobody read it");
+        assert_eq!(failure.kind, FailureKind::ClosedPipe);
         let mut full = Output::to(Reader::Person, Box::new(Fails(io::ErrorKind::StorageFull)));
         let failure = full.text("a").expect_err("it is full");
         assert_eq!(failure.kind, FailureKind::Output);

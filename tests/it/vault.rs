@@ -28,6 +28,32 @@ fn get_and_pop_print_the_value_and_nothing_else() {
     }
 }
 
+/// Whoever was to read it has gone.
+#[test]
+fn what_nobody_read_is_not_removed_and_no_kit_that_nobody_read_counts() {
+    let desk = desk();
+    desk.expect(0, &["vault", "set", "v", "colour", "blue"]);
+    for words in [vec!["vault", "pop", "v", "colour", "--json"], vec!["key", "export"], vec!["key", "export", "--json"]]
+    {
+        let (reading_end, writing_end) = std::io::pipe().expect("a pipe");
+        drop(reading_end);
+        let ended = desk.command().args(&words).stdout(writing_end).output().expect("a run");
+        assert_eq!(ended.status.code(), Some(0), "{words:?}");
+    }
+    assert_eq!(desk.expect(0, &["vault", "get", "v", "colour"]).stdout, b"blue");
+    assert_eq!(desk.json(0, &["status"])["key"]["exported"], false);
+    desk.expect(0, &["key", "export"]);
+    assert_eq!(desk.json(0, &["status"])["key"]["exported"], true);
+}
+
+#[test]
+fn a_program_gets_every_character_of_a_name() {
+    let desk = desk();
+    let name = "a\u{7f}b";
+    desk.expect(0, &["vault", "set", "v", name, name]);
+    assert_eq!(desk.json(0, &["vault", "get", "v", name])["value"], name);
+}
+
 #[test]
 fn every_command_has_its_document() {
     let desk = desk();

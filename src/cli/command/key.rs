@@ -71,6 +71,10 @@ pub(super) fn export(options: &ExportKey, context: &mut Context) -> Result<ExitC
         (Reader::Person, None) => context.output.text(&exported.text)?,
         (Reader::Person, Some(path)) => context.output.text(&exported_page(&exported, path))?,
     }
+    if options.output.is_none() {
+        // A kit that nobody read is none.
+        context.output.unless_closed()?;
+    }
     if let Err(error) = keys::note_export(&folder, &exported) {
         let failure = Failure::from(error);
         let why = failure.causes.first().unwrap_or(&failure.message);

@@ -161,7 +161,8 @@ fn print_value(output: &mut Output, schema: &'static str, options: &VaultAndKey,
             value: Value,
         }
         let document = Document { vault: options.vault.as_str(), key: &options.key, value: raw(value)? };
-        return output.document(schema, &document);
+        output.document(schema, &document)?;
+        return output.unless_closed();
     }
     match (value.as_text(), value.as_bytes()) {
         (Some(text), _) => print_bytes(text.as_bytes()),
