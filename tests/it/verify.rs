@@ -141,6 +141,26 @@ async fn with_a_budget_the_longest_unverified_come_first_and_the_rest_is_left() 
 }
 
 #[tokio::test]
+async fn samples_within_a_budget_come_to_every_object_in_the_end() {
+    let world = TestWorld::new(3).await;
+    let store = world.open().await;
+    for file in 0..24_u64 {
+        put_bytes(&store, &format!("f{file}"), &random_bytes(file, 40_000), geometry(2, 3)).await;
+    }
+    let mode = VerifyMode::Sample { percent: 50.0 };
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..200 {
+        let budget = Some(Budget::Bytes(1));
+        let options = VerifyOptions { mode, budget, ..VerifyOptions::default() };
+        seen.extend(verify(&store, options).await.expect("verified").objects.iter().map(|object| object.id));
+        if seen.len() == 24 {
+            break;
+        }
+    }
+    assert_eq!(seen.len(), 24);
+}
+
+#[tokio::test]
 async fn with_a_maximal_age_only_what_is_due_is_looked_at() {
     let world = TestWorld::new(3).await;
     let store = world.open().await;

@@ -1,6 +1,6 @@
 //! Which objects are looked at, and in which order.
 
-use super::VerifyOptions;
+use super::{VerifyMode, VerifyOptions};
 use crate::catalog::{Catalog, ObjectAge};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::FileName;
@@ -26,7 +26,7 @@ pub(in crate::ops) struct Selected {
 pub(in crate::ops) async fn select(store: &Store, options: &VerifyOptions) -> Result<Selected> {
     let wanted = objects_of(store, &options.names).await?;
     let (now_ns, max_age) = (store.now_ns(), options.max_age);
-    store
+    let mut selected = store
         .look(move |catalog| {
             let mut selected = Selected::default();
             let mut after: Option<ObjectAge> = None;
@@ -48,7 +48,13 @@ pub(in crate::ops) async fn select(store: &Store, options: &VerifyOptions) -> Re
                 }
             }
         })
-        .await
+        .await?;
+    // Only a full look counts as one that was verified: without chance, what a budget leaves out would be left out for ever.
+    if options.budget.is_some() && options.mode != VerifyMode::Full {
+        let seed: [u8; 32] = store.random_bytes()?;
+        selected.objects.sort_by_cached_key(|object| *blake3::keyed_hash(&seed, object.as_bytes()).as_bytes());
+    }
+    Ok(selected)
 }
 
 /// Whether a look is due. What was verified in the future was verified by a wrong clock.
