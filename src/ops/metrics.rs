@@ -46,8 +46,12 @@ fn of_catalog(text: &mut Text, stats: &CatalogStats) {
         text.family("shard_oldest_verification_timestamp_seconds", "When the object verified longest ago was.");
         text.sample("shard_oldest_verification_timestamp_seconds", &[], seconds(oldest));
     }
-    if let Some(margin) = stats.smallest_margin {
-        text.family("shard_smallest_margin_zones", "How many zones may still be lost before some object is.");
+    // One that is lost already has no margin, and is below all that have.
+    let beyond = [ObjectState::Lost, ObjectState::Unavailable].iter().any(|state| stats.objects.get(state) > Some(&0));
+    let least = |margin: Option<u32>| if beyond { Some(-1) } else { margin.map(i64::from) };
+    if let Some(margin) = least(stats.smallest_margin) {
+        let help = "How many zones may still be lost before some object is; -1 where one cannot be recovered now.";
+        text.family("shard_smallest_margin_zones", help);
         text.sample("shard_smallest_margin_zones", &[], margin);
     }
     if let Some(margin) = stats.smallest_backend_margin {
@@ -149,6 +153,8 @@ mod tests {
         });
         let stats = CatalogStats { smallest_margin: Some(1), never_verified: 3, ..CatalogStats::default() };
         let text = prometheus(&report, &stats, 1_500_000_000);
+        let lost = CatalogStats { objects: BTreeMap::from([(ObjectState::Lost, 1)]), ..stats.clone() };
+        assert!(prometheus(&report, &lost, 0).contains("shard_smallest_margin_zones -1\n"), "it is below all others");
         let mut family = String::new();
         for line in text.lines() {
             if let Some(rest) = line.strip_prefix("# HELP ") {

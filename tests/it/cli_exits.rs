@@ -83,11 +83,13 @@ fn two_lost_backends_are_degraded_and_three_are_lost() {
     }
     desk.expect(3, &["verify"]);
     desk.expect(3, &["verify", "--quick"]);
+    desk.expect(3, &["put", "a"]);
     let recovered = desk.json(3, &["recover", "a", "-o", "back"]);
     assert_eq!(recovered["damage"][0]["state"], "missing");
     assert_eq!(fs::read(desk.path("back")).expect("a file"), noise(700_000, 5));
     fs::remove_dir_all(desk.backend(4).join("objects")).expect("removed");
     desk.expect(4, &["verify"]);
+    desk.expect(4, &["verify", "--metrics", "nowhere/shard.prom"]);
     desk.expect(4, &["status"]);
     assert_eq!(desk.failure(4, &["recover", "a", "-o", "again"])["kind"], "lost");
     assert!(!desk.path("again").exists());

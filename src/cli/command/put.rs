@@ -1,6 +1,7 @@
 //! `shard put`.
 
 use super::catalog_backup::back_up_if_due;
+use super::exit_of;
 use super::files::level_words;
 use crate::cli::args::{Put, PutCheck, SealName};
 use crate::cli::context::Context;
@@ -85,7 +86,7 @@ fn source(path: &Path, options: &Put) -> Result<PutSource, Failure> {
 fn exit(report: &PutReport) -> ExitCode {
     let failed = if report.failed.is_empty() { ExitCode::Done } else { ExitCode::Failed };
     let degraded = if report.is_degraded() { ExitCode::Degraded } else { ExitCode::Done };
-    failed.worst(degraded)
+    failed.worst(degraded).worst(report.unchanged_state.map_or(ExitCode::Done, exit_of))
 }
 
 fn page(report: &PutReport, store: &Store, context: &Context) -> String {

@@ -17,7 +17,7 @@ use shard::ops::prometheus;
 use shard::ops::verify::{
     self, Budget, ObjectVerdict, SetBack, VerifyMode, VerifyOptions, VerifyReport, VerifySummary,
 };
-use shard::store::Contact;
+use shard::store::{Contact, Store};
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -40,16 +40,28 @@ pub(super) async fn run(options: Verify, context: &mut Context) -> Result<ExitCo
     let max_age = options.max_age.map(|span| span.0);
     let wanted = VerifyOptions { names: options.names, mode, max_age, budget, controls: context.controls() };
     let report = context.settle(verify::verify(&store, wanted).await)?;
-    if let Some(file) = metrics {
-        let stats = store.look(|catalog| catalog.stats()).await?;
-        file.replace(prometheus(&report, &stats, store.now_ns()).as_bytes())?;
+    let seen = exit_of(report.worst());
+    let written = match metrics {
+        Some(file) => write_metrics(file, &report, &store).await,
+        None => Ok(()),
+    };
+    // What is lost outweighs a file that could not be written, and is told all the same.
+    if seen == ExitCode::Done {
+        written.clone()?;
     }
     match context.output.reader() {
         Reader::Script => context.output.document("shard.verify/1", &report)?,
         Reader::Person if context.notices.is_quiet() && !report.objects.iter().any(is_worth_telling) => {}
         Reader::Person => context.output.text(&page(&report, context))?,
     }
-    Ok(exit_of(report.worst()))
+    let Err(failure) = written else { return Ok(seen) };
+    context.notices.failure(&failure);
+    Ok(seen.worst(failure.kind.exit()))
+}
+
+async fn write_metrics(file: MetricsFile, report: &VerifyReport, store: &Store) -> Result<(), Failure> {
+    let stats = store.look(|catalog| catalog.stats()).await?;
+    file.replace(prometheus(report, &stats, store.now_ns()).as_bytes())
 }
 
 fn page(report: &VerifyReport, context: &Context) -> String {

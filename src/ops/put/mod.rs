@@ -24,6 +24,7 @@ pub(in crate::ops) use resume::take_back;
 
 use super::writer::StoredObject;
 use super::{Controls, leftovers};
+use crate::catalog::ObjectState;
 use crate::crypto::RecipientKey;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::FileName;
@@ -121,6 +122,9 @@ pub struct PutReport {
     pub bytes_written: u64,
     /// How long it took.
     pub elapsed_ms: u64,
+    /// The worst that is known of the objects of files that were stored already; `None` where there are none.
+    #[serde(skip)]
+    pub unchanged_state: Option<ObjectState>,
 }
 
 impl PutReport {

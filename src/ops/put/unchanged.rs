@@ -16,13 +16,13 @@ pub(super) type Candidate = (PathBuf, FileName, Fingerprint);
 /// How a file is to the newest version of its name.
 enum Standing {
     Changed,
-    Unchanged(StoredFile),
+    Unchanged(StoredFile, ObjectState),
     /// It looks the same, and looked so young when it was stored that it may have changed since all the same.
-    Doubtful(StoredFile),
+    Doubtful(StoredFile, ObjectState),
 }
 
-/// Objects that were looked up: whether they can be counted on, and their geometry.
-type Known = BTreeMap<ObjectId, Option<Geometry>>;
+/// Objects that were looked up: whether they can be counted on, their geometry and state.
+type Known = BTreeMap<ObjectId, Option<(Geometry, ObjectState)>>;
 
 impl Session<'_> {
     /// Takes what is stored already, unchanged, into the report, and gives back the rest.
@@ -37,14 +37,19 @@ impl Session<'_> {
         for (standing, file) in self.store.look(look).await? {
             match standing {
                 Standing::Changed => changed.push(file),
-                Standing::Unchanged(stored) => self.add_file(stored),
-                Standing::Doubtful(stored) => match self.is_unchanged(&file.0, links, &stored).await? {
-                    true => self.add_file(stored),
+                Standing::Unchanged(stored, state) => self.add_unchanged(stored, state),
+                Standing::Doubtful(stored, state) => match self.is_unchanged(&file.0, links, &stored).await? {
+                    true => self.add_unchanged(stored, state),
                     false => changed.push(file),
                 },
             }
         }
         Ok(changed)
+    }
+
+    fn add_unchanged(&mut self, stored: StoredFile, state: ObjectState) {
+        self.report.unchanged_state = self.report.unchanged_state.max(Some(state));
+        self.add_file(stored);
     }
 
     /// Whether a file has the bytes that are stored of it. What cannot be read is for whoever stores it to tell.
@@ -80,22 +85,28 @@ fn standing(
         return Ok(Standing::Changed);
     }
     let objects = catalog.objects_of_version(newest.id)?;
+    let mut worst = ObjectState::Healthy;
     for object in &objects {
-        let geometry = match known.get(object) {
-            Some(geometry) => *geometry,
+        let sound = match known.get(object) {
+            Some(sound) => *sound,
             None => *known.entry(*object).or_insert(sound_geometry(catalog, *object)?),
         };
-        if geometry.is_none_or(|geometry| asked.is_some_and(|asked| asked != geometry)) {
-            return Ok(Standing::Changed);
+        match sound {
+            Some((geometry, state)) if asked.is_none_or(|asked| asked == geometry) => worst = worst.max(state),
+            _ => return Ok(Standing::Changed),
         }
     }
     let (version, size, blake3) = (newest.id, whole.total_bytes, whole.blake3);
     let stored = StoredFile { name: name.clone(), version, objects, size, blake3, skipped: true };
-    Ok(if changed == Some(SAYS_NOTHING) { Standing::Doubtful(stored) } else { Standing::Unchanged(stored) })
+    Ok(match changed {
+        Some(SAYS_NOTHING) => Standing::Doubtful(stored, worst),
+        _ => Standing::Unchanged(stored, worst),
+    })
 }
 
-/// The geometry of an object that is not lost.
-fn sound_geometry(catalog: &Catalog, object: ObjectId) -> catalog::Result<Option<Geometry>> {
-    let is_lost = catalog.health(object)?.is_none_or(|health| health.state == ObjectState::Lost);
-    Ok(if is_lost { None } else { catalog.object(object)?.map(|object| object.geometry) })
+/// The geometry and the state of an object that is not lost.
+fn sound_geometry(catalog: &Catalog, object: ObjectId) -> catalog::Result<Option<(Geometry, ObjectState)>> {
+    let state = catalog.health(object)?.map(|health| health.state).filter(|state| *state != ObjectState::Lost);
+    let geometry = catalog.object(object)?.map(|object| object.geometry);
+    Ok(geometry.zip(state))
 }

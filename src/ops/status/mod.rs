@@ -23,8 +23,8 @@ pub(in crate::ops) use words::Outlook;
 
 use super::Controls;
 use super::verify::{VerifyMode, VerifyOptions, verify};
-use crate::backend::Reach;
-use crate::catalog::{self, Catalog, CatalogStats, ObjectClass, ObjectState};
+use crate::backend::{BackendRegistry, Reach};
+use crate::catalog::{self, Catalog, CatalogStats, ObjectClass, ObjectState, ShardRecord};
 use crate::error::Result;
 use crate::format::FileName;
 use crate::id::{BackendId, Digest, StoreId, VersionId, WriterId};
@@ -184,8 +184,9 @@ pub async fn status(store: &Store, options: StatusOptions) -> Result<StatusRepor
     let zones = Zones::of(store.registry());
     let (mut outlook, mut worst) = (Outlook::default(), ObjectState::Healthy);
     for class in &classes {
-        outlook.add(&Standing::of(class.geometry, &class.shards, &class.health, &zones), class.objects);
-        worst = worst.max(class.health.state);
+        let standing = Standing::of(class.geometry, &class.shards, &class.health, &zones);
+        worst = worst.max(class.health.state).max(without_settings(store.registry(), class, &standing));
+        outlook.add(&standing, class.objects);
     }
     let now_ns = store.now_ns();
     let verification: Vec<VerificationAge> = stats
@@ -217,6 +218,16 @@ pub async fn status(store: &Store, options: StatusOptions) -> Result<StatusRepor
         unfinished,
         leftovers: leftovers(store).await?,
     })
+}
+
+/// The state that objects have at least whose shards are recorded on backends that the settings do not have: nobody asks there.
+fn without_settings(registry: &BackendRegistry, class: &ObjectClass, standing: &Standing) -> ObjectState {
+    let is_unknown = |shard: &ShardRecord| registry.get(shard.backend).is_none();
+    match class.shards.iter().any(is_unknown) {
+        false => ObjectState::Healthy,
+        true if standing.margin.is_none() => ObjectState::Unavailable,
+        true => ObjectState::Degraded,
+    }
 }
 
 async fn key(store: &Store) -> Result<KeyStatus> {

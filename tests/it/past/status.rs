@@ -194,3 +194,22 @@ async fn asking_the_backends_finds_what_the_catalog_does_not_know() {
     assert_eq!((report.state, report.margin), (ObjectState::Degraded, Some(0)));
     assert_eq!(report.objects.never_verified, 1, "a quick look is no verification");
 }
+
+#[tokio::test]
+async fn what_is_on_backends_that_the_settings_lost_is_not_healthy() {
+    for (lost, expected) in
+        [(0..0, ObjectState::Healthy), (0..1, ObjectState::Degraded), (0..3, ObjectState::Unavailable)]
+    {
+        let world = World::new(5).await;
+        let store = world.open("a").await;
+        put_bytes(&store, "file", bytes(1, 1000)).await;
+        drop(store);
+        let drop_some = |config: &mut Config| {
+            config.backends.drain(lost.clone());
+            Ok::<_, shard::store::config::Error>(())
+        };
+        shard::store::config::edit(&world.dir("a").join(CONFIG_NAME), drop_some).expect("the settings change");
+        let store = world.open("a").await;
+        assert_eq!(status(&store, StatusOptions::default()).await.expect("a status").state, expected, "{lost:?}");
+    }
+}
