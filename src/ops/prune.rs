@@ -7,7 +7,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::ObjectKind;
 use crate::id::{VersionId, WriterId};
 use crate::store::Store;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -76,6 +76,17 @@ pub async fn prune(store: &Store, options: PruneOptions) -> Result<RemoveReport>
     }
     store.signer(ObjectKind::Removal)?;
     leftovers::clear(store, &options.controls).await?;
+    let mut doomed = choose(store, &options).await?;
+    if !doomed.is_empty() {
+        // Others may have removed what was to be kept while everything was looked through: what goes now is what goes twice.
+        let again: BTreeSet<VersionId> = choose(store, &options).await?.iter().map(Doomed::version).collect();
+        doomed.retain(|doomed| again.contains(&doomed.version()));
+    }
+    remove_versions(store, doomed, &options.controls).await
+}
+
+/// The versions that go by the rule, of all names.
+async fn choose(store: &Store, options: &PruneOptions) -> Result<Vec<Doomed>> {
     let mut doomed = Vec::new();
     let mut after = None;
     loop {
@@ -103,7 +114,7 @@ pub async fn prune(store: &Store, options: PruneOptions) -> Result<RemoveReport>
             None => break,
         }
     }
-    remove_versions(store, doomed, &options.controls).await
+    Ok(doomed)
 }
 
 #[cfg(test)]

@@ -105,6 +105,10 @@ impl Doomed {
         let generation = version.whole.as_ref().map_or(0, |whole| whole.generation);
         Self(RemovedVersion { version: version.id, name: version.name.clone(), generation })
     }
+
+    pub(in crate::ops) fn version(&self) -> VersionId {
+        self.0.version
+    }
 }
 
 /// Removes versions of files.
