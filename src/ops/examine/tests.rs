@@ -43,12 +43,23 @@ impl World {
 
     /// Makes a backend one that did not answer when it was asked for its mark.
     fn silence(&mut self, position: usize) {
+        let error = Arc::new(crate::backend::Error::new(ErrorKind::Unreachable, "asking"));
+        self.change(position, |backend| backend.reach = Reach::Unreachable(Arc::clone(&error)));
+    }
+
+    /// Lets a backend fail as it is told from now on.
+    fn make_faulty(&mut self, position: usize, seed: u64) -> Arc<FaultyBackend> {
+        let faulty = Arc::new(FaultyBackend::new(Arc::clone(&self.places[position]), seed));
+        self.change(position, |backend| backend.backend = Arc::clone(&faulty) as Arc<dyn Backend>);
+        faulty
+    }
+
+    fn change(&mut self, position: usize, change: impl Fn(&mut RegisteredBackend)) {
         let mut registry = BackendRegistry::default();
         for (other, backend) in self.registry.iter().enumerate() {
             let mut backend = backend.clone();
             if other == position {
-                backend.reach =
-                    Reach::Unreachable(Arc::new(crate::backend::Error::new(ErrorKind::Unreachable, "asking")));
+                change(&mut backend);
             }
             registry.register(backend).expect("names as before");
         }
@@ -211,16 +222,7 @@ async fn what_is_unreachable_is_not_missing_and_may_make_up_for_what_is() {
 #[tokio::test]
 async fn a_place_that_stops_answering_while_it_is_read_is_unreachable_and_not_corrupt() {
     let mut world = World::new(2, 3, 4).await;
-    let faulty = Arc::new(FaultyBackend::new(Arc::clone(&world.places[0]), 7));
-    let mut registry = BackendRegistry::default();
-    for (position, backend) in world.registry.iter().enumerate() {
-        let mut backend = backend.clone();
-        if position == 0 {
-            backend.backend = Arc::clone(&faulty) as Arc<dyn Backend>;
-        }
-        registry.register(backend).expect("names as before");
-    }
-    world.registry = registry;
+    let faulty = world.make_faulty(0, 7);
     for read in 1..4 {
         faulty.heal();
         let refuse = Effect::Refuse(ErrorKind::Unreachable);
@@ -405,22 +407,13 @@ async fn what_places_did_not_answer_for_is_forgotten_once_they_do_and_the_damage
 #[tokio::test]
 async fn what_may_be_on_a_place_that_answers_to_its_mark_alone_is_not_lost() {
     let mut world = World::new(2, 3, 2).await;
-    let other = world.add("zone-9");
+    world.add("zone-9");
     for index in 0..2 {
         world.delete(usize::from(index), index).await;
     }
     assert_eq!(world.look(Depth::Full).await.state, ObjectState::Lost);
-    let faulty = Arc::new(FaultyBackend::new(other, 1));
-    faulty.inject(Fault::new(Operation::Head, When::Always, Effect::Refuse(ErrorKind::Unreachable)));
-    let mut registry = BackendRegistry::default();
-    for (position, backend) in world.registry.iter().enumerate() {
-        let mut backend = backend.clone();
-        if position == 3 {
-            backend.backend = Arc::clone(&faulty) as Arc<dyn Backend>;
-        }
-        registry.register(backend).expect("names as before");
-    }
-    world.registry = registry;
+    let refuse = Effect::Refuse(ErrorKind::Unreachable);
+    world.make_faulty(3, 1).inject(Fault::new(Operation::Head, When::Always, refuse));
     let seen = world.look(Depth::Full).await;
     assert_eq!((seen.state, seen.copies[0].state), (ObjectState::Unavailable, Missing));
 }
